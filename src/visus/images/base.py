@@ -1,0 +1,116 @@
+"""ImageSet: what is looked at. An immutable, lazily decoded sequence of pictures with labels, groups and captions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from visus.images.split import Splits
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A picture set aside: its id (as the user knows it: relative path, row) and the reason in a few words."""
+
+    id: str
+    reason: str
+
+
+class Source(Protocol):
+    """Where pixels come from. Index-addressed; safe to read from several threads and after fork/spawn (picklable).
+
+    __len__: number of pictures. read(i): an encoded file's bytes or a decoded array uint8 [h, w] / [h, w, 3].
+    digest(): hex digest of the content of all pictures in order (bytes, not names), computed when asked, cheap to ask again.
+    """
+
+    def __len__(self) -> int: ...
+    def read(self, i: int) -> bytes | np.ndarray: ...
+    def digest(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """An immutable, lazily decoded sequence of images.
+
+    name: the spec it came from. source: where pixels come from. rows: int64 [n], position of each item in the source.
+    ids: n unique names. labels: int64 [n] into classes, or None. groups: int64 [n], what must not straddle a split, or
+    None. captions: n tuples of texts, or None. declared: split name ('train', 'validation', 'test') -> int64 positions in
+    this set, empty when the set declares none. quarantine: files set aside when loading. meta: further columns by name.
+    """
+
+    name: str
+    source: Source
+    rows: np.ndarray
+    ids: tuple[str, ...]
+    labels: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+    groups: np.ndarray | None = None
+    captions: tuple[tuple[str, ...], ...] | None = None
+    declared: Mapping[str, np.ndarray] = field(default_factory=dict)
+    quarantine: tuple[Quarantined, ...] = ()
+    meta: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def decode(self, i: int) -> Image.Image:
+        """The i-th picture the way a person sees it: RGB, upright, first frame, on white. Raises DecodeError."""
+        from visus.images.decode import decode
+
+        return decode(self.source.read(int(self.rows[i])))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Content hash of the pictures in order and their ids (the cache's key). Labels are not part of it."""
+        import xxhash
+
+        h = xxhash.xxh3_128(self.source.digest().encode())
+        h.update(np.ascontiguousarray(self.rows, dtype=np.int64).tobytes())
+        for name in self.ids:
+            h.update(name.encode("utf-8", "surrogateescape") + b"\0")
+        return h.hexdigest()
+
+    def subset(self, indices: np.ndarray) -> ImageSet:
+        """The pictures at `indices` (int64 or bool), in that order; declared splits are carried over."""
+        indices = np.asarray(indices)
+        if indices.dtype == bool:
+            indices = np.flatnonzero(indices)
+        indices = indices.astype(np.int64)
+        where = np.full(len(self), -1, np.int64)
+        where[indices] = np.arange(len(indices))
+        declared = {name: where[at][where[at] >= 0] for name, at in self.declared.items()}
+        return replace(
+            self,
+            rows=self.rows[indices],
+            ids=tuple(self.ids[i] for i in indices),
+            labels=None if self.labels is None else self.labels[indices],
+            groups=None if self.groups is None else self.groups[indices],
+            captions=None if self.captions is None else tuple(self.captions[i] for i in indices),
+            declared=declared,
+            meta={key: [column[i] for i in indices] for key, column in self.meta.items()},
+        )
+
+    def limit(self, n: int | None, *, seed: int) -> ImageSet:
+        """At most n pictures: a class-stratified random sample (every class keeps its share), in the original order.
+
+        Declared splits keep their shares as well. n None or >= len: the set itself. Raises DataError when n < 1.
+        """
+        from visus.images.split import limit
+
+        return limit(self, n, seed=seed)
+
+    def split(self, *, seed: int) -> Splits:
+        """Train, validation folds and test by protocol P0 (see visus.images.split.Splits)."""
+        from visus.images.split import split
+
+        return split(self, seed=seed)
+
+
+Loader = Callable[..., ImageSet]

@@ -1,0 +1,158 @@
+"""Backbone: what looks. A model that turns images into features at named taps, with its own preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from visus.errors import DataError
+from visus.spec import unknown
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+ALIASES = ("early", "middle", "late")
+TapKind = Literal["spatial", "tokens", "grid", "vector"]
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A point inside the network.
+
+    name: what a user types (a module path, or a name the adapter gives). module: path of the module whose output is
+    taken. kind: 'spatial' [b, c, h, w], 'tokens' [b, prefix + patches, c], 'grid' [b, h, w, c] (Swin), 'vector' [b, c].
+    depth: 0 at the input, 1 at the last point. shape: without the batch. prefix: prefix tokens (CLS, distillation, registers)
+    before the patches, for 'tokens'. norm: path of a norm applied to the output (a ViT's final norm), or None.
+    """
+
+    name: str
+    module: str
+    kind: TapKind
+    depth: float
+    shape: tuple[int, ...]
+    prefix: int = 0
+    cls: int | None = None
+    norm: str | None = None
+
+    @property
+    def width(self) -> int:
+        """Number of features after pooling."""
+        return self.shape[-1] if self.kind in ("tokens", "grid") else self.shape[0]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """A model's own evaluation transform: resize, crop, scale to [0, 1], normalise.
+
+    size: (h, w) that the model sees. resize: shorter side in pixels before the crop (int), (h, w) to squash to, or None
+    (no resizing). interpolation: 'bilinear', 'bicubic', 'lanczos', 'nearest'. mean, std: per channel.
+    """
+
+    size: tuple[int, int]
+    resize: int | tuple[int, int] | None
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """An RGB image -> uint8 [h, w, 3], contiguous: everything but the arithmetic, which runs inside the engine."""
+        from visus.models.preprocess import apply
+
+        return apply(self, image)
+
+    def normalize(self, batch: torch.Tensor) -> torch.Tensor:
+        """uint8 [b, h, w, 3] -> float32 [b, 3, h, w], scaled and normalised, on the batch's device."""
+        import torch
+
+        x = batch.permute(0, 3, 1, 2).to(torch.float32)
+        mean = torch.tensor(self.mean, dtype=torch.float32, device=batch.device).view(1, 3, 1, 1) * 255
+        std = torch.tensor(self.std, dtype=torch.float32, device=batch.device).view(1, 3, 1, 1) * 255
+        return (x - mean) / std
+
+
+@dataclass
+class Backbone:
+    """A model with named taps.
+
+    spec: as the user typed it. module: the torch module, in eval mode, gradients off. taps: every named point, from the input on.
+    aliases: 'early', 'middle', 'late' -> a tap's name. preprocess: its own. labels: names of its classifier's outputs, or None.
+    random: True when the weights are a random initialisation. logits: module output -> logits [b, k] (None: it has no classifier).
+    call: runs the module on a normalised batch (default: module(batch)).
+    """
+
+    spec: str
+    module: torch.nn.Module
+    taps: tuple[Tap, ...]
+    aliases: Mapping[str, str]
+    preprocess: Preprocess
+    labels: tuple[str, ...] | None = None
+    random: bool = False
+    call: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor] | None = None
+    info: Mapping[str, object] = field(default_factory=dict)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Content hash of every parameter and buffer (names, dtypes, shapes, bytes) and of the preprocessing."""
+        import torch
+        import xxhash
+
+        h = xxhash.xxh3_128(repr(self.preprocess).encode())
+        for name, tensor in self.module.state_dict().items():
+            t = tensor.detach().cpu().contiguous()
+            h.update(f"{name}|{t.dtype}|{tuple(t.shape)}|".encode())
+            h.update(t.reshape(-1).view(torch.uint8).numpy().data if t.numel() else b"")
+        return h.hexdigest()
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return sum(p.numel() for p in self.module.parameters())
+
+    def resolve(self, names: Sequence[str]) -> tuple[Tap, ...]:
+        """Taps by name or alias, without repeats, in the order of depth. Raises SpecError for an unknown one (nearest listed)."""
+        known = {tap.name: tap for tap in self.taps}
+        wanted = []
+        for name in names:
+            real = self.aliases.get(name, name)
+            if real not in known:
+                raise unknown(f"tap of {self.spec}:", name, [*self.aliases, *known])
+            wanted.append(real)
+        return tuple(tap for tap in self.taps if tap.name in set(wanted))
+
+    def forward(self, batch: torch.Tensor, taps: Sequence[Tap], *, pool: str | None = "mean") -> dict[str, torch.Tensor]:
+        """Normalised float [b, 3, h, w] -> output by tap name.
+
+        pool: 'mean' (spatial and grid: mean over positions; tokens: mean over patch tokens, prefix left out), 'cls' (tokens
+        with a CLS: that token; else as 'mean'), None (as the module gave it). Layers behind the deepest tap are not run in
+        eager mode. Hooks come off whatever happens. Weights and buffers are as they were.
+        """
+        if not taps:
+            raise DataError("no tap was asked for; name at least one, for example late")
+        from visus.models.tapping import forward_taps
+
+        return forward_taps(self, batch, taps, pool=pool)
+
+    def classify(self, batch: torch.Tensor) -> torch.Tensor:
+        """Normalised float [b, 3, h, w] -> logits [b, k]. Raises DataError when the model has no classifier."""
+        import torch
+
+        if self.labels is None:
+            raise DataError(f"{self.spec} has no classifier; give a model that was trained to classify")
+        with torch.inference_mode():
+            out = self.call(self.module, batch) if self.call else self.module(batch)
+        return out
+
+    @contextmanager
+    def on(self, device: str) -> Iterator[Backbone]:
+        """Move the module to `device` for the duration of the block."""
+        self.module.to(device)
+        try:
+            yield self
+        finally:
+            self.module.to("cpu")

@@ -1,0 +1,71 @@
+"""Where the lab keeps things: one cache folder, `VISUS_HOME` or the platform's cache directory."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from visus.errors import StoreError
+
+
+def home() -> Path:
+    """The lab's cache folder (not created): $VISUS_HOME, else the platform's user cache directory."""
+    if chosen := os.environ.get("VISUS_HOME"):
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("visus"))
+
+
+def data_home() -> Path:
+    """Where known data sets are looked for and downloaded to: home()/data."""
+    return home() / "data"
+
+
+def features_home() -> Path:
+    """Where extracted features are kept: home()/features."""
+    return home() / "features"
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside `target`; it becomes `target` when the block ends well, and vanishes when it fails.
+
+    The rename is atomic, and the bytes are on disk (fsync) before it. Raises StoreError, naming the folder, when the
+    disk is full or the folder cannot be written.
+    """
+    target = Path(target)
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(target)
+        temporary = None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(
+            f"cannot write {target}: {reason}; free some space or choose another folder, then run the same command again"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(target: Path, data: bytes) -> None:
+    """Write a whole file atomically (see `atomic_path`)."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write a whole UTF-8 file atomically (see `atomic_path`)."""
+    write_bytes(target, text.encode("utf-8"))

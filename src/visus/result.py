@@ -1,0 +1,204 @@
+"""The contract between studies and report: what a study returns. Stands alone; imports nothing of ours but errors and paths."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from visus.errors import StoreError
+from visus.paths import atomic_path, write_text
+
+SCHEMA = 1
+FigureKind = Literal["intervals", "lines", "map", "heatmap", "gallery"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under named columns. Cells are str, int, float, bool or None; floats are printed with `digits` decimals.
+
+    title: one line above it. note: what to know to read it (units, protocol), below it. bold: per column name 'max' or
+    'min', the best value that the report sets in bold.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    title: str = ""
+    note: str = ""
+    digits: int = 3
+    bold: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as data: the report draws it, for the page (light and dark) and as PNG, SVG and PDF.
+
+    `data` by kind (arrays by name are kept in Result.arrays and named by a string here):
+    - 'intervals': {"x_label", "y_label", "groups": [{"name", "labels": [str], "values": [float], "low": [float], "high": [float]}]}:
+      points with 95 % interval whiskers, one colour a group, labels along x; optional "reference": [{"label", "value"}] lines.
+    - 'lines': {"x_label", "y_label", "x_log": bool, "y_log": bool, "series": [{"name", "x": [...], "y": [...], "low": [...]|None, "high": [...]|None}],
+      "marks": [{"label", "x"}]}.
+    - 'map': {"points": NAME ([n, 2] float32), "labels": NAME ([n] int64), "classes": [str], "ids": [str], "sprite": NAME|None ([n, s, s, 3] uint8
+      thumbnails, row i is point i; several maps may name the same sprite), "trust": {"trustworthiness": float, "neighbours_kept": float}}.
+    - 'heatmap': {"values": [[float]], "rows": [str], "columns": [str], "label": str, "low": float|None, "high": float|None}.
+    - 'gallery': {"images": NAME ([n, s, s, 3] uint8), "captions": [str], "groups": [str] | None (a row of the gallery each)}.
+    """
+
+    name: str
+    kind: FigureKind
+    title: str
+    caption: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a study returns.
+
+    study: its name. title: one line for the page's head. findings: sentences made from numbers. tables, figures: in
+    reading order. arrays: named numpy arrays that figures refer to. warnings: what a reader must know before trusting
+    a number. provenance: versions, specs, fingerprints, seed, device, wall time, the command.
+    """
+
+    study: str
+    title: str
+    findings: tuple[str, ...]
+    tables: Mapping[str, Table]
+    figures: tuple[Figure, ...]
+    arrays: Mapping[str, np.ndarray]
+    warnings: tuple[str, ...]
+    provenance: Mapping[str, Any]
+
+    def to_json(self) -> str:
+        """The result as JSON text: study, title, findings, warnings, tables, figures, provenance; NaN becomes null."""
+        body = {
+            "schema": SCHEMA,
+            "study": self.study,
+            "title": self.title,
+            "findings": list(self.findings),
+            "warnings": list(self.warnings),
+            "tables": {
+                name: {
+                    "columns": list(t.columns),
+                    "rows": [list(row) for row in t.rows],
+                    "title": t.title,
+                    "note": t.note,
+                    "digits": t.digits,
+                    "bold": dict(t.bold),
+                }
+                for name, t in self.tables.items()
+            },
+            "figures": [
+                {"name": f.name, "kind": f.kind, "title": f.title, "caption": f.caption, "data": dict(f.data)}
+                for f in self.figures
+            ],
+            "provenance": dict(self.provenance),
+        }
+        return json.dumps(_plain(body), ensure_ascii=False, indent=1, allow_nan=False)
+
+    def save(self, folder: Path) -> Path:
+        """Write result.json and arrays.npz into `folder`, each atomically; returns the JSON file's path."""
+        folder = Path(folder)
+        with atomic_path(folder / "arrays.npz") as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **dict(self.arrays))
+        write_text(folder / "result.json", self.to_json() + "\n")
+        return folder / "result.json"
+
+    @staticmethod
+    def load(folder: Path) -> Result:
+        """Read what `save` wrote. Raises StoreError when the folder holds no readable result of this schema."""
+        folder = Path(folder)
+        try:
+            body = json.loads((folder / "result.json").read_text("utf-8"))
+            with np.load(folder / "arrays.npz", allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{folder} holds no readable result: {error}") from error
+        if body.get("schema") != SCHEMA:
+            raise StoreError(f"{folder} was written with result schema {body.get('schema')}, this version reads {SCHEMA}")
+        tables = {
+            name: Table(
+                tuple(t["columns"]), tuple(map(tuple, t["rows"])), t["title"], t["note"], t["digits"], t["bold"]
+            )
+            for name, t in body["tables"].items()
+        }
+        figures = tuple(Figure(**f) for f in body["figures"])
+        return Result(
+            body["study"],
+            body["title"],
+            tuple(body["findings"]),
+            tables,
+            figures,
+            arrays,
+            tuple(body["warnings"]),
+            body["provenance"],
+        )
+
+    def _repr_html_(self) -> str:
+        """Findings and tables, for a notebook cell."""
+        from html import escape
+
+        parts = [f"<h3>{escape(self.title)}</h3><ul>", *(f"<li>{escape(f)}</li>" for f in self.findings), "</ul>"]
+        for name, table in self.tables.items():
+            head = "".join(f"<th>{escape(c)}</th>" for c in table.columns)
+            rows = "".join(
+                "<tr>" + "".join(f"<td>{escape(format_cell(c, table.digits))}</td>" for c in row) + "</tr>"
+                for row in table.rows
+            )
+            parts.append(f"<h4>{escape(table.title or name)}</h4><table><tr>{head}</tr>{rows}</table>")
+        return "".join(parts)
+
+    def __rich_console__(self, console: Any, options: Any) -> Any:
+        """Findings, warnings and tables, for a terminal."""
+        from rich.markup import escape
+        from rich.table import Table as RichTable
+
+        yield f"[bold]{escape(self.title)}[/bold]"
+        for finding in self.findings:
+            yield f"  • {escape(finding)}"
+        for warning in self.warnings:
+            yield f"  [yellow]! {escape(warning)}[/yellow]"
+        for name, table in self.tables.items():
+            shown = RichTable(title=escape(table.title or name))
+            for column in table.columns:
+                shown.add_column(escape(column))
+            for row in table.rows:
+                shown.add_row(*(escape(format_cell(cell, table.digits)) for cell in row))
+            yield shown
+
+
+def format_cell(cell: Any, digits: int = 3) -> str:
+    """A table cell as people read it: floats with `digits` decimals, None and NaN as a dash, thousands separated."""
+    if cell is None or (isinstance(cell, float) and cell != cell):
+        return "–"
+    if isinstance(cell, bool | np.bool_):
+        return "yes" if cell else "no"
+    if isinstance(cell, int | np.integer):
+        return f"{int(cell):,}"
+    if isinstance(cell, float | np.floating):
+        small = cell != 0 and abs(cell) < 0.5 * 10**-digits
+        return f"{float(cell):.1e}" if small else f"{float(cell):.{digits}f}"
+    return str(cell)
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy scalars, arrays, tuples and paths into what JSON holds; non-finite floats into None."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    if isinstance(value, str) or value is None:
+        return value
+    if isinstance(value, Sequence):
+        return [_plain(v) for v in value]
+    return str(value)
