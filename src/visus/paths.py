@@ -69,3 +69,16 @@ def write_bytes(target: Path, data: bytes) -> None:
 def write_text(target: Path, text: str) -> None:
     """Write a whole UTF-8 file atomically (see `atomic_path`)."""
     write_bytes(target, text.encode("utf-8"))
+
+
+def check_writable(folder: str | Path) -> Path:
+    """Make `folder` and prove that it can be written, before hours of work; raises StoreError when it cannot."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(f"cannot write to the folder {folder}: {reason}; choose another one with --out") from error
+    return folder
