@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from visus.errors import DataError
 from visus.result import Table
+from visus.spec import unknown
 
 if TYPE_CHECKING:
-    from visus.images.base import Quarantined
+    import numpy as np
+
+    from visus.features import Features
+    from visus.images.base import ImageSet, Quarantined
     from visus.models.base import Backbone
 
 DEFAULT_TAPS = ("early", "middle", "late")
@@ -45,3 +50,33 @@ def percent(value: float, digits: int = 1) -> str:
 def interval_text(low: float, high: float) -> str:
     """'95 % interval 81.0 to 85.2 %'."""
     return f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+
+
+def check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    """Raise SpecError when an argument is none of the known words."""
+    if value not in known:
+        raise unknown(f"--{name}", value, known)
+
+
+def labels_of(imageset: ImageSet) -> np.ndarray:
+    """The labels, int64 [n]; raises DataError when the set has none."""
+    if imageset.labels is None:
+        raise DataError(f"{imageset.name} has no labels, which this study needs; use class subfolders or --labels file.csv of name,label")
+    return imageset.labels
+
+
+def random_twin(spec: str, *, seed: int) -> Backbone:
+    """The same architecture with random weights: the control beside every probe. Raises VisusError where there is none."""
+    from visus.models import load_backbone
+
+    return load_backbone(spec + ("&" if "?" in spec else "?") + "weights=none", seed=seed)
+
+
+def rows_of(features: Features, tap: str, kept: np.ndarray) -> np.ndarray:
+    """float32 [len(kept), d]: one tap's vectors for the pictures at positions `kept` of the ImageSet, in that order."""
+    import numpy as np
+
+    x = features[tap]
+    if len(kept) == len(features):
+        return x
+    return x[np.searchsorted(features.rows, kept)]

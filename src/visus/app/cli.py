@@ -1,0 +1,129 @@
+"""The command line, made from the signatures and docstrings of the doors, so that the two cannot drift."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from visus import __version__
+from visus.app.doors import STUDIES
+from visus.errors import VisusError
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="visus",
+    help="Measure what a vision model has learned: one command, trusted numbers, one page.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings=CONTEXT,
+    rich_markup_mode=None,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        typer.echo(f"visus {__version__}")
+        raise typer.Exit
+
+
+def arguments_help(docstring: str) -> tuple[str, dict[str, str]]:
+    """Split a docstring into its text above 'Arguments:' and the help of each argument."""
+    text, _, rest = inspect.cleandoc(docstring).partition("\nArguments:\n")
+    helps: dict[str, str] = {}
+    name = ""
+    for line in rest.splitlines():
+        if line and not line.startswith(" "):
+            break
+        if start := re.match(r"    (\w+): (.*)", line):
+            name = start[1]
+            helps[name] = start[2]
+        elif name and line.strip():
+            helps[name] += " " + line.strip()
+    return text.strip(), helps
+
+
+def command(name: str) -> Callable[..., None]:
+    """The Typer command of one study: its signature with help from its docstring, plus --json."""
+    from visus.app import doors
+
+    door = getattr(doors, name)
+    text, helps = arguments_help(door.__doc__ or "")
+    parameters = []
+    for parameter in inspect.signature(door).parameters.values():
+        # Only builtins stand in the doors' signatures, so that evaluating them needs no import.
+        kind = eval(parameter.annotation, {"Any": Any}) if isinstance(parameter.annotation, str) else parameter.annotation
+        flag = "--" + parameter.name.replace("_", "-")
+        default = parameter.default
+        if parameter.name == "out":
+            default = f"visus-out/{name}"
+        if default is inspect.Parameter.empty:
+            info: Any = typer.Argument(help=helps.get(parameter.name), metavar="PATH...")
+        elif kind is bool:
+            info = typer.Option(f"{flag}/--no-{flag[2:]}" if default else flag, help=helps.get(parameter.name))
+        else:
+            info = typer.Option(flag, help=helps.get(parameter.name, "folder for the page, tables, figures and result.json."))
+        parameters.append(
+            inspect.Parameter(parameter.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
+        )
+    as_json = Annotated[bool, typer.Option("--json", help="print result.json on stdout, and nothing else.")]
+    parameters.append(inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=as_json))
+
+    def run(*, as_json: bool, **arguments: Any) -> None:
+        _run(door, as_json=as_json, arguments=arguments)
+
+    run.__name__, run.__doc__ = name, text
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+def _run(door: Callable[..., Any], *, as_json: bool, arguments: dict[str, Any]) -> None:
+    from pathlib import Path
+
+    from visus.app.progress import on_stderr
+
+    try:
+        with on_stderr():
+            result = door(**arguments)
+    except KeyboardInterrupt:
+        # Caught here: further out Typer would turn it into a bare "Aborted!" with exit code 1.
+        sys.stderr.write("visus: interrupted; what was finished is kept, run the same command again to go on\n")
+        raise typer.Exit(INTERRUPTED) from None
+    page = Path(arguments["out"]) / "index.html"
+    if as_json:
+        sys.stdout.write(result.to_json() + "\n")
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(result)
+    console.print(f"the page: {page.resolve()}", markup=False, highlight=False, soft_wrap=True)
+
+
+for _name in STUDIES:
+    app.command(_name, context_settings=CONTEXT)(command(_name))
+
+
+def main() -> None:
+    """Run the command line. A user's error is one line on stderr and exit code 2."""
+    try:
+        app()
+    except VisusError as error:
+        sys.stderr.write(f"visus: {' '.join(str(error).split())}\n")
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""One layer's worth: probe, kNN, controls and separability of one tap of one model on one split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from visus.images.split import Splits
+    from visus.measures.probe import ProbeResult
+
+
+@dataclass(frozen=True)
+class LayerScore:
+    """What was measured at one tap of one model. Arrays over test images are in the order of the split's test rows.
+
+    probe: the linear probe (P3). shuffled: accuracy of the same probe fitted on shuffled labels. random: accuracy of the same
+    probe on the random-init network, None where there is none. knn: test accuracy by k; knn_k: the k that validation chose;
+    knn_correct: bool [n_test] at that k. silhouette: cosine, over test images. scatter: between over within class scatter.
+    """
+
+    model: str
+    tap: str
+    label: str
+    width: int
+    probe: ProbeResult
+    shuffled: float | None
+    random: float | None
+    knn: Mapping[int, float]
+    knn_k: int
+    knn_correct: np.ndarray
+    silhouette: float
+    scatter: float
+
+    @property
+    def validation(self) -> float:
+        """Validation accuracy of the probe at the chosen lambda: what layers and models are chosen by, never test."""
+        return float(self.probe.validation_accuracy)
+
+
+def score_knn(
+    x: np.ndarray, y: np.ndarray, splits: Splits, *, n_classes: int, device: str
+) -> tuple[dict[int, float], int, np.ndarray]:
+    """kNN by P4: k chosen on the validation folds, then one search for the test images.
+
+    x: [n, d], y: int64 [n]. Returns (test accuracy by k, the chosen k, bool [n_test] correct at it).
+    """
+    from visus.measures.knn import knn_predict
+
+    votes: dict[int, list[float]] = {}
+    for fit, held in splits.folds:
+        found = knn_predict(x[fit], y[fit], x[held], n_classes=n_classes, device=device)
+        for k, predicted in found.items():
+            votes.setdefault(k, []).append(float(np.mean(predicted == y[held])))
+    # A k larger than the smallest fold is clipped there: only those that every fold could serve compete.
+    full = {k: float(np.mean(v)) for k, v in votes.items() if len(v) == len(splits.folds)}
+    best = max(full, key=lambda k: (full[k], -k))
+    tested = knn_predict(x[splits.train], y[splits.train], x[splits.test], n_classes=n_classes, device=device)
+    correct = {k: predicted == y[splits.test] for k, predicted in tested.items()}
+    return {k: float(c.mean()) for k, c in correct.items()}, best, correct[best]
+
+
+def score_layer(
+    x: np.ndarray,
+    y: np.ndarray,
+    splits: Splits,
+    *,
+    model: str,
+    tap: str,
+    label: str,
+    n_classes: int,
+    random_x: np.ndarray | None,
+    controls: bool,
+    protocol: str,
+    device: str,
+    seed: int,
+) -> LayerScore:
+    """Everything that P3, P4 and P5 ask of one layer.
+
+    x: float32 [n, d] features; y: int64 [n]; random_x: the same layer of the random-init network, or None.
+    """
+    from visus.measures.probe import linear_probe, shuffle_labels
+    from visus.measures.separability import scatter_ratio, silhouette_cosine
+
+    parts = {"folds": splits.folds, "train": splits.train, "test": splits.test}
+    settings = {"n_classes": n_classes, "protocol": protocol, "device": device}
+    probe = linear_probe(x, y, **parts, **settings)
+    shuffled = random = None
+    if controls:
+        shuffled = float(linear_probe(x, shuffle_labels(y, splits.train, seed=seed), **parts, **settings).top1)
+    if random_x is not None:
+        random = float(linear_probe(random_x, y, **parts, **settings).top1)
+    knn, k, correct = score_knn(x, y, splits, n_classes=n_classes, device=device)
+    test_x, test_y = x[splits.test], y[splits.test]
+    return LayerScore(
+        model=model,
+        tap=tap,
+        label=label,
+        width=x.shape[1],
+        probe=probe,
+        shuffled=shuffled,
+        random=random,
+        knn=knn,
+        knn_k=k,
+        knn_correct=correct,
+        silhouette=float(silhouette_cosine(test_x, test_y)),
+        scatter=float(scatter_ratio(test_x, test_y)),
+    )

@@ -1,0 +1,219 @@
+"""Transfer: how good are the frozen features of a backbone on these images, at which layer, and how do we know?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from visus.features import Features
+    from visus.images import ImageSet, Splits
+    from visus.models import Backbone
+    from visus.result import Result
+    from visus.studies.layers import LayerScore
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One model's view of the images: its features, and those of its random-init twin (None: no such control)."""
+
+    backbone: Backbone
+    features: Features
+    twin: Features | None
+    taps: tuple[str, ...]
+
+
+def transfer(
+    model: list[str] | None = None,
+    images: str = "visus:emoji",
+    *,
+    taps: list[str] | None = None,
+    labels: str | None = None,
+    pool: str = "mean",
+    protocol: str = "visus",
+    controls: bool = True,
+    maps: bool = True,
+    precision: str = "fp32",
+    engine: str = "auto",
+    device: str = "auto",
+    seed: int = 0,
+    limit: int | None = None,
+    download: bool = False,
+) -> Result:
+    """Measure how good a backbone's frozen features are on labelled images, layer by layer.
+
+    Every layer gets a linear probe (lambda chosen on validation) and a kNN, with 95 % intervals, beside two controls:
+    shuffled labels and the same network with random weights. Several models are compared on the same images, in pairs.
+
+    Arguments:
+        model: spec of a backbone, repeatable: timm:NAME, hf:OWNER/NAME, torchvision:NAME@WEIGHTS, openclip:ARCH@TAG, visus:NAME
+            or a path; default visus:effnet-lite0.
+        images: spec of labelled images: folder:PATH, cifar10, cifar100, stl10, fashion-mnist, mnist, hf:OWNER/NAME, visus:NAME
+            or a path.
+        taps: layer to tap, repeatable: early, middle, late, a name inside the network, or all; default early, middle and late.
+        labels: CSV file of name,label for a folder without class subfolders.
+        pool: how spatial and token outputs become vectors: mean, cls or flatten (then PCA).
+        protocol: probe protocol: visus, dinov2 or clip.
+        controls: run the shuffled-label and random-init controls.
+        maps: draw t-SNE and UMAP maps of every layer.
+        precision: fp32 or bf16.
+        engine: what runs the forward pass: auto, openvino or torch.
+        device: auto, cpu, cuda or cuda:N.
+        seed: seed of splits, samples, maps and random initialisations.
+        limit: use at most this many images, a stratified sample.
+        download: allow downloading what is not on this machine.
+
+    Returns a Result. Raises VisusError for anything a user can mend: unlabelled images, one class only, unknown names.
+    """
+    from visus.images import load_images
+    from visus.studies.common import check_choice, labels_of
+
+    check_choice("pool", pool, ("mean", "cls", "flatten"))
+    check_choice("protocol", protocol, ("visus", "dinov2", "clip"))
+    imageset = load_images(images, labels=labels, download=download).limit(limit, seed=seed)
+    labels_of(imageset)
+    splits = imageset.split(seed=seed)
+    specs = list(dict.fromkeys(model or ["visus:effnet-lite0"]))
+    seen = [
+        look(
+            spec, imageset, taps=taps, pool=pool, controls=controls, precision=precision, engine=engine, device=device, seed=seed, download=download,
+        )
+        for spec in specs
+    ]
+    return judge(
+        imageset, splits, seen, pool=pool, protocol=protocol, controls=controls, maps=maps, device=device, seed=seed,
+    )
+
+
+def look(
+    spec: str,
+    imageset: ImageSet,
+    *,
+    taps: Sequence[str] | None,
+    pool: str,
+    controls: bool,
+    precision: str,
+    engine: str,
+    device: str,
+    seed: int,
+    download: bool,
+) -> Seen:
+    """Extract the features of one model at its taps, and of its random-init twin where controls are asked for."""
+    from visus.features import extract
+    from visus.models import load_backbone
+    from visus.progress import log
+    from visus.errors import VisusError
+    from visus.studies.common import chosen_taps, random_twin
+
+    settings = {"pool": pool, "precision": precision, "engine": engine, "device": device}
+    backbone = load_backbone(spec, seed=seed, download=download)
+    names = chosen_taps(backbone, taps)
+    features = extract(imageset, backbone, names, **settings)
+    twin = None
+    if controls and not backbone.random:
+        try:
+            twin = extract(imageset, random_twin(spec, seed=seed), names, **settings)
+        except VisusError as error:
+            log(f"no random-init control for {spec}: {error}")
+    return Seen(backbone, features, twin, tuple(names))
+
+
+def judge(
+    imageset: ImageSet,
+    splits: Splits,
+    seen: Sequence[Seen],
+    *,
+    pool: str,
+    protocol: str,
+    controls: bool,
+    maps: bool,
+    device: str,
+    seed: int,
+) -> Result:
+    """From features to a Result: score every layer of every model on the pictures that all of them could decode."""
+    from visus.progress import task
+    from visus.result import Result
+    from visus.studies.common import labels_of, tap_label
+    from visus.studies import transfer_pictures as pictures
+    from visus.studies import transfer_words as words
+    from visus.studies.layers import score_layer
+
+    kept, splits = common_ground(splits, [s.features for s in seen], len(imageset))
+    y = labels_of(imageset)[kept]
+    scores: list[LayerScore] = []
+    features: dict[tuple[str, str], np.ndarray] = {}
+    with task("probing layers", sum(len(s.taps) for s in seen)) as progress:
+        for s in seen:
+            for tap in s.taps:
+                x, twin_x = _vectors(s, tap, kept, splits, pool=pool, seed=seed)
+                features[s.backbone.spec, tap] = x
+                score = score_layer(
+                    x,
+                    y,
+                    splits,
+                    model=s.backbone.spec,
+                    tap=tap,
+                    label=tap_label(s.backbone, tap),
+                    n_classes=len(imageset.classes),
+                    random_x=twin_x,
+                    controls=controls,
+                    protocol=protocol,
+                    device=device,
+                    seed=seed,
+                )
+                scores.append(score)
+                progress.advance()
+    subject = words.Subject(imageset, splits, kept, y, tuple(s.backbone for s in seen), tuple(scores))
+    figures, arrays = pictures.draw(subject, features, maps=maps, seed=seed)
+    return Result(
+        study="transfer",
+        title=words.title(subject),
+        findings=words.findings(subject, seed=seed),
+        tables=words.tables(subject, [s.features for s in seen], seed=seed),
+        figures=figures,
+        arrays=arrays,
+        warnings=words.warnings(subject, twins=[s.twin is not None for s in seen], controls=controls),
+        provenance=words.provenance(subject, seed=seed, protocol=protocol, pool=pool),
+    )
+
+
+def common_ground(splits: Splits, features: Sequence[Features], n: int) -> tuple[np.ndarray, Splits]:
+    """The pictures that every extraction could decode (int64 positions in the ImageSet), and the splits in their numbering."""
+    from functools import reduce
+
+    import numpy as np
+
+    from visus.errors import DataError
+    from visus.images import Splits as Numbered
+
+    kept = reduce(np.intersect1d, [f.rows for f in features])
+    where = np.full(n, -1, np.int64)
+    where[kept] = np.arange(len(kept))
+
+    def move(rows: np.ndarray) -> np.ndarray:
+        moved = where[rows]
+        return moved[moved >= 0]
+
+    moved = Numbered(move(splits.train), tuple((move(a), move(b)) for a, b in splits.folds), move(splits.test))
+    if not len(moved.train) or not len(moved.test) or any(not len(a) or not len(b) for a, b in moved.folds):
+        raise DataError("after setting aside the files that could not be decoded a split is empty; see the quarantine and mend the files")
+    return kept, moved
+
+
+def _vectors(
+    seen: Seen, tap: str, kept: np.ndarray, splits: Splits, *, pool: str, seed: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The vectors of one tap for the kept pictures, of the model and of its twin; flattened ones are reduced by PCA."""
+    from visus.measures.maps import pca_from_train
+    from visus.studies.common import rows_of
+
+    x = rows_of(seen.features, tap, kept)
+    twin = None if seen.twin is None else rows_of(seen.twin, tap, kept)
+    if pool == "flatten":
+        x = pca_from_train(x, splits.train, seed=seed)
+        twin = None if twin is None else pca_from_train(twin, splits.train, seed=seed)
+    return x, twin
+
