@@ -1,0 +1,126 @@
+"""The transfer study on images whose answer is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import visus
+from visus.errors import DataError
+from visus.result import Result
+
+COLOURS = {"blue": (30, 60, 200), "green": (30, 160, 60), "red": (200, 40, 40)}
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noisy pictures of three colours: any network that lets colour through can tell them apart."""
+    root = tmp_path_factory.mktemp("colours")
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (root / name).mkdir()
+        for i in range(30):
+            noisy = np.clip(np.array(colour) + rng.normal(0, 25, (40, 40, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(root / name / f"{i:02}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def result(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VISUS_HOME", str(tmp_path_factory.mktemp("home")))
+        models = ["visus:effnet-lite0", "timm:resnet18?weights=none"]
+        return visus.transfer(model=models, images=f"folder:{colours}", taps=["early", "late"], engine="torch")
+
+
+def _column(result: Result, table: str, column: str) -> list[object]:
+    found = result.tables[table]
+    at = found.columns.index(column)
+    return [row[at] for row in found.rows]
+
+
+def test_colours_are_told_apart_and_shuffled_labels_are_not(result: Result) -> None:
+    real = [v for v, m in zip(_column(result, "controls", "probe"), _column(result, "controls", "model"), strict=True) if "effnet" in str(m)]
+    assert min(map(float, real)) > 0.9  # type: ignore[arg-type]
+    assert float(np.mean([float(v) for v in _column(result, "controls", "shuffled labels")])) < 0.75  # type: ignore[arg-type]
+
+
+def test_every_model_and_layer_has_probe_and_knn_with_an_interval(result: Result) -> None:
+    keys = list(zip(*(_column(result, "accuracy", c) for c in ("model", "layer", "method")), strict=True))
+    assert len(keys) == len(set(keys)) == 2 * 2 * 2
+    for low, value, high in zip(*(_column(result, "accuracy", c) for c in ("low", "accuracy", "high")), strict=True):
+        assert 0 <= float(low) <= float(value) <= float(high) <= 1  # type: ignore[arg-type]
+
+
+def test_models_are_compared_in_pairs_and_findings_speak_of_both(result: Result) -> None:
+    assert len(result.tables["models compared"].rows) == 1
+    text = " ".join(result.findings)
+    assert "visus:effnet-lite0" in text
+    assert "timm:resnet18?weights=none" in text
+
+
+def test_maps_carry_trust_figures_and_thumbnails(result: Result) -> None:
+    maps = [f for f in result.figures if f.kind == "map"]
+    assert len(maps) == 2 * 2 * 2
+    for figure in maps:
+        points = result.arrays[figure.data["points"]]
+        assert len(points) == len(figure.data["ids"]) == len(result.arrays[figure.data["sprite"]])
+        assert 0.5 <= figure.data["trust"]["trustworthiness"] <= 1
+
+
+def test_the_result_survives_saving(result: Result, tmp_path: Path) -> None:
+    result.save(tmp_path)
+    again = Result.load(tmp_path)
+    assert again.to_json() == result.to_json()
+
+
+def test_a_picture_that_cannot_be_decoded_is_named_and_moves_no_label(colours: Path, tmp_path: Path) -> None:
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(colours, broken)
+    whole = (broken / "green" / "03.png").read_bytes()
+    (broken / "green" / "03.png").write_bytes(whole[: len(whole) // 2])
+    found = visus.transfer(images=f"folder:{broken}", taps=["early"], maps=False, controls=False, engine="torch")
+    assert [row[0] for row in found.tables["quarantine"].rows] == ["green/03.png"]
+    assert float(_column(found, "accuracy", "accuracy")[0]) > 0.9  # type: ignore[arg-type]
+
+
+def test_the_same_call_gives_the_same_numbers(colours: Path) -> None:
+    def run() -> Result:
+        return visus.transfer(images=f"folder:{colours}", taps=["early"], maps=False, engine="torch", limit=60)
+
+    first, second = run(), run()
+    for name in ("accuracy", "controls", "geometry", "classes"):
+        assert first.tables[name] == second.tables[name]
+
+
+def test_unlabelled_images_are_refused_in_one_line(tmp_path: Path) -> None:
+    for i in range(3):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    with pytest.raises(DataError, match="--labels"):
+        visus.transfer(images=f"folder:{tmp_path}")
+
+
+def test_layers_and_models_are_chosen_by_validation_not_by_test(result: Result) -> None:
+    from visus.studies.layers import LayerScore
+    from visus.studies.transfer_words import Subject
+
+    def score(tap: str, validation: float, top1: float) -> LayerScore:
+        class Probe:
+            validation_accuracy = validation
+
+        probe = Probe()
+        probe.top1 = top1  # type: ignore[attr-defined]
+        empty = np.zeros(0, bool)
+        return LayerScore("m", tap, tap, 1, probe, None, None, {}, 1, empty, 0.0, 0.0)  # type: ignore[arg-type]
+
+    scores = (score("a", validation=0.9, top1=0.1), score("b", validation=0.2, top1=0.99))
+    subject = Subject(None, None, None, None, (), scores)  # type: ignore[arg-type]
+    assert subject.best.tap == "a"
+    assert subject.best_layer("m").tap == "a"
+    assert replace(subject, scores=scores[::-1]).best.tap == "a"
