@@ -66,7 +66,12 @@ def record(section: str, rows: Sequence[Mapping[str, Any]], notes: Sequence[str]
         "command": "python " + " ".join([f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
     }
     store.write_text(json.dumps(sections, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    page = ["# Benchmarks", "", "Written by the scripts in `benchmarks/`; every ratio was measured side by side in one run.", ""]
+    page = [
+        "# Benchmarks",
+        "",
+        "Written by the scripts in `benchmarks/`; every ratio was measured side by side in one run.",
+        "",
+    ]
     for name in sorted(sections):
         page += _section(name, sections[name])
     (DOCS / "benchmarks.md").write_text("\n".join(page), "utf-8")

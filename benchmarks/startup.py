@@ -33,7 +33,11 @@ def main() -> None:
     for name, times in seconds.items():
         median = statistics.median(times)
         rows.append({"process": name, "median s": median, "max s": max(times), "import timm / it": peer / median})
-    record("Start-up", rows, ["Whole processes, interpreter start included; targets: import visus 0.3 s, visus --help 0.5 s."])
+    record(
+        "Start-up",
+        rows,
+        ["Whole processes, interpreter start included; targets: import visus 0.3 s, visus --help 0.5 s."],
+    )
 
 
 if __name__ == "__main__":

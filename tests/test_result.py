@@ -13,9 +13,13 @@ from visus.result import Figure, Result, Table, format_cell
 
 
 def _result() -> Result:
-    figure = Figure("map", "map", "t", "c", {"points": "xy", "classes": ["a"], "trust": {"trustworthiness": np.float32(0.5)}})
+    figure = Figure(
+        "map", "map", "t", "c", {"points": "xy", "classes": ["a"], "trust": {"trustworthiness": np.float32(0.5)}}
+    )
     table = Table(("name", "value"), (("<b>", float("nan")), ("x", np.float64(0.25))), bold={"value": "max"})
-    return Result("s", "t", ("f",), {"main": table}, (figure,), {"xy": np.zeros((2, 2), np.float32)}, ("w",), {"seed": 1})
+    return Result(
+        "s", "t", ("f",), {"main": table}, (figure,), {"xy": np.zeros((2, 2), np.float32)}, ("w",), {"seed": 1}
+    )
 
 
 def test_json_has_the_promised_shape_and_no_nan() -> None:
@@ -44,7 +48,16 @@ def test_notebook_cells_escape_names() -> None:
 
 @pytest.mark.parametrize(
     ("cell", "text"),
-    [(None, "–"), (float("nan"), "–"), (True, "yes"), (12345, "12,345"), (0.12345, "0.123"), (1e-7, "1.0e-07"), (0.0, "0.000"), ("a", "a")],
+    [
+        (None, "–"),
+        (float("nan"), "–"),
+        (True, "yes"),
+        (12345, "12,345"),
+        (0.12345, "0.123"),
+        (1e-7, "1.0e-07"),
+        (0.0, "0.000"),
+        ("a", "a"),
+    ],
 )
 def test_cells_read_as_people_expect(cell: object, text: str) -> None:
     assert format_cell(cell) == text

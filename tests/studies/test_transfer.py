@@ -44,7 +44,11 @@ def _column(result: Result, table: str, column: str) -> list[object]:
 
 
 def test_colours_are_told_apart_and_shuffled_labels_are_not(result: Result) -> None:
-    real = [v for v, m in zip(_column(result, "controls", "probe"), _column(result, "controls", "model"), strict=True) if "effnet" in str(m)]
+    real = [
+        v
+        for v, m in zip(_column(result, "controls", "probe"), _column(result, "controls", "model"), strict=True)
+        if "effnet" in str(m)
+    ]
     assert min(map(float, real)) > 0.9  # type: ignore[arg-type]
     assert float(np.mean([float(v) for v in _column(result, "controls", "shuffled labels")])) < 0.75  # type: ignore[arg-type]
 

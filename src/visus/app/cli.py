@@ -60,7 +60,9 @@ def command(name: str) -> Callable[..., None]:
     parameters = []
     for parameter in inspect.signature(door).parameters.values():
         # Only builtins stand in the doors' signatures, so that evaluating them needs no import.
-        kind = eval(parameter.annotation, {"Any": Any}) if isinstance(parameter.annotation, str) else parameter.annotation
+        kind = (
+            eval(parameter.annotation, {"Any": Any}) if isinstance(parameter.annotation, str) else parameter.annotation
+        )
         flag = "--" + parameter.name.replace("_", "-")
         default = parameter.default
         if parameter.name == "out":
@@ -70,9 +72,13 @@ def command(name: str) -> Callable[..., None]:
         elif kind is bool:
             info = typer.Option(f"{flag}/--no-{flag[2:]}" if default else flag, help=helps.get(parameter.name))
         else:
-            info = typer.Option(flag, help=helps.get(parameter.name, "folder for the page, tables, figures and result.json."))
+            info = typer.Option(
+                flag, help=helps.get(parameter.name, "folder for the page, tables, figures and result.json.")
+            )
         parameters.append(
-            inspect.Parameter(parameter.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
+            inspect.Parameter(
+                parameter.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
+            )
         )
     as_json = Annotated[bool, typer.Option("--json", help="print result.json on stdout, and nothing else.")]
     parameters.append(inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=as_json))

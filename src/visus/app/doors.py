@@ -40,7 +40,9 @@ def _door(name: str) -> Callable[..., Result]:
         bound = signature.bind(*args, **(dict(kwargs, out=out) if has_out else kwargs))
         bound.apply_defaults()
         result = study(*bound.args, **bound.kwargs)
-        provenance = complete(result.provenance, study=name, arguments=bound.arguments, seconds=time.perf_counter() - start)
+        provenance = complete(
+            result.provenance, study=name, arguments=bound.arguments, seconds=time.perf_counter() - start
+        )
         result = replace(result, provenance=provenance)
         if out is not None:
             write_report(result, out)

@@ -125,7 +125,9 @@ class Backbone:
             wanted.append(real)
         return tuple(tap for tap in self.taps if tap.name in set(wanted))
 
-    def forward(self, batch: torch.Tensor, taps: Sequence[Tap], *, pool: str | None = "mean") -> dict[str, torch.Tensor]:
+    def forward(
+        self, batch: torch.Tensor, taps: Sequence[Tap], *, pool: str | None = "mean"
+    ) -> dict[str, torch.Tensor]:
         """Normalised float [b, 3, h, w] -> output by tap name.
 
         pool: 'mean' (spatial and grid: mean over positions; tokens: mean over patch tokens, prefix left out), 'cls' (tokens

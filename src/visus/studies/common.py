@@ -61,7 +61,9 @@ def check_choice(name: str, value: str, known: Sequence[str]) -> None:
 def labels_of(imageset: ImageSet) -> np.ndarray:
     """The labels, int64 [n]; raises DataError when the set has none."""
     if imageset.labels is None:
-        raise DataError(f"{imageset.name} has no labels, which this study needs; use class subfolders or --labels file.csv of name,label")
+        raise DataError(
+            f"{imageset.name} has no labels, which this study needs; use class subfolders or --labels file.csv of name,label"
+        )
     return imageset.labels
 
 

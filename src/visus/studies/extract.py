@@ -55,7 +55,15 @@ def extract(
     backbone = load_backbone(model, seed=seed, download=download)
     store = Path(out) / "features" if out else None
     features = run(
-        imageset, backbone, chosen_taps(backbone, taps), pool=pool, precision=precision, engine=engine, device=device, batch=batch, store=store,
+        imageset,
+        backbone,
+        chosen_taps(backbone, taps),
+        pool=pool,
+        precision=precision,
+        engine=engine,
+        device=device,
+        batch=batch,
+        store=store,
     )
     by_name = {tap.name: tap for tap in backbone.taps}
     rows = []
@@ -63,11 +71,19 @@ def extract(
         tap = by_name[name]
         width = next(features.blocks(name, 1)).shape[1]
         rows.append((name, "×".join(map(str, tap.shape)), len(features), width, str(folder)))
-    tables = {"features": Table(("layer", "output shape", "images", "features", "folder"), tuple(rows), title="Where the features are")}
+    tables = {
+        "features": Table(
+            ("layer", "output shape", "images", "features", "folder"), tuple(rows), title="Where the features are"
+        )
+    }
     set_aside = (*imageset.quarantine, *features.quarantine)
     if set_aside:
         tables["quarantine"] = quarantine_table(set_aside)
-    speed = "they were in the store already" if features.cost.get("cached") else f"at {features.cost['images_per_second']:,.0f} images/s"
+    speed = (
+        "they were in the store already"
+        if features.cost.get("cached")
+        else f"at {features.cost['images_per_second']:,.0f} images/s"
+    )
     finding = f"{len(features):,} images went through {backbone.spec} once, {len(rows)} layers tapped; {speed}."
     provenance = {
         "model": model,

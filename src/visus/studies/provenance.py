@@ -9,7 +9,18 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-LIBRARIES = ("torch", "torchvision", "timm", "transformers", "open_clip_torch", "openvino", "numpy", "scikit-learn", "openTSNE", "umap-learn")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "open_clip_torch",
+    "openvino",
+    "numpy",
+    "scikit-learn",
+    "openTSNE",
+    "umap-learn",
+)
 
 
 def complete(given: Mapping[str, Any], *, study: str, arguments: Mapping[str, Any], seconds: float) -> dict[str, Any]:

@@ -79,12 +79,29 @@ def transfer(
     specs = list(dict.fromkeys(model or ["visus:effnet-lite0"]))
     seen = [
         look(
-            spec, imageset, taps=taps, pool=pool, controls=controls, precision=precision, engine=engine, device=device, seed=seed, download=download,
+            spec,
+            imageset,
+            taps=taps,
+            pool=pool,
+            controls=controls,
+            precision=precision,
+            engine=engine,
+            device=device,
+            seed=seed,
+            download=download,
         )
         for spec in specs
     ]
     return judge(
-        imageset, splits, seen, pool=pool, protocol=protocol, controls=controls, maps=maps, device=device, seed=seed,
+        imageset,
+        splits,
+        seen,
+        pool=pool,
+        protocol=protocol,
+        controls=controls,
+        maps=maps,
+        device=device,
+        seed=seed,
     )
 
 
@@ -102,10 +119,10 @@ def look(
     download: bool,
 ) -> Seen:
     """Extract the features of one model at its taps, and of its random-init twin where controls are asked for."""
+    from visus.errors import VisusError
     from visus.features import extract
     from visus.models import load_backbone
     from visus.progress import log
-    from visus.errors import VisusError
     from visus.studies.common import chosen_taps, random_twin
 
     settings = {"pool": pool, "precision": precision, "engine": engine, "device": device}
@@ -136,9 +153,9 @@ def judge(
     """From features to a Result: score every layer of every model on the pictures that all of them could decode."""
     from visus.progress import task
     from visus.result import Result
-    from visus.studies.common import labels_of, tap_label
     from visus.studies import transfer_pictures as pictures
     from visus.studies import transfer_words as words
+    from visus.studies.common import labels_of, tap_label
     from visus.studies.layers import score_layer
 
     kept, splits = common_ground(splits, [s.features for s in seen], len(imageset))
@@ -199,7 +216,9 @@ def common_ground(splits: Splits, features: Sequence[Features], n: int) -> tuple
 
     moved = Numbered(move(splits.train), tuple((move(a), move(b)) for a, b in splits.folds), move(splits.test))
     if not len(moved.train) or not len(moved.test) or any(not len(a) or not len(b) for a, b in moved.folds):
-        raise DataError("after setting aside the files that could not be decoded a split is empty; see the quarantine and mend the files")
+        raise DataError(
+            "after setting aside the files that could not be decoded a split is empty; see the quarantine and mend the files"
+        )
     return kept, moved
 
 
@@ -216,4 +235,3 @@ def _vectors(
         x = pca_from_train(x, splits.train, seed=seed)
         twin = None if twin is None else pca_from_train(twin, splits.train, seed=seed)
     return x, twin
-

@@ -91,7 +91,13 @@ def _classes(s: Subject) -> Figure:
         "high": [100 * r[2] for r in rows],
     }
     data = {"x_label": "class, hardest first", "y_label": "recall, %", "groups": [group]}
-    return Figure("classes", "intervals", "Which classes are hard?", f"Recall by class of the probe on {best.model}, {best.label}, with 95 % intervals.", data)
+    return Figure(
+        "classes",
+        "intervals",
+        "Which classes are hard?",
+        f"Recall by class of the probe on {best.model}, {best.label}, with 95 % intervals.",
+        data,
+    )
 
 
 def _path(s: Subject) -> Figure:
@@ -105,7 +111,14 @@ def _path(s: Subject) -> Figure:
         }
         for c in s.scores
     ]
-    data = {"x_label": "penalty λ", "y_label": "validation accuracy, %", "x_log": True, "y_log": False, "series": series, "marks": []}
+    data = {
+        "x_label": "penalty λ",
+        "y_label": "validation accuracy, %",
+        "x_log": True,
+        "y_log": False,
+        "series": series,
+        "marks": [],
+    }
     caption = "Validation accuracy of the probe along the whole path of penalties; the top of each curve was refitted and tested."
     return Figure("path", "lines", "How the penalty was chosen", caption, data)
 
@@ -115,12 +128,21 @@ def _cka(s: Subject, features: Mapping[tuple[str, str], np.ndarray]) -> Figure:
 
     labels = [c.label if len(s.backbones) == 1 else f"{c.model} · {c.label}" for c in s.scores]
     matrix = cka_matrix([features[c.model, c.tap][s.splits.test] for c in s.scores])
-    data = {"values": matrix.tolist(), "rows": labels, "columns": labels, "label": "linear CKA", "low": 0.0, "high": 1.0}
+    data = {
+        "values": matrix.tolist(),
+        "rows": labels,
+        "columns": labels,
+        "label": "linear CKA",
+        "low": 0.0,
+        "high": 1.0,
+    }
     caption = "Linear CKA (unbiased) between layers over the test images: 1 is the same up to rotation and scale, 0 is unrelated."
     return Figure("cka", "heatmap", "How alike are the layers?", caption, data)
 
 
-def _maps(s: Subject, features: Mapping[tuple[str, str], np.ndarray], *, seed: int) -> tuple[list[Figure], dict[str, Any]]:
+def _maps(
+    s: Subject, features: Mapping[tuple[str, str], np.ndarray], *, seed: int
+) -> tuple[list[Figure], dict[str, Any]]:
     from visus.images.thumbnails import thumbnails
     from visus.measures.maps import map_pair
     from visus.progress import task
@@ -164,7 +186,11 @@ def _confused(s: Subject) -> tuple[list[Figure], dict[str, Any]]:
     names = s.images.classes
     at = [(f"{names[c.true]} taken for {names[c.predicted]} ({c.count})", int(i)) for c in pairs for i in c.examples]
     positions = s.kept[s.splits.test[[i for _, i in at]]]
-    data = {"images": "confused images", "captions": [s.images.ids[i] for i in positions], "groups": [group for group, _ in at]}
+    data = {
+        "images": "confused images",
+        "captions": [s.images.ids[i] for i in positions],
+        "groups": [group for group, _ in at],
+    }
     caption = f"The most confused pairs of classes of the probe on {s.best.model}, {s.best.label}: the mistakes it was surest of."
     return [Figure("confused", "gallery", "What is taken for what?", caption, data)], {
         "confused images": thumbnails(s.images, positions, EXAMPLE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,7 +68,9 @@ def tables(s: Subject, features: Sequence[Features], *, seed: int) -> dict[str, 
     if any(score.shuffled is not None for score in s.scores):
         found["controls"] = _controls(s)
     if len(s.backbones) > 1:
-        found["models compared"] = _table_of_pairs(model_pairs(s, seed=seed), "Models, each at the layer that validation prefers")
+        found["models compared"] = _table_of_pairs(
+            model_pairs(s, seed=seed), "Models, each at the layer that validation prefers"
+        )
     if len(s.scores) > len(s.backbones):
         found["layers compared"] = _table_of_pairs(layer_pairs(s, seed=seed), "Neighbouring layers of each model")
     found["geometry"] = _geometry(s)
@@ -93,14 +95,58 @@ def _accuracy(s: Subject) -> Table:
         p = score.probe
         low, high = wilson(round(p.top1 * n), n)
         rows.append(
-            (score.model, score.label, score.width, "linear probe", p.top1, low, high, n, p.macro_recall, p.nll, p.ece, score.validation, f"λ {p.lambda_:.1e}")
+            (
+                score.model,
+                score.label,
+                score.width,
+                "linear probe",
+                p.top1,
+                low,
+                high,
+                n,
+                p.macro_recall,
+                p.nll,
+                p.ece,
+                score.validation,
+                f"λ {p.lambda_:.1e}",
+            )
         )
         top1 = float(score.knn_correct.mean())
         low, high = wilson(round(top1 * n), n)
         recall = macro_recall_of(score.knn_correct, s.test_y)
-        rows.append((score.model, score.label, score.width, "kNN", top1, low, high, n, recall, None, None, None, f"k {score.knn_k}"))
+        rows.append(
+            (
+                score.model,
+                score.label,
+                score.width,
+                "kNN",
+                top1,
+                low,
+                high,
+                n,
+                recall,
+                None,
+                None,
+                None,
+                f"k {score.knn_k}",
+            )
+        )
     return Table(
-        ("model", "layer", "features", "method", "accuracy", "low", "high", "n", "macro recall", "NLL", "ECE", "validation", "chosen"),
+        (
+            "model",
+            "layer",
+            "features",
+            "method",
+            "accuracy",
+            "low",
+            "high",
+            "n",
+            "macro recall",
+            "NLL",
+            "ECE",
+            "validation",
+            "chosen",
+        ),
         tuple(rows),
         title="Accuracy of every layer on the test images",
         note="low, high: 95 % Wilson interval. λ and k were chosen on validation images; the test images were used once. "
@@ -153,7 +199,10 @@ def _pair(a: LayerScore, b: LayerScore, y: np.ndarray, *, names: tuple[str, str]
 def model_pairs(s: Subject, *, seed: int) -> list[Pair]:
     """Every pair of models, each at its best layer by validation."""
     best = [s.best_layer(b.spec) for b in s.backbones]
-    return [_pair(a, b, s.test_y, names=(f"{a.model} · {a.label}", f"{b.model} · {b.label}"), seed=seed) for a, b in combinations(best, 2)]
+    return [
+        _pair(a, b, s.test_y, names=(f"{a.model} · {a.label}", f"{b.model} · {b.label}"), seed=seed)
+        for a, b in combinations(best, 2)
+    ]
 
 
 def layer_pairs(s: Subject, *, seed: int) -> list[Pair]:
@@ -161,7 +210,7 @@ def layer_pairs(s: Subject, *, seed: int) -> list[Pair]:
     found = []
     for b in s.backbones:
         layers = s.of(b.spec)
-        for before, after in zip(layers, layers[1:], strict=False):
+        for before, after in pairwise(layers):
             names = (f"{b.spec} · {after.label}", f"{b.spec} · {before.label}")
             found.append(_pair(after, before, s.test_y, names=names, seed=seed))
     return found
@@ -254,8 +303,17 @@ def _images(s: Subject) -> Table:
     rows = [(name, int(counts["train"][i]), int(counts["test"][i])) for i, name in enumerate(s.images.classes)]
     rows.append(("all", int(counts["train"].sum()), int(counts["test"].sum())))
     held = [len(val) for _, val in s.splits.folds]
-    how = f"one validation part of {held[0]:,}" if len(held) == 1 else f"{len(held)} validation folds of about {round(np.mean(held)):,}"
-    return Table(("class", "train and validation", "test"), tuple(rows), title="The images", note=f"Choices were made on {how} images.")
+    how = (
+        f"one validation part of {held[0]:,}"
+        if len(held) == 1
+        else f"{len(held)} validation folds of about {round(np.mean(held)):,}"
+    )
+    return Table(
+        ("class", "train and validation", "test"),
+        tuple(rows),
+        title="The images",
+        note=f"Choices were made on {how} images.",
+    )
 
 
 def _cost(s: Subject, features: Sequence[Features]) -> Table:
@@ -263,7 +321,15 @@ def _cost(s: Subject, features: Sequence[Features]) -> Table:
     for b, f in zip(s.backbones, features, strict=True):
         cost: Mapping[str, Any] = f.cost
         rows.append(
-            (b.spec, b.parameters, cost.get("engine"), cost.get("batch"), cost.get("seconds"), cost.get("images_per_second"), bool(cost.get("cached")))
+            (
+                b.spec,
+                b.parameters,
+                cost.get("engine"),
+                cost.get("batch"),
+                cost.get("seconds"),
+                cost.get("images_per_second"),
+                bool(cost.get("cached")),
+            )
         )
     return Table(
         ("model", "parameters", "engine", "batch", "seconds", "images/s", "from the store"),
@@ -305,7 +371,9 @@ def findings(s: Subject, *, seed: int) -> tuple[str, ...]:
         )
     recalls = [(r, s.images.classes[i]) for i, r in enumerate(best.probe.per_class_recall) if np.isfinite(r)]
     (worst, worst_name), (top, top_name) = min(recalls), max(recalls)
-    said.append(f"The easiest class is {top_name} (recall {percent(top)}), the hardest {worst_name} ({percent(worst)}).")
+    said.append(
+        f"The easiest class is {top_name} (recall {percent(top)}), the hardest {worst_name} ({percent(worst)})."
+    )
     return tuple(said)
 
 
@@ -338,17 +406,25 @@ def warnings(s: Subject, *, twins: Sequence[bool], controls: bool) -> tuple[str,
     said, n = [], len(s.test_y)
     for c in s.scores:
         if c.probe.at_edge:
-            said.append(f"{c.model}, {c.label}: validation chose the λ at the edge of the path ({c.probe.lambda_:.1e}); a better one may lie beyond.")
+            said.append(
+                f"{c.model}, {c.label}: validation chose the λ at the edge of the path ({c.probe.lambda_:.1e}); a better one may lie beyond."
+            )
         if c.shuffled is not None and wilson(round(c.shuffled * n), n)[0] > max(s.majority, 2 / len(s.images.classes)):
-            said.append(f"{c.model}, {c.label}: the probe on shuffled labels reaches {percent(c.shuffled)}, more than chance; look for a leak.")
+            said.append(
+                f"{c.model}, {c.label}: the probe on shuffled labels reaches {percent(c.shuffled)}, more than chance; look for a leak."
+            )
     for b, has_twin in zip(s.backbones, twins, strict=True):
         if controls and not has_twin and not b.random:
-            said.append(f"{b.spec}: no random-init control, since its architecture could not be built without its weights.")
+            said.append(
+                f"{b.spec}: no random-init control, since its architecture could not be built without its weights."
+            )
     if n < 200:
         said.append(f"Only {n} test images: intervals are wide, and differences of a few points mean nothing.")
     missing = sorted(set(range(len(s.images.classes))) - set(s.test_y.tolist()))
     if missing:
-        said.append(f"No test image of: {', '.join(s.images.classes[i] for i in missing[:10])}; their recall is unknown.")
+        said.append(
+            f"No test image of: {', '.join(s.images.classes[i] for i in missing[:10])}; their recall is unknown."
+        )
     return tuple(said)
 
 
