@@ -57,6 +57,12 @@ class ImageSet:
     quarantine: tuple[Quarantined, ...] = ()
     meta: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse a set that contradicts itself. Raises DataError."""
+        from visus.images.check import check
+
+        check(self)
+
     def __len__(self) -> int:
         return len(self.rows)
 
