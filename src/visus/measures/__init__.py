@@ -1,1 +1,59 @@
+"""From arrays to numbers: pure functions, no files, no plots, no models. Names are imported when first used."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "KnnAccuracy": "knn",
+    "KnnPredictions": "knn",
+    "Neighbours": "knn",
+    "knn_accuracy": "knn",
+    "knn_predict": "knn",
+    "top_k": "knn",
+    "Scatter": "separability",
+    "Silhouette": "separability",
+    "scatter_ratio": "separability",
+    "silhouette_cosine": "separability",
+    "cka_matrix": "cka",
+    "unbiased_cka": "cka",
+    "wilson": "intervals",
+    "McNemar": "compare",
+    "PairedDifference": "compare",
+    "holm": "compare",
+    "mcnemar": "compare",
+    "paired_bootstrap": "compare",
+    "paired_bootstrap_macro_recall": "compare",
+    "ClassRecall": "confusion",
+    "ConfusedPair": "confusion",
+    "class_recall": "confusion",
+    "confused_pairs": "confusion",
+    "confusion_matrix": "confusion",
+    "Map": "maps",
+    "Pca": "maps",
+    "layer_maps": "maps",
+    "pca": "maps",
+    "tsne_map": "maps",
+    "umap_map": "maps",
+    "TrustFigures": "trust",
+    "neighbours_kept": "trust",
+    "trust_figures": "trust",
+    "trustworthiness": "trust",
+    "linear_probe": "probe",
+    "solve_path": "probe",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

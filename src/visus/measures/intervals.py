@@ -1,0 +1,46 @@
+"""How far a proportion may lie from the truth: Wilson's interval."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from visus.errors import DataError
+from visus.measures._arrays import Floats
+
+
+@overload
+def wilson(successes: int, n: int, *, level: float = 0.95) -> tuple[float, float]: ...
+@overload
+def wilson(successes: npt.ArrayLike, n: npt.ArrayLike, *, level: float = 0.95) -> tuple[Floats, Floats]: ...
+
+
+def wilson(
+    successes: npt.ArrayLike, n: npt.ArrayLike, *, level: float = 0.95
+) -> tuple[float, float] | tuple[Floats, Floats]:
+    """Wilson's score interval (no continuity correction) of a proportion.
+
+    successes, n: counts, scalars or arrays that broadcast; level: coverage, strictly between 0 and 1. Returns (low, high)
+    as fractions, floats for scalars and float64 arrays otherwise. Where n = 0 nothing is known: (0, 1).
+    Raises DataError unless 0 <= successes <= n. Source: Wilson 1927; Brown, Cai and DasGupta 2001.
+    """
+    if not 0 < level < 1:
+        raise DataError(f"level is {level}; give a coverage between 0 and 1, such as 0.95")
+    hits, trials = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(n, dtype=np.float64))
+    if not (np.isfinite(hits).all() and np.isfinite(trials).all() and (hits >= 0).all() and (hits <= trials).all()):
+        raise DataError("successes must lie between 0 and n; check that both count the same images")
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    safe = np.maximum(trials, 1.0)
+    share = hits / safe
+    denominator = 1 + z * z / safe
+    centre = (share + z * z / (2 * safe)) / denominator
+    half = z / denominator * np.sqrt(share * (1 - share) / safe + z * z / (4 * safe * safe))
+    # The ends are exactly 0 and 1 in theory; rounding would leave 1e-17 and 1 - 1e-16.
+    low = np.where((hits == 0) | (trials == 0), 0.0, np.maximum(centre - half, 0.0))
+    high = np.where((hits == trials) | (trials == 0), 1.0, np.minimum(centre + half, 1.0))
+    if hits.ndim == 0:
+        return float(low), float(high)
+    return low, high

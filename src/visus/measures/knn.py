@@ -1,0 +1,264 @@
+"""k nearest neighbours: exact, cosine, every k from one search (the protocol of DINO, Caron et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from visus.errors import DataError
+from visus.measures._arrays import Array, Floats, Ints, block_rows, features, labels
+from visus.progress import task
+
+if TYPE_CHECKING:
+    import torch
+
+KS = (1, 5, 10, 20, 100, 200)
+TEMPERATURE = 0.07
+
+# A block of similarities is at most _ROWS x _COLUMNS float32 (32 MiB): near the size at which the product runs at full speed.
+_ROWS, _COLUMNS = 512, 16_384
+_GROUP = 16
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest rows of each query, best first: indices int64 [m, k], similarities float32 [m, k]."""
+
+    indices: Ints
+    similarities: Array
+
+
+@dataclass(frozen=True)
+class KnnPredictions:
+    """Predicted classes int64 [m] by k. `clipped`: the ks that were asked for and are larger than the training set."""
+
+    predictions: dict[int, Ints]
+    n_train: int
+    clipped: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class KnnAccuracy:
+    """Top-1 accuracy by k over n test images, with the predictions (for intervals and paired tests) and `clipped`."""
+
+    accuracy: dict[int, float]
+    predictions: dict[int, Ints]
+    correct: dict[int, Array]
+    n: int
+    n_train: int
+    clipped: tuple[int, ...]
+
+
+def top_k(query: Array, base: Array, k: int, *, exclude_self: bool = False, device: str = "cpu") -> Neighbours:
+    """The k rows of base with the largest cosine similarity to each row of query, exactly.
+
+    query: [m, d]; base: [n, d]; k is cut to n (n - 1 with exclude_self, where query and base must be the same rows and
+    a row is not its own neighbour). float32; equal similarities are ordered by the lower row of base. A zero vector has
+    similarity 0 to everything. Memory stays bounded whatever n and m are. Raises DataError on NaN, empty arrays or widths that differ.
+    """
+    query, base = features(query, "query"), features(base, "base")
+    if query.shape[1] != base.shape[1]:
+        raise DataError(
+            f"query has {query.shape[1]} features and base {base.shape[1]}; take both from the same tap of the same model"
+        )
+    if exclude_self and len(query) != len(base):
+        raise DataError("exclude_self needs query and base to be the same rows in the same order")
+    if k < 1:
+        raise DataError(f"k is {k}; at least 1 neighbour is needed")
+    reach = len(base) - 1 if exclude_self else len(base)
+    if reach < 1:
+        raise DataError("one row has no neighbour but itself; give at least two")
+    return inner_top_k(unit_rows(query), unit_rows(base), min(k, reach), exclude_self=exclude_self, device=device)
+
+
+def inner_top_k(query: Array, base: Array, k: int, *, exclude_self: bool = False, device: str = "cpu") -> Neighbours:
+    """As `top_k` for the plain inner product of float32 rows, without checks (1 <= k <= n, finite)."""
+    import torch
+
+    m, n = len(query), len(base)
+    indices, similarities = np.empty((m, k), np.int64), np.empty((m, k), np.float32)
+    with torch.inference_mode(), task("searching neighbours", m) as progress:
+        here = torch.from_numpy(np.ascontiguousarray(base, np.float32)).to(device)
+        for start in range(0, m, _ROWS):
+            rows = torch.from_numpy(np.ascontiguousarray(query[start : start + _ROWS], np.float32)).to(device)
+            best: tuple[torch.Tensor, torch.Tensor] | None = None
+            for left in range(0, n, _COLUMNS):
+                scores = rows @ here[left : left + _COLUMNS].T
+                if exclude_self:
+                    own = torch.arange(start, start + len(rows), device=device) - left
+                    mine = (own >= 0) & (own < scores.shape[1])
+                    scores[mine.nonzero()[:, 0], own[mine]] = -torch.inf
+                value, index = largest(scores, min(k, scores.shape[1]))
+                best = _merge(best, (value, index + left), k)
+            if best is not None:
+                similarities[start : start + len(rows)] = best[0].cpu().numpy()
+                indices[start : start + len(rows)] = best[1].cpu().numpy()
+            progress.advance(len(rows))
+    return Neighbours(indices=indices, similarities=similarities)
+
+
+def knn_predict(
+    train_x: Array,
+    train_y: Array,
+    test_x: Array,
+    *,
+    n_classes: int,
+    ks: Sequence[int] = KS,
+    temperature: float = TEMPERATURE,
+    exclude_self: bool = False,
+    device: str = "cpu",
+) -> KnnPredictions:
+    """Classes by weighted votes of the k nearest training images, for every k from one search.
+
+    train_x: [n, d]; train_y: int [n] in 0..n_classes-1; test_x: [m, d]. A neighbour of cosine similarity s votes for its
+    class with exp(s / temperature); the class with most votes wins, the lowest class number on a tie. A k larger than n
+    (n - 1 with exclude_self: test_x is train_x, leave-one-out) is cut to it and named in `clipped`. Zero vectors, ties
+    between neighbours, memory: see `top_k`. Raises DataError on NaN, lengths that differ, labels out of range, k < 1.
+    Source: Wu et al. 2018; Caron et al. 2021 (eval_knn.py of DINO).
+    """
+    train_x = features(train_x, "train_x")
+    train_y = labels(train_y, len(train_x), "train_y", n_classes=n_classes)
+    if not ks or min(ks) < 1:
+        raise DataError("ks must be one or more whole numbers from 1 up, such as 1,5,10,20,100,200")
+    if not temperature > 0:
+        raise DataError(f"temperature is {temperature}; it must be above 0 (0.07 is usual)")
+    reach = len(train_x) - 1 if exclude_self else len(train_x)
+    used = sorted({min(int(k), reach) for k in ks})
+    found = top_k(test_x, train_x, max(ks), exclude_self=exclude_self, device=device)
+    votes = _vote(found, train_y, n_classes=n_classes, ks=used, temperature=temperature)
+    return KnnPredictions(
+        predictions=votes, n_train=len(train_x), clipped=tuple(sorted({int(k) for k in ks if k > reach}))
+    )
+
+
+def knn_accuracy(
+    train_x: Array,
+    train_y: Array,
+    test_x: Array,
+    test_y: Array,
+    *,
+    n_classes: int,
+    ks: Sequence[int] = KS,
+    temperature: float = TEMPERATURE,
+    exclude_self: bool = False,
+    device: str = "cpu",
+) -> KnnAccuracy:
+    """Top-1 accuracy of `knn_predict` for every k. test_y: int [m] in 0..n_classes-1. Raises as `knn_predict` does."""
+    test_y = labels(test_y, len(np.asanyarray(test_x)), "test_y", n_classes=n_classes)
+    found = knn_predict(
+        train_x,
+        train_y,
+        test_x,
+        n_classes=n_classes,
+        ks=ks,
+        temperature=temperature,
+        exclude_self=exclude_self,
+        device=device,
+    )
+    correct = {k: predicted == test_y for k, predicted in found.predictions.items()}
+    return KnnAccuracy(
+        accuracy={k: float(hit.mean()) for k, hit in correct.items()},
+        predictions=found.predictions,
+        correct=correct,
+        n=len(test_y),
+        n_train=found.n_train,
+        clipped=found.clipped,
+    )
+
+
+def unit_rows(x: Array) -> Array:
+    """Rows at unit length, float32 [n, d]; a zero row stays zero."""
+    unit = np.empty(x.shape, np.float32)
+    step = block_rows(16 * x.shape[1])
+    for start in range(0, len(x), step):
+        wide = x[start : start + step].astype(np.float64)
+        peak = np.abs(wide).max(axis=1, keepdims=True)  # first, so that squares neither overflow nor vanish
+        wide /= np.where(peak > 0, peak, 1.0)
+        norm = np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
+        unit[start : start + step] = wide / np.where(norm > 0, norm, 1.0)
+    return unit
+
+
+def largest(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k largest of each row, sorted, equal ones by the lower column. scores: [b, n].
+
+    Sorting is what costs. The columns are dealt into groups of _GROUP; the k + 1 groups with the largest maxima hold the
+    k + 1 largest values (were one elsewhere, each of these groups would have a maximum at least as large), so that only
+    their members are searched.
+    """
+    import torch
+
+    rows, n = scores.shape
+    extra = min(k + 1, n)  # one more, to see whether the border runs through a tie
+    width = n // _GROUP
+    if extra * 2 >= width or scores.is_cuda:
+        value, index = scores.topk(extra, dim=1)
+    else:
+        # Column c stands in group c % width: the strided maximum is a plain loop over contiguous rows, hence fast.
+        # The columns behind the last whole round of groups are searched with the chosen ones.
+        main = scores[:, : width * _GROUP].view(rows, _GROUP, width)
+        groups = main.amax(dim=1).topk(extra, dim=1, sorted=False).indices
+        members = torch.gather(main, 2, groups[:, None, :].expand(-1, _GROUP, -1)).view(rows, -1)
+        rest = scores[:, width * _GROUP :]
+        value, place = torch.cat([members, rest], dim=1).topk(extra, dim=1)
+        inside = place.clamp(max=members.shape[1] - 1)
+        column = torch.gather(groups, 1, inside % extra) + (inside // extra) * width
+        index = torch.where(place < members.shape[1], column, place - members.shape[1] + width * _GROUP)
+    tied = (value[:, 1:] == value[:, :-1]).any(dim=1)
+    value, index = value[:, :k], index[:, :k]
+    if bool(tied.any()):
+        where = tied.nonzero()[:, 0]
+        value, index = value.clone(), index.clone()
+        for part in torch.split(where, 64):
+            value[part], index[part] = _select_tied(scores[part], value[part, -1:], k)
+    return value, index
+
+
+def _select_tied(scores: torch.Tensor, border: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `largest`, for rows with equal values: all above the border value, then the first of those equal to it."""
+    import torch
+
+    above = scores > border
+    equal = scores == border
+    room = k - above.sum(dim=1, keepdim=True)
+    keep = above | (equal & (equal.cumsum(dim=1) <= room))
+    index = keep.nonzero()[:, 1].view(len(scores), k)
+    value, order = torch.sort(torch.gather(scores, 1, index), dim=1, descending=True, stable=True)
+    return value, torch.gather(index, 1, order)
+
+
+def _merge(
+    best: tuple[torch.Tensor, torch.Tensor] | None, new: tuple[torch.Tensor, torch.Tensor], k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k best of two sorted lists; on a tie the first list, whose rows come first in base, wins."""
+    import torch
+
+    if best is None:
+        return new
+    value, order = torch.sort(torch.cat([best[0], new[0]], dim=1), dim=1, descending=True, stable=True)
+    return value[:, :k], torch.gather(torch.cat([best[1], new[1]], dim=1), 1, order[:, :k])
+
+
+def _vote(
+    found: Neighbours, train_y: Ints, *, n_classes: int, ks: Sequence[int], temperature: float
+) -> dict[int, Ints]:
+    """Predictions by k (sorted ks), adding to the votes of one k those of the neighbours up to the next."""
+    m = len(found.indices)
+    predictions = {k: np.empty(m, np.int64) for k in ks}
+    step = block_rows(8 * (2 * n_classes + 3 * ks[-1]))
+    for start in range(0, m, step):
+        near = train_y[found.indices[start : start + step]]
+        similarity = found.similarities[start : start + step].astype(np.float64)
+        # Relative to the nearest neighbour: the same winner, and no overflow at a small temperature.
+        weight = np.exp((similarity - similarity[:, :1]) / temperature)
+        flat = near + n_classes * np.arange(len(near))[:, None]
+        votes: Floats = np.zeros(len(near) * n_classes)
+        done = 0
+        for k in ks:
+            votes += np.bincount(flat[:, done:k].ravel(), weights=weight[:, done:k].ravel(), minlength=len(votes))
+            predictions[k][start : start + step] = votes.reshape(-1, n_classes).argmax(axis=1)
+            done = k
+    return predictions

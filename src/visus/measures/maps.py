@@ -1,0 +1,272 @@
+"""Two-dimensional maps of features: PCA, then t-SNE (openTSNE) or UMAP (umap-learn), seeded, with their trust figures."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from visus.errors import DataError
+from visus.measures._arrays import Array, Floats, block_rows, features
+from visus.measures.trust import TrustFigures, neighbours_kept, trust_figures, trustworthiness
+from visus.progress import log, task
+
+__all__ = [
+    "Map",
+    "Pca",
+    "layer_maps",
+    "neighbours_kept",
+    "pca",
+    "trust_figures",
+    "trustworthiness",
+    "tsne_map",
+    "umap_map",
+]
+
+FEWEST = 5
+METHODS = ("tsne", "umap")
+_EXACT_WIDTH = 4096
+
+
+@dataclass(frozen=True)
+class Pca:
+    """Coordinates float32 [n, dims] in order of variance, and each one's share of the variance, float64 [dims]."""
+
+    z: Array
+    explained: Floats
+
+
+@dataclass(frozen=True)
+class Map:
+    """A map float32 [n, 2], the settings it was really made with, and how far to believe it (None: not measured)."""
+
+    method: str
+    z: Array
+    settings: dict[str, float | int | str]
+    notes: tuple[str, ...] = ()
+    kl_divergence: float | None = None
+    trust: TrustFigures | None = field(default=None)
+
+
+def pca(x: Array, *, dims: int = 50, seed: int = 0) -> Pca:
+    """Principal components: centred, not scaled, `dims` cut to min(n - 1, d).
+
+    x: [n, d]. Exact, from the smaller of the two float64 Gram matrices, up to 4,096 rows or columns; beyond that a seeded
+    randomised SVD (Halko et al. 2011). The sign is fixed: the coordinate of largest size of every component is positive.
+    Raises DataError on NaN or fewer than 2 rows.
+    """
+    x = features(x, at_least=2)
+    n, d = x.shape
+    dims = max(1, min(dims, n - 1, d))
+    centred = x.astype(np.float64)
+    centred -= centred.mean(axis=0)
+    total = float(np.einsum("ij,ij->", centred, centred))
+    if min(n, d) > _EXACT_WIDTH:
+        from sklearn.utils.extmath import randomized_svd
+
+        u, s, _ = randomized_svd(centred, dims, n_iter=4, random_state=seed)
+        z = u * s
+    elif d <= n:
+        _, vectors = np.linalg.eigh(centred.T @ centred)
+        z = centred @ vectors[:, ::-1][:, :dims]
+    else:
+        values, vectors = np.linalg.eigh(centred @ centred.T)
+        z = vectors[:, ::-1][:, :dims] * np.sqrt(np.maximum(values[::-1][:dims], 0))
+    peak = z[np.abs(z).argmax(axis=0), np.arange(z.shape[1])]
+    z = z * np.where(peak < 0, -1.0, 1.0)
+    explained = (z**2).sum(axis=0) / total if total > 0 else np.zeros(z.shape[1])
+    return Pca(z=z.astype(np.float32), explained=explained)
+
+
+def tsne_map(
+    x: Array,
+    *,
+    perplexity: float = 30,
+    seed: int = 0,
+    dims: int = 50,
+    early_iterations: int = 250,
+    iterations: int = 500,
+    threads: int | None = None,
+) -> Map:
+    """t-SNE of x after PCA to `dims`, by openTSNE: exact neighbours, PCA initialisation, learning rate n / exaggeration.
+
+    x: [n, d], n >= 5. A perplexity above (n - 1) / 3 is cut to it, and the map's notes say so. The same seed and number
+    of threads give the same map. kl_divergence is the optimised objective, comparable between runs at one perplexity.
+    Raises DataError on NaN or fewer than 5 rows. Source: van der Maaten and Hinton 2008; Belkina et al. 2019; Poličar et al. 2024.
+    """
+    return _tsne(_reduced(x, dims, seed), perplexity, seed, early_iterations, iterations, threads)
+
+
+def umap_map(x: Array, *, neighbours: int = 15, min_dist: float = 0.1, seed: int = 0, dims: int = 50) -> Map:
+    """UMAP of x after PCA to `dims`, by umap-learn on exact neighbours, one thread: the same seed gives the same map.
+
+    x: [n, d], n >= 5. More neighbours than n - 1 are cut to it, and the map's notes say so. The first call in a process
+    compiles umap-learn's loops, which takes some seconds. Raises DataError on NaN or fewer than 5 rows. Source: McInnes et al. 2018.
+    """
+    return _umap(_reduced(x, dims, seed), neighbours, min_dist, seed)
+
+
+def layer_maps(
+    x: Array,
+    *,
+    methods: Sequence[str] = METHODS,
+    seed: int = 0,
+    dims: int = 50,
+    perplexity: float = 30,
+    neighbours: int = 15,
+    k: int = 10,
+    threads: int | None = None,
+) -> dict[str, Map]:
+    """The maps of one tap, each with its trust figures against the features themselves (not against their PCA).
+
+    x: [n, d]; methods: of "tsne", "umap". k of the trust figures is cut below n / 2. PCA and the distances of x are
+    computed once for all. Raises DataError as the maps do, or on an unknown method.
+    """
+    if unknown := [m for m in methods if m not in METHODS]:
+        raise DataError(f"there is no map called {unknown[0]!r}; choose from {', '.join(METHODS)}")
+    base = _reduced(x, dims, seed)
+    made = {}
+    with task("drawing maps", len(methods)) as progress:
+        for method in methods:
+            if method == "tsne":
+                made[method] = _tsne(base, perplexity, seed, 250, 500, threads)
+            else:
+                made[method] = _umap(base, neighbours, 0.1, seed)
+            progress.advance()
+    k = min(k, (len(base) - 1) // 2)
+    figures = trust_figures(x, [m.z for m in made.values()], k=k)
+    return {
+        name: Map(
+            method=m.method, z=m.z, settings=m.settings, notes=m.notes, kl_divergence=m.kl_divergence, trust=figure
+        )
+        for (name, m), figure in zip(made.items(), figures, strict=True)
+    }
+
+
+def _reduced(x: Array, dims: int, seed: int) -> Array:
+    """The first `dims` principal coordinates of x, at least two columns, float32."""
+    if dims < 1:
+        raise DataError(f"dims is {dims}; keep at least 1 principal component (50 is usual)")
+    x = features(x, at_least=FEWEST)
+    z = pca(x, dims=dims, seed=seed).z
+    return z if z.shape[1] > 1 else np.concatenate([z, np.zeros_like(z)], axis=1)
+
+
+def _tsne(
+    base: Array, perplexity: float, seed: int, early_iterations: int, iterations: int, threads: int | None
+) -> Map:
+    from openTSNE import TSNEEmbedding, affinity, nearest_neighbors
+
+    n = len(base)
+    if not perplexity > 0:
+        raise DataError(f"perplexity is {perplexity}; it must be above 0 (30 is usual)")
+    notes: tuple[str, ...] = ()
+    used = min(float(perplexity), (n - 1) / 3)
+    if used < perplexity:
+        notes = (f"perplexity {used:.3g} instead of {perplexity:g}, because there are only {n} images",)
+        log(f"t-SNE: {notes[0]}")
+    threads = threads or os.cpu_count() or 1
+    index, distance = _neighbours(base, max(1, min(n - 1, int(3 * used))))
+    graph = affinity.PerplexityBasedNN(
+        knn_index=nearest_neighbors.PrecomputedNeighbors(index, distance), perplexity=used, n_jobs=threads
+    )
+    # openTSNE's advice for PCA initialisation: so small that the exaggeration phase decides the layout.
+    start = _start(base, seed) * 1e-4
+    method = "fft" if n >= _FFT_FROM else "bh"
+    embedding = TSNEEmbedding(
+        start, graph, negative_gradient_method=method, n_jobs=threads, random_state=seed, learning_rate="auto"
+    )
+    embedding.optimize(n_iter=early_iterations, exaggeration=12, momentum=0.5, inplace=True)
+    embedding.optimize(n_iter=iterations, exaggeration=1, momentum=0.8, inplace=True)
+    return Map(
+        method="tsne",
+        z=np.asarray(embedding).astype(np.float32),
+        settings={
+            "perplexity": used,
+            "seed": seed,
+            "pca": base.shape[1],
+            "iterations": early_iterations + iterations,
+            "gradient": method,
+        },
+        notes=notes,
+        kl_divergence=float(embedding.kl_divergence),
+    )
+
+
+# Below this number of points Barnes-Hut is faster than the Fourier interpolation, which pays for its grid whatever n is.
+_FFT_FROM = 10_000
+
+
+def _umap(base: Array, neighbours: int, min_dist: float, seed: int) -> Map:
+    n = len(base)
+    if neighbours < 2:
+        raise DataError(f"neighbours is {neighbours}; UMAP needs at least 2 (15 is usual)")
+    notes: tuple[str, ...] = ()
+    used = min(neighbours, n - 1)
+    if used < neighbours:
+        notes = (f"{used} neighbours instead of {neighbours}, because there are only {n} images",)
+        log(f"UMAP: {notes[0]}")
+    with warnings.catch_warnings():
+        # About TensorFlow (which its parametric variant alone needs), about running one thread for the seed's sake, and
+        # about graphs in several parts, which classes that stand well apart always give.
+        warnings.simplefilter("ignore")
+        import umap
+
+        # UMAP counts a point as its own first neighbour. With neighbours given, umap-learn's approximate search, most of
+        # its compile time and its second code path for n < 4,096 are not needed.
+        index, distance = _neighbours(base, used - 1)
+        own = np.arange(n)[:, None]
+        index = np.concatenate([own, index], axis=1)
+        distance = np.concatenate([np.zeros((n, 1), np.float32), distance.astype(np.float32)], axis=1)
+        z = umap.UMAP(
+            n_neighbors=used,
+            min_dist=min_dist,
+            precomputed_knn=(index, distance),
+            init="spectral" if n >= _SPECTRAL_FROM else _start(base, seed) * 10,
+            random_state=seed,
+            n_jobs=1,
+            transform_seed=seed,
+        ).fit_transform(base)
+    return Map(
+        method="umap",
+        z=np.asarray(z, dtype=np.float32),
+        settings={"neighbours": used, "min_dist": min_dist, "seed": seed, "pca": base.shape[1]},
+        notes=notes,
+    )
+
+
+# With fewer points the graph's Laplacian is too small for its sparse eigenvectors.
+_SPECTRAL_FROM = 50
+
+
+def _start(base: Array, seed: int) -> Floats:
+    """The first two coordinates scaled to a standard deviation of 1, with a grain of seeded noise that parts duplicates."""
+    first: Floats = base[:, :2].astype(np.float64)
+    spread = first[:, 0].std()
+    noise = np.random.default_rng(seed).standard_normal(first.shape)
+    return first / (spread if spread > 0 else 1.0) + 1e-3 * noise
+
+
+def _neighbours(base: Array, k: int) -> tuple[Array, Floats]:
+    """The k nearest other rows by Euclidean distance, nearest first: int64 [n, k] and distances float64 [n, k].
+
+    ||a - b||^2 = ||a||^2 - 2 (a.b - ||b||^2 / 2): the nearest row is the largest inner product with (b, -||b||^2 / 2), which
+    lets the exact cosine search do the work. The distances themselves are computed anew from the rows, in float64.
+    """
+    from visus.measures.knn import inner_top_k
+
+    scale = float(np.abs(base).max()) or 1.0
+    rows = (base / scale).astype(np.float32)
+    ones = np.ones((len(rows), 1), np.float32)
+    half = -0.5 * np.einsum("ij,ij->i", rows, rows, dtype=np.float64)[:, None].astype(np.float32)
+    index = inner_top_k(np.hstack([rows, ones]), np.hstack([rows, half]), k, exclude_self=True).indices
+    distance = np.empty(index.shape)
+    step = block_rows(8 * 2 * k * base.shape[1])
+    for start in range(0, len(base), step):
+        gap = base[index[start : start + step]].astype(np.float64) - base[start : start + step, None]
+        distance[start : start + step] = np.sqrt(np.einsum("nkd,nkd->nk", gap, gap))
+    order = np.argsort(distance, axis=1, kind="stable")
+    return np.take_along_axis(index, order, 1), np.take_along_axis(distance, order, 1)
