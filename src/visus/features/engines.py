@@ -1,0 +1,206 @@
+"""What runs the forward pass: OpenVINO on CPUs where it is installed, PyTorch everywhere; same features to 1e-4."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from visus.errors import DataError, MissingExtraError
+from visus.features.pipeline import Outputs, Slot
+from visus.models.base import Backbone, Tap
+
+# Largest relative distance (per image, L2) between OpenVINO's features and PyTorch's. In bf16 the reference is PyTorch in fp32.
+TOLERANCE = {"fp32": 1e-4, "bf16": 0.1}
+# What a conversion raises on networks that OpenVINO or torch.jit.trace does not know.
+_UNCONVERTIBLE = (RuntimeError, TypeError, ValueError, NotImplementedError, AttributeError, KeyError, IndexError)
+
+
+class EngineError(DataError):
+    """An engine cannot run this network; the message says why in one line."""
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_device(device: str) -> str:
+    """'auto' -> 'cuda' where there is one, else 'cpu'. Raises DataError for a device that is not there."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, colon, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and number.isdigit())):
+        raise DataError(f"unknown device {device!r}; write auto, cpu, cuda or cuda:0")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise DataError("this machine shows no CUDA device to PyTorch; write --device cpu or auto")
+    if number and int(number) >= torch.cuda.device_count():
+        raise DataError(
+            f"there is no {device}; this machine has {torch.cuda.device_count()} CUDA devices, counted from 0"
+        )
+    return device
+
+
+def choose_engine(engine: str, device: str) -> str:
+    """'auto' -> 'openvino' on a CPU where it is installed, else 'torch'. Raises DataError or MissingExtraError."""
+    installed = importlib.util.find_spec("openvino") is not None
+    if engine == "auto":
+        return "openvino" if device == "cpu" and installed else "torch"
+    if engine not in ("openvino", "torch"):
+        raise DataError(f"unknown engine {engine!r}; write auto, openvino or torch")
+    if engine == "openvino" and device != "cpu":
+        raise DataError(f"OpenVINO runs on the CPU here, not on {device}; write --engine torch or --device cpu")
+    if engine == "openvino" and not installed:
+        raise MissingExtraError("OpenVINO is not installed; pip install 'visus[openvino]', or write --engine torch")
+    return engine
+
+
+def tapped(backbone: Backbone, taps: Sequence[Tap], pool: str) -> torch.nn.Module:
+    """The backbone as a module: uint8 [b, h, w, 3] -> one float32 [b, d] a tap, with weights of its own.
+
+    A copy, so that neither a device, a memory layout nor a hook of ours ever reaches the user's model.
+    """
+    from visus.models.tapping import TappedModule
+
+    module = _Flat(TappedModule(backbone, taps, None if pool == "flatten" else pool))
+    return copy.deepcopy(module).eval().requires_grad_(False)
+
+
+class _Flat(torch.nn.Module):
+    """Whatever the taps give, as float32 [b, d]."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(out.flatten(1).float() for out in self.module(batch))
+
+
+def replica(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy that shares the weights: hooks set during a forward pass in one thread are not seen by another."""
+    shared = {id(t): t for t in [*module.parameters(), *module.buffers()]}
+    return copy.deepcopy(module, shared)
+
+
+@contextmanager
+def _precision(kind: str, precision: str) -> Iterator[None]:
+    """Inference mode, and bf16 by autocast where asked for."""
+    with torch.inference_mode(), torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        yield
+
+
+class TorchSlot:
+    """A network on a device. Calling it computes at once; `launch` starts and lets the caller wait later.
+
+    On a CPU every thread that calls it uses one core: OpenMP's team size is a property of the thread.
+    """
+
+    def __init__(self, module: torch.nn.Module, *, device: str = "cpu", precision: str = "fp32") -> None:
+        self.module, self.device, self.precision = module, torch.device(device), precision
+        self._known = threading.local()
+
+    def __call__(self, batch: np.ndarray) -> Outputs:
+        """uint8 [b, h, w, 3] -> one float32 [b, d] a tap."""
+        if self.device.type == "cpu" and not hasattr(self._known, "single"):
+            torch.set_num_threads(1)
+            self._known.single = True
+        return self.launch(batch)()
+
+    def launch(self, batch: np.ndarray) -> Callable[[], Outputs]:
+        """Start a forward pass; the returned function waits for it. Copies overlap where `batch` is pinned memory."""
+        with _precision(self.device.type, self.precision):
+            outputs = self.module(torch.from_numpy(batch).to(self.device, non_blocking=True))
+            here = [out.float().to("cpu", non_blocking=True) for out in outputs]
+        ready: Any = torch.cuda.Event() if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        if ready is not None:
+            ready.record(torch.cuda.current_stream(self.device))
+
+        def wait() -> Outputs:
+            if ready is not None:
+                ready.synchronize()
+            return tuple(out.numpy() for out in here)
+
+        return wait
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Put PyTorch's number of threads back afterwards: worker threads set theirs to one, and new threads inherit that."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def exact_cuda() -> Iterator[None]:
+    """fp32 means fp32 (no TF32), and the same kernels every time, for as long as the block lasts."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
+
+
+def torch_slots(module: torch.nn.Module, n: int, precision: str) -> list[Slot]:
+    """n slots on the CPU that share weights; convolutions run channels_last."""
+    module = module.to(memory_format=torch.channels_last)
+    return [TorchSlot(replica(module), precision=precision) for _ in range(n)]
+
+
+def openvino_slots(module: torch.nn.Module, n: int, precision: str, sample: np.ndarray) -> list[Slot]:
+    """n slots of one compiled network, each computing on one core when it is called.
+
+    sample: uint8 [b, h, w, 3], a real batch: the network is compiled for its shape, and its features must equal PyTorch's
+    on it. Raises EngineError when the network cannot be converted or the features differ.
+    """
+    import openvino as ov
+
+    compute = ov.Type.f32 if precision == "fp32" else ov.Type.bf16
+    settings = {
+        "NUM_STREAMS": n,
+        "INFERENCE_NUM_THREADS": n,
+        "INFERENCE_PRECISION_HINT": compute,
+        "ENABLE_CPU_PINNING": False,
+    }
+    try:
+        with torch.inference_mode():
+            # Traced with one picture: tracing runs the network a few times, and a batch would make that slow.
+            example = torch.from_numpy(sample[:1].copy())
+            model = ov.convert_model(module, example_input=example, input=[ov.PartialShape(list(sample.shape))])
+        compiled = ov.Core().compile_model(model, "CPU", settings)
+        slots: list[Slot] = [_openvino_slot(compiled.create_infer_request()) for _ in range(n)]
+        found = slots[0](sample)
+    except _UNCONVERTIBLE as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise EngineError(f"OpenVINO cannot run this network ({reason[-1][:160]})") from error
+    _compare(found, module, sample, precision)
+    return slots
+
+
+def _openvino_slot(request: Any) -> Slot:
+    def infer(batch: np.ndarray) -> Outputs:
+        request.infer([batch], share_inputs=True)
+        return tuple(tensor.data.astype(np.float32, copy=True) for tensor in request.output_tensors)
+
+    return infer
+
+
+def _compare(found: Outputs, module: torch.nn.Module, sample: np.ndarray, precision: str) -> None:
+    """Raise EngineError unless OpenVINO's features of the first pictures equal PyTorch's."""
+    few = min(4, len(sample))
+    with _precision("cpu", "fp32"):
+        expected = [out.float().numpy() for out in module(torch.from_numpy(sample[:few]))]
+    if [f.shape[1:] for f in found] != [e.shape[1:] for e in expected]:
+        raise EngineError("OpenVINO gives features of another shape than PyTorch")
+    for ours, theirs in zip(found, expected, strict=True):
+        distance = np.linalg.norm(ours[:few] - theirs, axis=1)
+        relative = float((distance / np.maximum(np.linalg.norm(theirs, axis=1), 1e-12)).max())
+        if not relative <= TOLERANCE[precision]:
+            raise EngineError(f"OpenVINO's features differ from PyTorch's by {relative:.1e}")
