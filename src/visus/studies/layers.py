@@ -48,19 +48,21 @@ def score_knn(
 
     x: [n, d], y: int64 [n]. Returns (test accuracy by k, the chosen k, bool [n_test] correct at it).
     """
-    from visus.measures.knn import knn_predict
+    from visus.measures.knn import KS, knn_accuracy
 
     votes: dict[int, list[float]] = {}
     for fit, held in splits.folds:
-        found = knn_predict(x[fit], y[fit], x[held], n_classes=n_classes, device=device)
-        for k, predicted in found.items():
-            votes.setdefault(k, []).append(float(np.mean(predicted == y[held])))
-    # A k larger than the smallest fold is clipped there: only those that every fold could serve compete.
-    full = {k: float(np.mean(v)) for k, v in votes.items() if len(v) == len(splits.folds)}
-    best = max(full, key=lambda k: (full[k], -k))
-    tested = knn_predict(x[splits.train], y[splits.train], x[splits.test], n_classes=n_classes, device=device)
-    correct = {k: predicted == y[splits.test] for k, predicted in tested.items()}
-    return {k: float(c.mean()) for k, c in correct.items()}, best, correct[best]
+        found = knn_accuracy(x[fit], y[fit], x[held], y[held], n_classes=n_classes, device=device)
+        for k, accuracy in found.accuracy.items():
+            votes.setdefault(k, []).append(accuracy)
+    # A k larger than a small fold is cut to its size there: only those that every fold could serve compete.
+    means = {k: float(np.mean(v)) for k, v in votes.items() if len(v) == len(splits.folds)}
+    best = max(means, key=lambda k: (means[k], -k))
+    train_x, test_x = x[splits.train], x[splits.test]
+    tested = knn_accuracy(
+        train_x, y[splits.train], test_x, y[splits.test], n_classes=n_classes, ks=sorted({*KS, best}), device=device
+    )
+    return tested.accuracy, best, tested.correct[best]
 
 
 def score_layer(
@@ -106,6 +108,6 @@ def score_layer(
         knn=knn,
         knn_k=k,
         knn_correct=correct,
-        silhouette=float(silhouette_cosine(test_x, test_y)),
-        scatter=float(scatter_ratio(test_x, test_y)),
+        silhouette=silhouette_cosine(test_x, test_y).score,
+        scatter=scatter_ratio(test_x, test_y).ratio,
     )

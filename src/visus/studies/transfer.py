@@ -226,7 +226,7 @@ def _vectors(
     seen: Seen, tap: str, kept: np.ndarray, splits: Splits, *, pool: str, seed: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The vectors of one tap for the kept pictures, of the model and of its twin; flattened ones are reduced by PCA."""
-    from visus.measures.maps import pca_from_train
+    from visus.measures.reduce import pca_from_train
     from visus.studies.common import rows_of
 
     x = rows_of(seen.features, tap, kept)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 THUMBNAIL = 48
 EXAMPLE = 96
 MAP_POINTS = 2000
+MAP_NAMES = {"tsne": "t-SNE", "umap": "UMAP"}
 Drawn = tuple[tuple[Figure, ...], dict[str, np.ndarray]]
 
 
@@ -144,7 +145,7 @@ def _maps(
     s: Subject, features: Mapping[tuple[str, str], np.ndarray], *, seed: int
 ) -> tuple[list[Figure], dict[str, Any]]:
     from visus.images.thumbnails import thumbnails
-    from visus.measures.maps import map_pair
+    from visus.measures.maps import layer_maps
     from visus.progress import task
 
     rng = np.random.default_rng(seed)
@@ -155,23 +156,21 @@ def _maps(
     figures = []
     with task("drawing maps", len(s.scores)) as progress:
         for c in s.scores:
-            for drawn in map_pair(features[c.model, c.tap][shown], seed=seed):
-                name = slug(f"{drawn.method} {c.model} {c.tap}")
-                arrays[name] = drawn.points.astype(np.float32)
+            for method, drawn in layer_maps(features[c.model, c.tap][shown], seed=seed).items():
+                name = slug(f"{method} {c.model} {c.tap}")
+                arrays[name] = drawn.z
                 data = {
                     "points": name,
                     "labels": "map labels",
                     "classes": list(s.images.classes),
                     "ids": [s.images.ids[i] for i in positions],
                     "sprite": "thumbnails",
-                    "trust": {"trustworthiness": drawn.trustworthiness, "neighbours_kept": drawn.neighbours_kept},
+                    "trust": {} if drawn.trust is None else vars(drawn.trust),
                 }
                 where = c.label if len(s.backbones) == 1 else f"{c.model} · {c.label}"
-                caption = (
-                    f"{drawn.description} of {len(shown):,} test images. Trustworthiness {drawn.trustworthiness:.3f}; "
-                    f"{100 * drawn.neighbours_kept:.0f} % of the ten nearest neighbours are kept."
-                )
-                figures.append(Figure(name, "map", f"{drawn.method}: {where}", caption, data))
+                caption = f"{MAP_NAMES[method]} of {len(shown):,} test images, after PCA to {drawn.settings['pca']} dimensions, seed {seed}."
+                caption = " ".join([caption, *(f"{note[0].upper()}{note[1:]}." for note in drawn.notes)])
+                figures.append(Figure(name, "map", f"{MAP_NAMES[method]}: {where}", caption, data))
             progress.advance()
     return figures, arrays
 

@@ -15,6 +15,7 @@ from visus.studies.common import interval_text, percent, quarantine_table
 if TYPE_CHECKING:
     from visus.features import Features
     from visus.images import ImageSet, Splits
+    from visus.measures.confusion import ConfusedPair
     from visus.models import Backbone
     from visus.studies.layers import LayerScore
 
@@ -276,13 +277,20 @@ def _classes(s: Subject) -> Table:
     )
 
 
-def confused(s: Subject, examples: int = 4) -> list[Any]:
+def confused(s: Subject, examples: int = 4) -> list[ConfusedPair]:
     """The most confused pairs of classes of the best layer, with positions of example test images, surest first."""
-    from visus.measures.confusion import most_confused
+    from visus.measures.confusion import confused_pairs
 
     probe = s.best.probe
     sure = probe.probabilities.max(axis=1)
-    return list(most_confused(s.test_y, probe.predictions, score=sure, examples=examples)[:CONFUSED_SHOWN])
+    return confused_pairs(
+        s.test_y,
+        probe.predictions,
+        n_classes=len(s.images.classes),
+        top=CONFUSED_SHOWN,
+        examples=examples,
+        score=sure,
+    )
 
 
 def _confused(s: Subject) -> Table:
