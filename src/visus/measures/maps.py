@@ -11,7 +11,7 @@ import numpy as np
 
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, block_rows, features
-from visus.measures.trust import TrustFigures, neighbours_kept, trust_figures, trustworthiness
+from visus.measures.trust import SquaredDistances, TrustFigures, neighbours_kept, trust_figures, trustworthiness
 from visus.progress import log, task
 
 __all__ = [
@@ -251,22 +251,14 @@ def _start(base: Array, seed: int) -> Floats:
 
 
 def _neighbours(base: Array, k: int) -> tuple[Array, Floats]:
-    """The k nearest other rows by Euclidean distance, nearest first: int64 [n, k] and distances float64 [n, k].
+    """The k nearest other rows by Euclidean distance, exact, nearest first: int64 [n, k] and distances float64 [n, k]."""
+    import torch
 
-    ||a - b||^2 = ||a||^2 - 2 (a.b - ||b||^2 / 2): the nearest row is the largest inner product with (b, -||b||^2 / 2), which
-    lets the exact cosine search do the work. The distances themselves are computed anew from the rows, in float64.
-    """
-    from visus.measures.knn import inner_top_k
-
-    scale = float(np.abs(base).max()) or 1.0
-    rows = (base / scale).astype(np.float32)
-    ones = np.ones((len(rows), 1), np.float32)
-    half = -0.5 * np.einsum("ij,ij->i", rows, rows, dtype=np.float64)[:, None].astype(np.float32)
-    index = inner_top_k(np.hstack([rows, ones]), np.hstack([rows, half]), k, exclude_self=True).indices
-    distance = np.empty(index.shape)
-    step = block_rows(8 * 2 * k * base.shape[1])
-    for start in range(0, len(base), step):
-        gap = base[index[start : start + step]].astype(np.float64) - base[start : start + step, None]
-        distance[start : start + step] = np.sqrt(np.einsum("nkd,nkd->nk", gap, gap))
-    order = np.argsort(distance, axis=1, kind="stable")
-    return np.take_along_axis(index, order, 1), np.take_along_axis(distance, order, 1)
+    index, distance = np.empty((len(base), k), np.int64), np.empty((len(base), k))
+    every = SquaredDistances(base)
+    step = block_rows(8 * 4 * len(base))
+    with torch.inference_mode():
+        for start in range(0, len(base), step):
+            value, column = every.nearest(start, step, k)
+            index[start : start + step], distance[start : start + step] = column.numpy(), value.sqrt().numpy()
+    return index, distance

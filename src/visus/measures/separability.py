@@ -9,6 +9,8 @@ import numpy as np
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, Ints, at_least_two_classes, block_rows, compact, features, labels
 
+_ROUNDING = 1e-13
+
 
 @dataclass(frozen=True)
 class Silhouette:
@@ -64,6 +66,8 @@ def silhouette_cosine(x: Array, y: Array) -> Silhouette:
         mean = total / sizes
         mean[rows, own] = np.inf
         b = mean.min(axis=1)
+        # Below rounding, a distance is none: images on one spot have silhouette 0, not a ratio of two errors.
+        a[a < _ROUNDING], b[b < _ROUNDING] = 0.0, 0.0
         top = np.maximum(a, b)
         s = np.divide(b - a, top, out=np.zeros(len(unit)), where=top > 0)
         samples[start : start + step] = np.where(sizes[own] > 1, np.clip(s, -1, 1), 0.0)

@@ -50,17 +50,17 @@ def trust_figures(x: Array, maps: Sequence[Array], *, k: int = 10) -> list[Trust
             raise DataError(f"the map has {len(z)} points and the features {n} rows; they must be the same images")
     if not 1 <= k < n / 2:
         raise DataError(f"k is {k} for {n} images; it must be at least 1 and below half of them")
-    high, low = _Distances(x), [_Distances(z) for z in maps]
+    high, low = SquaredDistances(x), [SquaredDistances(z) for z in maps]
     excess, kept = np.zeros(len(maps)), np.zeros(len(maps))
     step = block_rows(8 * 4 * n)
     with torch.inference_mode():
         for start in range(0, n, step):
             far = high.block(start, step)
-            near = _nearest(far, k)
+            near = smallest(far, k)[1]
             is_near = torch.zeros(far.shape, dtype=torch.bool)
             is_near.scatter_(1, near, True)
             for j, distances in enumerate(low):
-                neighbours = _nearest(distances.block(start, step), k)
+                neighbours = distances.nearest(start, step, k)[1]
                 inside = is_near.gather(1, neighbours)
                 kept[j] += float(inside.sum())
                 # The rank in x is 1 + how many are strictly nearer; only neighbours from outside can cost anything.
@@ -77,7 +77,7 @@ def trust_figures(x: Array, maps: Sequence[Array], *, k: int = 10) -> list[Trust
     ]
 
 
-class _Distances:
+class SquaredDistances:
     """Squared Euclidean distances to all rows, by blocks, in float64; a row is infinitely far from itself."""
 
     def __init__(self, x: Array) -> None:
@@ -95,9 +95,14 @@ class _Distances:
         squared.diagonal(offset=start).fill_(float("inf"))
         return squared
 
+    def nearest(self, start: int, size: int, k: int) -> tuple[Any, Any]:
+        """The k smallest of each row of a block and their columns, [b, k], sorted; equal ones by the lower column."""
+        return smallest(self.block(start, size), k)
 
-def _nearest(squared: Any, k: int) -> Any:
-    """The columns of the k smallest in each row, int64 [b, k]; equal ones by the lower column."""
+
+def smallest(squared: Any, k: int) -> tuple[Any, Any]:
+    """The k smallest of each row and their columns, [b, k], sorted; equal ones by the lower column."""
     from visus.measures.knn import largest
 
-    return largest(-squared, k)[1]
+    value, column = largest(-squared, k)
+    return -value, column
