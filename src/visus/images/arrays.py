@@ -59,7 +59,7 @@ class BlockSource:
         h = xxhash.xxh3_128(files_digest([Path(f) for f in files], about="\n".join(files)).encode())
         for b in self._blocks:
             h.update(repr((files.index(b.path), b.offset, b.count, b.stride, b.shape, b.axes)).encode())
-        return h.hexdigest()
+        return str(h.hexdigest())
 
     def __getstate__(self) -> dict[str, Any]:
         return {"blocks": self._blocks}

@@ -81,7 +81,7 @@ class ImageSet:
         h.update(np.ascontiguousarray(self.rows, dtype=np.int64).tobytes())
         for name in self.ids:
             h.update(name.encode("utf-8", "surrogateescape") + b"\0")
-        return h.hexdigest()
+        return str(h.hexdigest())
 
     def subset(self, indices: np.ndarray) -> ImageSet:
         """The pictures at `indices` (int64 or bool), in that order; declared splits are carried over."""

@@ -52,7 +52,7 @@ def files_digest(files: Sequence[Path], *, about: str) -> str:
             t.advance()
     if fresh:
         _write(memo_path, {**known, **fresh})
-    return whole.hexdigest()
+    return str(whole.hexdigest())
 
 
 def _hash(path: Path) -> bytes:
@@ -62,7 +62,7 @@ def _hash(path: Path) -> bytes:
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             h.update(block)
-    return h.digest()
+    return bytes(h.digest())
 
 
 def _read(path: Path) -> dict[bytes, tuple[int, int, bytes]]:

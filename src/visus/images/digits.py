@@ -23,13 +23,14 @@ class DigitSource:
 
     def read(self, i: int) -> np.ndarray:
         """uint8 [28, 28], white on black."""
-        return _table()[0][i]
+        pixels: np.ndarray = _table()[0][i]
+        return pixels
 
     def digest(self) -> str:
         """Hash of all pixels in order."""
         import xxhash
 
-        return xxhash.xxh3_128_hexdigest(_table()[0].tobytes())
+        return str(xxhash.xxh3_128_hexdigest(_table()[0].tobytes()))
 
 
 @source("visus:digits")

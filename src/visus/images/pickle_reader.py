@@ -89,6 +89,9 @@ class _Walk:
         self.at += n
         return self.view[self.at - n : self.at]
 
+    def skip(self, n: int) -> None:
+        self.take(n)
+
     def number(self, kind: str) -> int:
         return int(struct.unpack("<" + kind, self.take(struct.calcsize(kind)))[0])
 
@@ -179,8 +182,8 @@ def _unicode(walk: _Walk, length: int) -> None:
 
 
 _STEPS: dict[bytes, Callable[[_Walk], None]] = {
-    b"\x80": lambda w: w.take(1) and None,  # PROTO
-    b"\x95": lambda w: w.take(8) and None,  # FRAME
+    b"\x80": lambda w: w.skip(1),  # PROTO
+    b"\x95": lambda w: w.skip(8),  # FRAME
     b"(": lambda w: w.push(_MARK),
     b"N": lambda w: w.push(None),
     b"\x88": lambda w: w.push(True),

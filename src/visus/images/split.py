@@ -139,7 +139,7 @@ def _part(
     number = _folds(labels, groups, pool, round(1 / share), rng, name=name)
     sizes = np.bincount(number)
     sizes = np.where(sizes > 0, sizes, np.iinfo(np.int64).max // 2)
-    return number == int(np.argmin(np.abs(sizes - share * len(pool))))
+    return np.asarray(number == int(np.argmin(np.abs(sizes - share * len(pool)))))
 
 
 def _folds(
