@@ -98,7 +98,9 @@ class Result:
             ],
             "provenance": dict(self.provenance),
         }
-        return json.dumps(_plain(body), ensure_ascii=False, indent=1, allow_nan=False)
+        text = json.dumps(_plain(body), ensure_ascii=False, indent=1, allow_nan=False)
+        # A file name with undecodable bytes holds lone surrogates; UTF-8 cannot, a JSON escape (backslash udcff) can.
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
     def save(self, folder: Path) -> Path:
         """Write result.json and arrays.npz into `folder`, each atomically; returns the JSON file's path."""
@@ -175,7 +177,7 @@ class Result:
 
 def format_cell(cell: Any, digits: int = 3) -> str:
     """A table cell as people read it: floats with `digits` decimals, None and NaN as a dash, thousands separated."""
-    if cell is None or (isinstance(cell, float) and cell != cell):
+    if cell is None or (isinstance(cell, float | np.floating) and cell != cell):
         return "–"
     if isinstance(cell, bool | np.bool_):
         return "yes" if cell else "no"

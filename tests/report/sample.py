@@ -161,7 +161,8 @@ def sample(n: int = 800, maps: int = 6, classes: tuple[str, ...] = CLASSES) -> R
         "transfer",
         "Frozen features of two models on 4,800 emoji",
         (
-            "vit_small_patch16_224.augreg_in1k is the better backbone: 84.0 % of test images read correctly from its late layer, against 79.0 % for effnet-lite0 (difference 5.0 points, 95 % interval 2.1 to 7.9, McNemar p = 0.0007).",
+            "vit_small_patch16_224.augreg_in1k is the better backbone: 84.0 % of test images read correctly from its "
+            "late layer, against 79.0 % for effnet-lite0 (difference 5.0 points, 95 % interval 2.1 to 7.9, McNemar p = 0.0007).",
             "Accuracy rises with depth in both: early layers give 41.0 % and 46.0 %, where chance is 8.3 %.",
             "A probe on shuffled labels reaches 21.0 %, so the features alone do not explain the score.",
         ),
@@ -169,7 +170,7 @@ def sample(n: int = 800, maps: int = 6, classes: tuple[str, ...] = CLASSES) -> R
         tuple(figures),
         arrays,
         (
-            "The penalty chosen for effnet-lite0, early, lies at the edge of the path; a wider path may change its accuracy.",
+            "The penalty chosen for effnet-lite0 lies at the edge of the path; a wider path may change its accuracy.",
             "3 pictures were set aside; see the table of pictures that could not be used.",
         ),
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,8 @@ def intervals(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], width: 
     longest = max((len(line(label)) for label in labels), default=1)
     room = (width - 0.9) / max(len(labels), 1)
     side = len(labels) > 10 or min(longest, 24) * _CHARACTER > room
-    if side:
-        height = 1.1 + len(labels) * max(0.27, 0.13 * len(groups) + 0.08)
-    else:
-        height = min(max(0.5 * width, 2.9), 3.7)
+    row = max(0.3, 0.15 * len(groups) + 0.1)
+    height = 1.1 + len(labels) * row if side else min(max(0.5 * width, 2.9), 3.7)
     canvas = Canvas((width, height), layout="constrained")
     axes = canvas.add_subplot()
     step = min(0.75 / max(len(groups), 1), 0.2)
@@ -73,7 +72,7 @@ def _references(axes: Any, references: Sequence[Mapping[str, Any]], *, along_x: 
     axes.autoscale_view()
     low, high = axes.get_xlim() if along_x else axes.get_ylim()
     values = sorted(value for _, value in known)
-    apart = all(b - a > 0.08 * (high - low) for a, b in zip(values, values[1:], strict=False))
+    apart = all(b - a > 0.08 * (high - low) for a, b in pairwise(values))
     for index, (label, value) in enumerate(known):
         if apart and not along_x:
             axes.annotate(
@@ -93,6 +92,10 @@ def lines(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], width: floa
         axes.set_xscale("log")
     if data.get("y_log"):
         axes.set_yscale("log")
+    for axis, logarithmic in ((axes.xaxis, data.get("x_log")), (axes.yaxis, data.get("y_log"))):
+        if logarithmic:
+            axis.set_major_formatter(_power)
+            axis.set_minor_formatter("")
     drawn = 0
     for index, one in enumerate(data["series"]):
         colour, marker = series(index)
@@ -108,8 +111,8 @@ def lines(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], width: floa
             continue
         axes.axvline(at, color=MUTED, lw=1, ls=_DASHES[1], zorder=1)
         axes.annotate(
-            shorten(mark["label"], 32), (at, 1), xycoords=("data", "axes fraction"), xytext=(3, -2),
-            textcoords="offset points", va="top", color=MUTED, fontsize=8.5, rotation=90,
+            shorten(mark["label"], 32), (at, 0), xycoords=("data", "axes fraction"), xytext=(4, 5),
+            textcoords="offset points", color=MUTED, fontsize=8.5,
         )  # fmt: skip
     axes.grid(axis="y")
     axes.set_xlabel(line(data.get("x_label", "")))
@@ -118,6 +121,14 @@ def lines(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], width: floa
         note(axes, "nothing to show")
     _legend(canvas, axes, width)
     return canvas
+
+
+def _power(value: float, _: object = None) -> str:
+    """A tick of a logarithmic axis, without mathtext (which is off, since names may hold dollar signs): '10⁻³', '0.5'."""
+    exponent = round(float(np.log10(value))) if value > 0 else 0
+    if value <= 0 or abs(exponent) < 3 or not np.isclose(value, 10.0**exponent):
+        return f"{value:g}"
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _legend(canvas: Canvas, axes: Any, width: float) -> None:

@@ -147,7 +147,7 @@ def gallery(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], width: fl
     for name, at in titles:
         axes.text(0, at, shorten(name, int(width / 0.085)), fontsize=9.5, fontweight="bold", color=INK)
     # imshow moves the limits; set last, one unit an inch.
-    axes.set_xlim(0, width)
+    axes.set_xlim(-0.03, width - 0.03)
     axes.set_ylim(height, 0)
     if not len(images):
         note(axes, "no pictures")

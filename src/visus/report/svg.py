@@ -32,7 +32,8 @@ def inline(svg: bytes, *, prefix: str, label: str) -> str:
             return ""
         tag = re.sub(r' id="([^"]*)"', lambda m: f' id="{prefix}{m[1]}"' if m[1] in used else "", tag)
         tag = re.sub(r"url\(#", f"url(#{prefix}", tag)
-        tag = re.sub(r' xlink:href="#', f' href="#{prefix}', tag)
+        # Inside HTML the xlink prefix is bound to nothing; SVG 2 does without.
+        tag = tag.replace(' xlink:href="#', f' href="#{prefix}').replace(' xlink:href="', ' href="')
         tag = _FONT.sub("font-family: inherit", tag)
         if not tag.startswith("<image"):
             tag = _COLOUR.sub(lambda m: f"var({VARIABLES[m[0]]})", tag)

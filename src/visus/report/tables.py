@@ -15,7 +15,7 @@ from visus.result import Table, format_cell
 _LONG = 45  # rows that a page of LaTeX holds
 # Characters with which a spreadsheet begins a formula, full-width ones included.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-_SIGNED_NUMBER = re.compile(r"[+-][\d\s.,%()–]*")
+_SIGNED_NUMBER = re.compile(r"[+-][\d\s.,%()–-]*")
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -53,7 +53,7 @@ def numeric_columns(table: Table) -> list[bool]:
 
 def best_cells(table: Table) -> set[tuple[int, int]]:
     """(row, column) of every cell to set in bold: those that read the same as the best of their column, so ties all are."""
-    columns, rows = full_rows(table)
+    _, rows = full_rows(table)
     best: set[tuple[int, int]] = set()
     for j, column in enumerate(table.columns):
         wanted = table.bold.get(column)

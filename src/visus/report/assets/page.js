@@ -35,7 +35,7 @@
       while (head.firstChild) button.appendChild(head.firstChild);
       head.appendChild(button);
       button.onclick = () => {
-        const was = head.getAttribute("aria-sort"), numeric = head.className === "n";
+        const was = head.getAttribute("aria-sort"), numeric = head.classList.contains("n");
         const first = numeric ? "descending" : "ascending", second = numeric ? "ascending" : "descending";
         const now = !was ? first : was === first ? second : null;
         $("th", table).forEach((h) => h.removeAttribute("aria-sort"));
@@ -88,7 +88,7 @@
     const buttons = [];
     const show = () => { buttons.forEach(([b, c]) => b.setAttribute("aria-pressed", String(!state.hidden.has(c)))); all.textContent = state.hidden.size ? "Show all" : "Hide all"; draw(); };
     if (classes.length > 20) box.classList.add("many");
-    const all = make("button", box);
+    const all = make("button");
     all.type = "button"; all.className = "all";
     all.onclick = () => { state.hidden = state.hidden.size ? new Set() : new Set(classes.keys()); state.only = null; show(); };
     classes.forEach((name, c) => {
@@ -107,6 +107,7 @@
       b.onmouseenter = b.onfocus = single; b.onmouseleave = b.onblur = release;
       b.onclick = () => { if (!state.hidden.delete(c)) state.hidden.add(c); state.only = null; show(); };
     });
+    box.appendChild(all);
     show();
   }
 
@@ -114,7 +115,7 @@
     const stage = $(".stage", figure)[0], canvas = $("canvas", stage)[0], hint = $(".hint", stage)[0], g = canvas.getContext("2d");
     const points = unpack(m.points), labels = unpack(data.pool[m.labels]), ids = data.pool[m.ids], sprite = m.sprite === null ? null : data.sprites[m.sprite];
     const view = { k: 1, x: 0, y: 0 };
-    let size = 0, over = -1, focused = false, active = false, timer = 0;
+    let size = 0, over = -1, focused = -1, active = false, timer = 0;
     const tip = make("div", stage); tip.className = "tip"; tip.hidden = true; tip.setAttribute("aria-live", "polite");
     const thumb = make("i", tip), words = make("span", tip), title = make("b", words), file = make("small", words);
     if (!sprite || !sprite.src) thumb.remove();
@@ -125,7 +126,7 @@
     const unseen = (i) => missing(i) || state.hidden.has(labels[i]);
     const peers = links.get(m.link) || []; links.set(m.link, peers);
     const self = { labels, draw, mark: (i) => { focused = i; draw(); } };
-    focused = -1; peers.push(self);
+    peers.push(self);
 
     // Points of a class are one path: a map of ten thousand redraws in a few milliseconds.
     const byClass = new Map();
