@@ -61,7 +61,7 @@ class TableSource:
                 except DecodeError:
                     h.update(b"unreadable")
                 t.advance()
-        return h.hexdigest()
+        return str(h.hexdigest())
 
     @staticmethod
     def _bytes(cell: Any) -> bytes:
@@ -176,7 +176,7 @@ def _cached(spec: Spec) -> dict[str, Any] | None:
 
 
 def _downloaded(spec: Spec) -> dict[str, Any]:
-    import httpx
+    import huggingface_hub.utils
     from datasets import DatasetDict, config, load_dataset
     from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
     from huggingface_hub.errors import HfHubHTTPError
@@ -189,11 +189,14 @@ def _downloaded(spec: Spec) -> dict[str, Any]:
         )
     if reason := reachable(config.HF_ENDPOINT):
         raise OfflineError(f"cannot fetch {spec.text} from {config.HF_ENDPOINT} ({reason}); {_by_hand(spec)}")
+    # The hub's HTTP library has changed its name from one version to the next; its errors are no OSErrors.
+    client = getattr(huggingface_hub.utils, "httpx", None)
+    transport = (client.HTTPError,) if client is not None else ()
     try:
         loaded = load_dataset(spec.name, spec.options.get("config"), revision=spec.revision)
     except DatasetNotFoundError as error:
         raise SpecError(f"the hub has no data set {spec.name!r}, or it is not open to you; check the name") from error
-    except (httpx.HTTPError, HfHubHTTPError, OSError) as error:
+    except (*transport, HfHubHTTPError, OSError) as error:
         raise OfflineError(
             f"fetching {spec.text} failed ({type(error).__name__}); try again to resume, or {_by_hand(spec)}"
         ) from error
