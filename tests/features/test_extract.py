@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from tests.features import tiny
+
 from visus import paths
 from visus.errors import DataError, MissingExtraError, SpecError, StoreError
 from visus.features import engines, extract
@@ -69,7 +69,10 @@ def test_nothing_is_computed_twice() -> None:
     before = {tap: first[tap].copy() for tap in first.taps}
     assert len(reads) == 20
     second = extract(images, model, ["body", "head"], engine="torch", batch=4)
-    cost = [json.loads((second.folders[t] / manifests.COST).read_text())["runs"] for t in ("body", "head")]
+    cost = [
+        [json.loads(line) for line in (second.folders[t] / manifests.COST).read_text().splitlines()]
+        for t in ("body", "head")
+    ]
     assert [len(runs) for runs in cost] == [1, 1]
     assert cost[1][0]["taps"] == ["head"]
     assert len(reads) == 40
@@ -108,7 +111,9 @@ def test_frozen_means_frozen(engine: str) -> None:
     threads = torch.get_num_threads()
     extract(tiny.noise(9), model, ["early", "late"], engine=engine, batch=4)
     after = model.module.state_dict()
-    assert all(torch.equal(before[name], after[name]) and before[name].stride() == after[name].stride() for name in before)
+    assert all(
+        torch.equal(before[name], after[name]) and before[name].stride() == after[name].stride() for name in before
+    )
     assert [len(module._forward_hooks) for module in model.module.modules()] == hooks == [0] * len(hooks)
     assert torch.get_num_threads() == threads
 
@@ -183,10 +188,10 @@ def test_an_error_in_a_worker_comes_out_once_and_the_next_run_goes_on(monkeypatc
             raise FloatingPointError("planted")
         return call(self, batch)
 
-    monkeypatch.setattr(engines.TorchSlot, "__call__", fails)
-    with pytest.raises(FloatingPointError, match="planted"):
-        extract(images, model, ["late"], engine="torch", batch=4, shard_rows=8, workers=2)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(engines.TorchSlot, "__call__", fails)
+        with pytest.raises(FloatingPointError, match="planted"):
+            extract(images, model, ["late"], engine="torch", batch=4, shard_rows=8, workers=2)
     reads = images.source.reads  # type: ignore[attr-defined]
     reads.clear()
     features = extract(images, model, ["late"], engine="torch", batch=4, shard_rows=8)

@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -69,19 +70,7 @@ def tapped(backbone: Backbone, taps: Sequence[Tap], pool: str) -> torch.nn.Modul
     """
     from visus.models.tapping import TappedModule
 
-    module = _Flat(TappedModule(backbone, taps, None if pool == "flatten" else pool))
-    return copy.deepcopy(module).eval().requires_grad_(False)
-
-
-class _Flat(torch.nn.Module):
-    """Whatever the taps give, as float32 [b, d]."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(out.flatten(1).float() for out in self.module(batch))
+    return copy.deepcopy(TappedModule(backbone, taps, pool)).eval().requires_grad_(False)
 
 
 def replica(module: torch.nn.Module) -> torch.nn.Module:
@@ -170,7 +159,8 @@ def openvino_slots(module: torch.nn.Module, n: int, precision: str, sample: np.n
         "ENABLE_CPU_PINNING": False,
     }
     try:
-        with torch.inference_mode():
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning)  # what it warns of is compared below
             # Traced with one picture: tracing runs the network a few times, and a batch would make that slow.
             example = torch.from_numpy(sample[:1].copy())
             model = ov.convert_model(module, example_input=example, input=[ov.PartialShape(list(sample.shape))])

@@ -17,7 +17,7 @@ from visus.paths import write_text
 
 FORMAT = 1
 MANIFEST = "_manifest.json"
-COST = "_cost.json"
+COST = "_cost.jsonl"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def read(folder: Path) -> Manifest | None:
             for s in body.pop("shards")
         ]
         return Manifest(**body, run=Run(**{**run, "group": tuple(run["group"])}), shards=shards)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None  # damaged: the folder is made anew
@@ -129,10 +129,16 @@ def damaged(folder: Path, manifest: Manifest) -> list[int]:
 
 
 def note_cost(folders: Sequence[Path], entry: Mapping[str, Any]) -> None:
-    """Add what a run took to the cost log of each tap's folder (apart from the manifest, for it differs from run to run)."""
+    """Add what a run took, one line of JSON, to the cost log of each tap's folder.
+
+    Apart from the manifest, for it differs from run to run; appended, so that a kill here leaves no half-made file behind
+    in a store that is otherwise complete. Raises StoreError.
+    """
     for folder in folders:
         try:
-            runs = json.loads((folder / COST).read_text("utf-8"))["runs"]
-        except (OSError, ValueError, KeyError, TypeError):
-            runs = []
-        write_text(folder / COST, json.dumps({"runs": [*runs, dict(entry)]}, indent=1) + "\n")
+            with (folder / COST).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(dict(entry)) + "\n")
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {folder / COST}: {error.strerror}; free some space, then run again"
+            ) from error
