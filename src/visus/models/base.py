@@ -52,6 +52,8 @@ class Preprocess:
 
     size: (h, w) that the model sees. resize: shorter side in pixels before the crop (int), (h, w) to squash to, or None
     (no resizing). interpolation: 'bilinear', 'bicubic', 'lanczos', 'nearest'. mean, std: per channel.
+    fit: '' as said above; 'cover': keep the ratio, cover the (h, w) of `resize`, then crop; 'pad': keep the ratio, fit inside it,
+    then pad with `fill`. crop_rounding: which pixel an odd margin starts at, 'even' (torchvision) or 'down' (transformers).
     """
 
     size: tuple[int, int]
@@ -59,6 +61,9 @@ class Preprocess:
     interpolation: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    fit: Literal["", "cover", "pad"] = ""
+    fill: tuple[int, int, int] = (0, 0, 0)
+    crop_rounding: Literal["even", "down"] = "even"
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """An RGB image -> uint8 [h, w, 3], contiguous: everything but the arithmetic, which runs inside the engine."""

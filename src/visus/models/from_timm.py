@@ -1,0 +1,159 @@
+"""timm: `timm:NAME` and `timm:NAME.TAG`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visus.errors import DataError, SpecError
+from visus.models.assemble import assemble
+from visus.models.base import Backbone, Preprocess
+from visus.models.hub import first_line, hub_file, url_file
+from visus.models.labels import fitting
+from visus.models.points import Layout
+from visus.models.registry import random_init, source
+from visus.models.trunk import TimmTrunk
+from visus.spec import Spec, check_options, unknown
+
+WEIGHTS = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
+
+
+@source("timm")
+def load_timm(spec: Spec, *, download: bool) -> Backbone:
+    """A model of timm with its pretrained weights, or with random ones for `?weights=none`."""
+    check_options(spec, ("weights",))
+    random = random_init(spec)
+    architecture(spec.name)
+    if random:
+        return wrap(create(spec.name), spec.text, random=True)
+    import timm
+
+    cfg = timm.get_pretrained_cfg(spec.name, allow_unregistered=False)
+    if cfg is None or not (cfg.hf_hub_id or cfg.url or cfg.file):
+        raise SpecError(
+            f"timm has no pretrained weights for {spec.name}; add ?weights=none for a random initialisation"
+        )
+    if cfg.hf_hub_id:
+        repo = (
+            str(cfg.hf_hub_id)
+            if "/" in str(cfg.hf_hub_id).rstrip("/")[:-1] and not str(cfg.hf_hub_id).endswith("/")
+            else ""
+        )
+        repo = repo or f"timm/{cfg.architecture}" + (f".{cfg.tag}" if cfg.tag else "")
+        names = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else WEIGHTS
+        file = hub_file(repo, names, download=download)
+    else:
+        file = url_file(str(cfg.url), Path(torch.hub.get_dir()) / "checkpoints", download=download)
+    model = create(spec.name, pretrained=True, pretrained_cfg_overlay={"file": str(file)})
+    return wrap(model, spec.text)
+
+
+def architecture(name: str) -> None:
+    """Raise SpecError unless timm knows the architecture and, where one is typed, its pretrained tag."""
+    import timm
+
+    base, _, tag = name.partition(".")
+    if not timm.is_model(base):
+        raise unknown("timm model", base if tag else name, timm.list_models())
+    tags = [str(n) for n in timm.list_pretrained(f"{base}.*")]
+    if tag and name not in tags:
+        raise unknown(f"pretrained weights of {base}:", name, tags, f"without a tag: timm:{base}")
+
+
+def create(name: str, **kwargs: Any) -> Any:
+    """timm.create_model; raises DataError when the weights do not fit or cannot be read."""
+    import pickle
+
+    import timm
+    from safetensors import SafetensorError
+
+    try:
+        return timm.create_model(name, **kwargs)
+    except (RuntimeError, KeyError, ValueError, TypeError, SafetensorError, pickle.UnpicklingError, OSError) as error:
+        raise DataError(f"timm cannot make {name}: {first_line(error)}") from error
+
+
+def wrap(
+    model: Any,
+    text: str,
+    *,
+    random: bool = False,
+    labels: Sequence[str] | None = None,
+    info: Mapping[str, Any] | None = None,
+) -> Backbone:
+    """A timm model as a Backbone: its own preprocessing, prefix tokens, layout and labels."""
+    cfg = dict(getattr(model, "pretrained_cfg", None) or {})
+    classes = int(getattr(model, "num_classes", 0) or 0)
+    named = labels or cfg.get("label_names")
+    prefix = int(getattr(model, "num_prefix_tokens", 0) or 0)
+    has_cls = prefix > 0 and (getattr(model, "cls_token", None) is not None or getattr(model, "has_class_token", False))
+    paths = dict(model.named_modules())
+    late = None
+    if ("layer4" in paths and "global_pool.pool" in paths and _pools_to_a_point(model)) or (_is_efficientnet(paths) and _pools_to_a_point(model)):
+        late = ("global_pool", "model.global_pool.pool")
+    fmt = getattr(model, "output_fmt", None)
+    layout = Layout(
+        prefix=prefix,
+        cls=0 if has_cls else None,
+        channels_last=None if fmt is None else str(getattr(fmt, "value", fmt)) == "NHWC",
+        late=late,
+        extra=tuple(
+            f"model.{f['module']}"
+            for f in getattr(model, "feature_info", None) or ()
+            if isinstance(f, dict) and f.get("module")
+        ),
+    )
+    return assemble(
+        text,
+        TimmTrunk(model, classifies=classes > 0),
+        preprocess_of(model),
+        layout=layout,
+        labels=fitting(named, classes) if classes else None,
+        random=random,
+        info={"library": "timm", "architecture": cfg.get("architecture", type(model).__name__), **dict(info or {})},
+    )
+
+
+def _pools_to_a_point(model: Any) -> bool:
+    """Whether the global pool's output is [b, c, 1, 1] before it is flattened."""
+    return getattr(model.global_pool, "pool_type", "") in ("avg", "max", "avgmax") and model.num_features == getattr(
+        model, "head_hidden_size", -1
+    )
+
+
+def _is_efficientnet(paths: Mapping[str, Any]) -> bool:
+    return {"conv_stem", "blocks", "conv_head", "bn2", "global_pool.pool"} <= set(paths)
+
+
+def preprocess_of(model: Any) -> Preprocess:
+    """timm's evaluation transform of a model (resolve_data_config, transforms_imagenet_eval) as a Preprocess."""
+    from timm.data import resolve_model_data_config
+
+    cfg = resolve_model_data_config(model)
+    return from_data_config(cfg)
+
+
+def from_data_config(cfg: Mapping[str, Any]) -> Preprocess:
+    """timm's data config -> Preprocess. Source: timm.data.transforms_factory.transforms_imagenet_eval."""
+    size = (int(cfg["input_size"][1]), int(cfg["input_size"][2]))
+    scaled = tuple(math.floor(side / cfg["crop_pct"]) for side in size)
+    mean, std = three(cfg["mean"]), three(cfg["std"])
+    plain = Preprocess(size, scaled[0], str(cfg["interpolation"]).replace("random", "bilinear"), mean, std)
+    mode = cfg.get("crop_mode") or "center"
+    if mode == "squash":
+        return replace(plain, resize=(scaled[0], scaled[1]))
+    if mode == "border":
+        fill = tuple(round(255 * v) for v in mean)
+        return replace(plain, resize=(scaled[0], scaled[1]), fit="pad", fill=fill)
+    return plain if scaled[0] == scaled[1] else replace(plain, resize=(scaled[0], scaled[1]), fit="cover")
+
+
+def three(values: Sequence[float]) -> tuple[float, float, float]:
+    """One number a channel."""
+    a, b, c = (float(v) for v in values)
+    return a, b, c

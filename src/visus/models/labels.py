@@ -1,0 +1,35 @@
+"""Names of a classifier's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+
+@lru_cache(maxsize=8)
+def imagenet_labels(classes: int) -> tuple[str, ...] | None:
+    """WordNet synonyms of the outputs of an ImageNet classifier ('tabby, tabby cat'), by the number of its classes.
+
+    Known: ImageNet-1k, 12k, 21k, 22k in the orders that timm's checkpoints use. None for any other number.
+    """
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset({"num_classes": classes})
+    return tuple(ImageNetInfo(subset).label_descriptions()) if subset else None
+
+
+def short(label: str) -> str:
+    """The first synonym of a label: 'tabby, tabby cat' -> 'tabby'."""
+    return label.split(",")[0].strip()
+
+
+def numbered(classes: int) -> tuple[str, ...]:
+    """Names for outputs that nobody named: 'class 0', 'class 1', ..."""
+    return tuple(f"class {i}" for i in range(classes))
+
+
+def fitting(labels: Sequence[str] | None, classes: int) -> tuple[str, ...]:
+    """`labels` where there is one for each of the classes; else ImageNet's where the number fits; else numbers."""
+    if labels is not None and len(labels) == classes:
+        return tuple(labels)
+    return imagenet_labels(classes) or numbered(classes)

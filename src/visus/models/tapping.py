@@ -1,0 +1,142 @@
+"""Features at taps: hooks that always come off, and a forward pass that ends behind the deepest tap asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from visus.models.base import Backbone, Tap
+from visus.spec import unknown
+
+POOLS = ("mean", "cls", "flatten")
+
+
+class _Enough(Exception):  # noqa: N818 - not an error: it ends a forward pass
+    """Every tap asked for has been seen."""
+
+
+def forward_taps(
+    backbone: Backbone, batch: torch.Tensor, taps: Sequence[Tap], *, pool: str | None
+) -> dict[str, torch.Tensor]:
+    """Normalised float [b, 3, h, w] -> output by tap name, in the order of `taps`.
+
+    pool: 'mean', 'cls', 'flatten' -> float32 [b, d] (see Backbone.forward); None -> as the module gave it. The module runs in
+    eval mode (and gets its mode back), without gradients; in eager mode it ends behind the deepest tap. Under tracing
+    (torch.jit.trace, torch.export, torch.compile) it runs to its end. Raises SpecError for an unknown pooling.
+    """
+    if pool is not None and pool not in POOLS:
+        raise unknown("pooling", pool, POOLS)
+    traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    # Inference mode makes tensors that a tracer cannot follow.
+    no_gradients = torch.no_grad if traced else torch.inference_mode
+    with no_gradients(), _eval_mode(backbone.module):
+        seen = outputs(backbone, batch, [tap.module for tap in taps], stop=not traced)
+        modules = dict(backbone.module.named_modules()) if any(tap.norm for tap in taps) else {}
+        out = {}
+        for tap in taps:
+            y = seen[tap.module]
+            if tap.norm:
+                y = modules[tap.norm](y)
+            out[tap.name] = y if pool is None else pooled(y, tap, pool)
+        return out
+
+
+def outputs(backbone: Backbone, batch: torch.Tensor, modules: Sequence[str], *, stop: bool) -> dict[str, torch.Tensor]:
+    """Output tensor of each of the modules (by path), of one forward pass; `stop`: end it behind the last of them."""
+    seen: dict[str, torch.Tensor] = {}
+    wanted = set(modules)
+    known = dict(backbone.module.named_modules())
+    with _hooks({name: known[name] for name in wanted}, seen, stop=stop):
+        try:
+            if backbone.call:
+                backbone.call(backbone.module, batch)
+            else:
+                backbone.module(batch)
+        except _Enough:
+            pass
+    return seen
+
+
+@contextmanager
+def _hooks(modules: Mapping[str, torch.nn.Module], seen: dict[str, torch.Tensor], *, stop: bool) -> Iterator[None]:
+    handles = []
+
+    def watch(name: str) -> Any:
+        def hook(module: torch.nn.Module, args: Any, output: Any) -> None:
+            # A module that runs twice is tapped where it first runs.
+            seen.setdefault(name, unwrap(output))
+            if stop and len(seen) == len(modules):
+                raise _Enough
+
+        return hook
+
+    try:
+        for name, module in modules.items():
+            handles.append(module.register_forward_hook(watch(name)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _eval_mode(module: torch.nn.Module) -> Iterator[None]:
+    training = [m for m in module.modules() if m.training]
+    for m in training:
+        m.training = False
+    try:
+        yield
+    finally:
+        for m in training:
+            m.training = True
+
+
+def unwrap(output: Any) -> torch.Tensor:
+    """The tensor in what a module returned: itself, or the first tensor of a tuple, a dict or a transformers ModelOutput.
+
+    Raises TypeError when there is none.
+    """
+    if isinstance(output, torch.Tensor):
+        return output
+    parts = output.values() if isinstance(output, Mapping) else output
+    if isinstance(parts, Sequence) or isinstance(output, Mapping):
+        for part in parts:
+            if isinstance(part, torch.Tensor):
+                return part
+    raise TypeError(f"a module returned no tensor but {type(output).__name__}")
+
+
+def pooled(y: torch.Tensor, tap: Tap, pool: str) -> torch.Tensor:
+    """One vector an image, float32 [b, d]: the mean over positions, the CLS token, or everything in a row."""
+    if pool == "flatten" or y.ndim == 2:
+        return y.flatten(1).float()
+    if tap.kind == "spatial":
+        return y.float().mean(dim=(2, 3))
+    if tap.kind == "grid":
+        return y.float().mean(dim=(1, 2))
+    if tap.kind == "tokens":
+        if pool == "cls" and tap.cls is not None:
+            return y[:, tap.cls].float()
+        return y[:, tap.prefix :].float().mean(dim=1)
+    return y.flatten(1).float()
+
+
+class TappedModule(torch.nn.Module):
+    """A backbone with its normalisation and taps as one module, for engines that trace or compile.
+
+    forward: uint8 [b, h, w, 3] -> a tuple of tensors in the order of `taps`: float32 [b, d], or the modules' outputs for pool None.
+    """
+
+    def __init__(self, backbone: Backbone, taps: Sequence[Tap], pool: str | None = "mean") -> None:
+        super().__init__()
+        self.module = backbone.module
+        self.backbone = backbone
+        self.taps = tuple(taps)
+        self.pool = pool
+
+    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        out = forward_taps(self.backbone, self.backbone.preprocess.normalize(batch), self.taps, pool=self.pool)
+        return tuple(out[tap.name] for tap in self.taps)
