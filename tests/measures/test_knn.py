@@ -20,7 +20,7 @@ def _clusters(n: int, d: int, classes: int, *, seed: int, spread: float = 1.5) -
 
 @pytest.mark.parametrize(("n", "k"), [(300, 200), (9000, 50), (40_003, 200)])
 def test_neighbours_are_those_of_scikit_learn(n: int, k: int) -> None:
-    # 9000 and 40003 rows go through the grouped search, 40003 through three column blocks with a ragged end.
+    # 9000 and 40003 rows go through the grouped search, 40003 through two column blocks with a ragged end.
     base, query = _clusters(n, 16, 5, seed=1)[0], _clusters(70, 16, 5, seed=2)[0]
     distance, index = (
         NearestNeighbors(metric="cosine", algorithm="brute").fit(base.astype(np.float64)).kneighbors(query, k)

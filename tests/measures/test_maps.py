@@ -104,6 +104,17 @@ def test_maps_keep_planted_clusters_are_seeded_and_carry_their_trust() -> None:
     assert not np.array_equal(made["umap"].z, umap_map(x, seed=4).z)
 
 
+def test_both_gradients_of_tsne_are_seeded_and_reach_one_objective(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = _blobs(200)[0]
+    tree = tsne_map(x, seed=1, iterations=250, threads=1)
+    monkeypatch.setattr(maps, "_FFT_FROM", 1)
+    grid = tsne_map(x, seed=1, iterations=250, threads=1)
+    assert (tree.settings["gradient"], grid.settings["gradient"]) == ("bh", "fft")
+    assert np.array_equal(grid.z, tsne_map(x, seed=1, iterations=250, threads=1).z)
+    assert tree.kl_divergence is not None
+    assert grid.kl_divergence == pytest.approx(tree.kl_divergence, rel=0.1)
+
+
 @pytest.mark.parametrize("n", [5, 6, 12, 51])
 def test_few_images_shrink_the_settings_and_say_so(n: int) -> None:
     x = _blobs(n, 7, 2)[0]

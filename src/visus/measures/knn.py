@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 KS = (1, 5, 10, 20, 100, 200)
 TEMPERATURE = 0.07
 
-# A block of similarities is at most _ROWS x _COLUMNS float32 (32 MiB): near the size at which the product runs at full speed.
-_ROWS, _COLUMNS = 512, 16_384
+# A block of similarities is at most _ROWS x _COLUMNS float32 (64 MiB): near the size at which the product runs at full speed.
+_ROWS, _COLUMNS = 512, 32_768
 _GROUP = 16
 
 
