@@ -94,7 +94,9 @@ def wrap(
     has_cls = prefix > 0 and (getattr(model, "cls_token", None) is not None or getattr(model, "has_class_token", False))
     paths = dict(model.named_modules())
     late = None
-    if ("layer4" in paths and "global_pool.pool" in paths and _pools_to_a_point(model)) or (_is_efficientnet(paths) and _pools_to_a_point(model)):
+    if ("layer4" in paths and "global_pool.pool" in paths and _pools_to_a_point(model)) or (
+        _is_efficientnet(paths) and _pools_to_a_point(model)
+    ):
         late = ("global_pool", "model.global_pool.pool")
     fmt = getattr(model, "output_fmt", None)
     layout = Layout(

@@ -1,0 +1,95 @@
+"""Classifying pictures: decode, the model's own preprocessing, batches, softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from visus.errors import DataError, SpecError
+from visus.progress import task
+
+if TYPE_CHECKING:
+    from visus.images.base import ImageSet, Quarantined
+    from visus.models.base import Backbone
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Classified:
+    """rows: int64 [n], positions in the ImageSet of the pictures that could be decoded. probabilities: float32 [n, k].
+
+    quarantine: pictures that could not. device: where the model ran.
+    """
+
+    rows: np.ndarray
+    probabilities: np.ndarray
+    quarantine: tuple[Quarantined, ...]
+    device: str
+
+
+def classify_images(backbone: Backbone, imageset: ImageSet, *, device: str = "auto") -> Classified:
+    """Softmax probabilities of every picture. Raises DataError when the model has no classifier, SpecError for an unknown device."""
+    import torch
+
+    from visus.images.base import Quarantined
+
+    if backbone.labels is None:
+        raise DataError(f"{backbone.spec} has no classifier; give a model that was trained to classify")
+    chosen = choose_device(device)
+    rows: list[int] = []
+    blocks: list[np.ndarray] = []
+    bad: list[Quarantined] = []
+
+    def one(i: int) -> np.ndarray | str:
+        try:
+            return backbone.preprocess(imageset.decode(i))
+        except DataError as error:
+            return str(error)
+
+    with task("classifying", len(imageset)) as progress, backbone.on(chosen), ThreadPoolExecutor(4) as pool:
+        for positions in _batches(len(imageset)):
+            pictures = list(pool.map(one, positions))
+            good = [(i, p) for i, p in zip(positions, pictures, strict=True) if not isinstance(p, str)]
+            bad += [
+                Quarantined(imageset.ids[i], p) for i, p in zip(positions, pictures, strict=True) if isinstance(p, str)
+            ]
+            if good:
+                batch = torch.from_numpy(np.stack([p for _, p in good])).to(chosen)
+                logits = backbone.classify(backbone.preprocess.normalize(batch))
+                blocks.append(logits.float().softmax(dim=1).cpu().numpy())
+                rows += [i for i, _ in good]
+            progress.advance(len(pictures))
+    probabilities = np.concatenate(blocks) if blocks else np.zeros((0, len(backbone.labels)), np.float32)
+    return Classified(np.array(rows, np.int64), probabilities, tuple(bad), chosen)
+
+
+def _batches(n: int) -> Iterator[range]:
+    for start in range(0, n, BATCH):
+        yield range(start, min(start + BATCH, n))
+
+
+def choose_device(device: str) -> str:
+    """'auto' -> 'cuda' where there is one, else 'cpu'. Raises SpecError for a device that is not there."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = device.partition(":")
+    if kind == "cpu" and not number:
+        return device
+    if kind == "cuda" and (not number or number.isdigit()):
+        if int(number or 0) < torch.cuda.device_count():
+            return device
+        raise SpecError(f"there is no device {device!r} on this machine; use --device cpu or auto")
+    raise SpecError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N")
+
+
+def top_classes(probabilities: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """float [n, k] -> the most probable classes int64 [n, t] and their probabilities [n, t], t = min(top, k); ties by index."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    return order, np.take_along_axis(probabilities, order, axis=1)

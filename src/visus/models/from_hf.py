@@ -1,0 +1,193 @@
+"""transformers: `hf:OWNER/NAME`, from the local cache or, with permission, the hub."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visus.errors import DataError, OfflineError, SpecError
+from visus.models.assemble import assemble
+from visus.models.base import Backbone
+from visus.models.hub import PATIENCE, allow, first_line, hub_cache, hub_url
+from visus.models.labels import imagenet_labels
+from visus.models.points import Layout
+from visus.models.preprocess_hf import preprocess_of
+from visus.models.registry import random_init, source
+from visus.models.trunk import HFTrunk
+from visus.progress import log
+from visus.spec import Spec, check_options
+
+# Prefix tokens by model type: CLS and what else the architecture puts before the patches (registers are counted by the config).
+PREFIX = {
+    "vit": 1, "deit": 2, "dinov2": 1, "dinov2_with_registers": 1, "dinov3_vit": 1, "beit": 1, "data2vec-vision": 1, "vit_msn": 1,
+    "clip_vision_model": 1, "metaclip_2_vision_model": 1, "chinese_clip_vision_model": 1, "altclip_vision_model": 1,
+    "siglip_vision_model": 0, "siglip2_vision_model": 0, "ijepa": 0, "swin": 0, "swinv2": 0,
+}  # fmt: skip
+# Dual encoders whose image tower is taken: model type -> class in transformers.
+TOWERS = {
+    "clip": "CLIPVisionModel",
+    "siglip": "SiglipVisionModel",
+    "metaclip_2": "MetaClip2VisionModel",
+    "chinese_clip": "ChineseCLIPVisionModel",
+}
+TOWER_TYPES = {"clip_vision_model": "CLIPVisionModel", "siglip_vision_model": "SiglipVisionModel"}
+# What these call pooler is a layer for pretraining that many checkpoints lack: their features are the normed CLS token.
+POOLED_BY_CLS = ("vit", "deit", "vit_msn")
+BROKEN = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError, pickle.UnpicklingError)
+
+
+@source("hf")
+def load_hf(spec: Spec, *, download: bool) -> Backbone:
+    """A vision model of transformers from the Hugging Face hub or its local cache."""
+    check_options(spec, ("weights",))
+    return load(spec, spec.name, download=download)
+
+
+def load(spec: Spec, where: str, *, download: bool) -> Backbone:
+    """A transformers model from a folder or a repository `where`.
+
+    Raises SpecError for a model that sees no images, DataError for damaged files or weights that do not fit, OfflineError.
+    """
+    random = random_init(spec)
+    kwargs: dict[str, Any] = {"local_files_only": True}
+    if spec.revision:
+        kwargs["revision"] = spec.revision
+    if Path(where).is_dir():
+        return _build(spec.text, where, random=random, kwargs=kwargs)
+    try:
+        return _build(spec.text, where, random=random, kwargs=kwargs)
+    except OfflineError as error:
+        log(f"{where} is not in the local cache: {error}")
+    place = f"into the Hugging Face cache ({hub_cache()}), or give the path of its folder instead"
+    allow(f"{where} (Hugging Face)", hub_url(), download=download, place=place)
+    return _build(spec.text, where, random=random, kwargs={**kwargs, "local_files_only": False})
+
+
+def _build(text: str, where: str, *, random: bool, kwargs: dict[str, Any]) -> Backbone:
+    from huggingface_hub import constants
+
+    patience = constants.HF_HUB_ETAG_TIMEOUT
+    try:
+        constants.HF_HUB_ETAG_TIMEOUT = int(PATIENCE)
+        config, cls, classifies = _choose(text, where, kwargs)
+        model = cls(config) if random else _pretrained(cls, config, where, kwargs)
+        preprocess = preprocess_of(where, config, kwargs)
+    except OSError as error:
+        if Path(where).is_dir():
+            raise DataError(f"{where} cannot be read as a transformers model: {first_line(error)}") from error
+        raise OfflineError(
+            f"{where} could not be fetched or read from the Hugging Face cache: {first_line(error)}"
+        ) from error
+    except BROKEN as error:
+        raise DataError(f"{where} cannot be read as a transformers model: {first_line(error)}") from error
+    finally:
+        constants.HF_HUB_ETAG_TIMEOUT = patience
+    return wrap(model, text, preprocess, classifies=classifies, random=random)
+
+
+def _choose(text: str, where: str, kwargs: dict[str, Any]) -> tuple[Any, Any, bool]:
+    """The (vision) config, the model class, and whether it classifies."""
+    import transformers
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+        MODEL_MAPPING_NAMES,
+    )
+
+    config = AutoConfig.from_pretrained(where, **kwargs)
+    kind = config.model_type
+    architecture = (config.architectures or [""])[0]
+    names = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.get(kind, ())
+    names = (names,) if isinstance(names, str) else tuple(names or ())
+    if architecture in names:
+        return config, getattr(transformers, architecture), True
+    if kind in TOWERS:
+        return config.vision_config, getattr(transformers, TOWERS[kind]), False
+    if kind in TOWER_TYPES:
+        return config, getattr(transformers, TOWER_TYPES[kind]), False
+    name = MODEL_MAPPING_NAMES.get(kind)
+    if name is None or (not names and kind not in PREFIX and not hasattr(config, "num_channels")):
+        raise SpecError(f"{text!r} is a {kind} model, which visus cannot use as a vision backbone; give an image model")
+    name = name if isinstance(name, str) else name[0]
+    return config, getattr(transformers, name), False
+
+
+def _pretrained(cls: Any, config: Any, where: str, kwargs: dict[str, Any]) -> Any:
+    """from_pretrained that refuses weights that do not fit (transformers itself fills gaps with random numbers)."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        extra = (
+            {"add_pooling_layer": False}
+            if config.model_type in POOLED_BY_CLS and cls.__name__.endswith("Model")
+            else {}
+        )
+        model, report = cls.from_pretrained(
+            where, config=config, output_loading_info=True, dtype=torch.float32, **extra, **kwargs
+        )
+    finally:
+        logging.set_verbosity(level)
+    missing = sorted(k for k in report["missing_keys"] if "pooler" not in k)
+    wrong = sorted(str(k[0] if isinstance(k, tuple) else k) for k in report.get("mismatched_keys", ()))
+    if missing or wrong:
+        names = [*missing, *wrong]
+        raise DataError(
+            f"the weights of {where} do not fit its config: {len(missing)} tensors missing, {len(wrong)} of another shape ({', '.join(names[:3])})"
+        )
+    return model
+
+
+def wrap(model: Any, text: str, preprocess: Any, *, classifies: bool, random: bool) -> Backbone:
+    """A transformers model as a Backbone: layout by what its config declares, labels by id2label."""
+    config = model.config
+    base = ""
+    if classifies:
+        base = "vision_model" if hasattr(model, "vision_model") else model.base_model_prefix
+    inner = model.get_submodule(base) if base else model
+    vision = getattr(config, "vision_config", None) or config
+    kind = vision.model_type
+    prefix = PREFIX.get(kind, 0)
+    has_cls = prefix > 0
+    if has_cls:
+        prefix += int(getattr(vision, "num_register_tokens", 0) or 0)
+    pool = _pool(
+        kind, has_cls=has_cls, trained="pooler" not in dict(inner.named_children()) or kind not in POOLED_BY_CLS
+    )
+    return assemble(
+        text,
+        HFTrunk(model, base, pool, classifies=classifies),
+        preprocess,
+        root=f"model.{base}" if base else "model",
+        layout=Layout(prefix=prefix, cls=0 if has_cls else None, channels_last=False),
+        labels=_labels(config) if classifies else None,
+        random=random,
+        info={"library": "transformers", "architecture": type(model).__name__},
+    )
+
+
+def _pool(kind: str, *, has_cls: bool, trained: bool) -> Callable[[Any], torch.Tensor]:
+    """Base model's output -> features [b, c]: the pooler's, else the CLS token, else the mean over positions."""
+    by_cls = kind in POOLED_BY_CLS or not trained
+
+    def pool(output: Any) -> torch.Tensor:
+        pooled = getattr(output, "pooler_output", None)
+        if pooled is not None and not by_cls:
+            return pooled.flatten(1)
+        last = output.last_hidden_state
+        if last.ndim == 4:
+            return last.mean(dim=(2, 3))
+        return last[:, 0] if has_cls else last.mean(dim=1)
+
+    return pool
+
+
+def _labels(config: Any) -> tuple[str, ...]:
+    names = tuple(str(config.id2label.get(i, f"class {i}")) for i in range(config.num_labels))
+    unnamed = all(name == f"LABEL_{i}" for i, name in enumerate(names))
+    return (imagenet_labels(len(names)) or names) if unnamed else names

@@ -1,0 +1,121 @@
+"""open_clip: `openclip:ARCH@TAG`, the image tower. Its features are encode_image's output, projected and not normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from visus.errors import DataError, SpecError
+from visus.models.assemble import assemble
+from visus.models.base import Backbone, Preprocess
+from visus.models.from_timm import three
+from visus.models.hub import first_line, hub_file, url_file
+from visus.models.points import Layout
+from visus.models.registry import random_init, source
+from visus.models.trunk import PlainTrunk
+from visus.spec import Spec, check_options, unknown
+
+WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+@source("openclip")
+def load_openclip(spec: Spec, *, download: bool) -> Backbone:
+    """The image tower of an open_clip model."""
+    import open_clip
+
+    check_options(spec, ("weights",))
+    random = random_init(spec)
+    name = spec.name
+    if name not in open_clip.list_models():
+        raise unknown("open_clip architecture", name, open_clip.list_models())
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if spec.revision and spec.revision not in tags:
+        raise unknown(f"pretrained tag of {name}:", spec.revision, tags)
+    if random:
+        return wrap(create(name), spec.text, random=True)
+    if not spec.revision:
+        choice = f"one of {', '.join(tags[:3])}" if tags else "nothing is known for it"
+        raise SpecError(
+            f"{spec.text!r} names no pretrained weights; write openclip:{name}@TAG ({choice}) or add ?weights=none"
+        )
+    cfg = open_clip.get_pretrained_cfg(name, spec.revision)
+    model = create(name, pretrained=str(_weights(cfg, download=download)), force_preprocess_cfg=_preprocess_cfg(cfg))
+    return wrap(model, spec.text)
+
+
+def _weights(cfg: Mapping[str, Any], *, download: bool) -> Path:
+    if hub := cfg.get("hf_hub"):
+        repo, _, file = str(hub).rpartition("/")
+        names, repo = ((file,), repo) if file and "/" in repo else (WEIGHTS, str(hub).rstrip("/"))
+        return hub_file(repo, names, download=download)
+    return url_file(str(cfg["url"]), Path.home() / ".cache" / "clip", download=download)
+
+
+def _preprocess_cfg(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: cfg[key]
+        for key in ("mean", "std", "interpolation", "resize_mode", "fill_color")
+        if cfg.get(key) is not None
+    }
+
+
+def create(name: str, **kwargs: Any) -> Any:
+    """open_clip.create_model without any download of its own; raises DataError when the weights do not fit."""
+    import logging
+    import pickle
+
+    import open_clip
+    from safetensors import SafetensorError
+
+    quiet = logging.getLogger()
+    try:
+        level = quiet.level
+        quiet.setLevel(logging.ERROR)  # open_clip reports to the root logger
+        return open_clip.create_model(name, pretrained_text=False, **kwargs)
+    except (RuntimeError, KeyError, ValueError, TypeError, OSError, SafetensorError, pickle.UnpicklingError) as error:
+        raise DataError(f"open_clip cannot make {name}: {first_line(error)}") from error
+    finally:
+        quiet.setLevel(level)
+
+
+def wrap(model: Any, text: str, *, random: bool = False) -> Backbone:
+    """An open_clip model's image tower as a Backbone."""
+    import open_clip
+
+    visual = model.visual
+    cfg = open_clip.get_model_preprocess_cfg(model)
+    trunk = getattr(visual, "trunk", None)  # a tower made by timm
+    if trunk is None:
+        has_cls = hasattr(visual, "class_embedding")
+        layout, root = Layout(prefix=int(has_cls), cls=0 if has_cls else None, channels_last=False), "model"
+    else:
+        prefix = int(getattr(trunk, "num_prefix_tokens", 0) or 0)
+        layout = Layout(prefix=prefix, cls=0 if prefix and getattr(trunk, "cls_token", None) is not None else None)
+        root = "model.trunk"
+    return assemble(
+        text,
+        PlainTrunk(visual),
+        preprocess_of(cfg),
+        root=root,
+        layout=layout,
+        random=random,
+        info={"library": "open_clip"},
+    )
+
+
+def preprocess_of(cfg: Mapping[str, Any]) -> Preprocess:
+    """open_clip's evaluation transform (open_clip.transform.image_transform) as a Preprocess."""
+    size = cfg["size"]
+    h, w = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    interpolation = "bilinear" if cfg.get("interpolation") == "bilinear" else "bicubic"
+    mean, std = three(cfg["mean"]), three(cfg["std"])
+    mode = cfg.get("resize_mode") or "shortest"
+    if mode == "squash":
+        return Preprocess((h, w), (h, w), interpolation, mean, std)
+    if mode == "longest":
+        fill = (int(cfg.get("fill_color") or 0),) * 3
+        return Preprocess((h, w), (h, w), interpolation, mean, std, fit="pad", fill=fill)
+    if h == w:
+        return Preprocess((h, w), h, interpolation, mean, std)
+    return Preprocess((h, w), (h, w), interpolation, mean, std, fit="cover")

@@ -1,0 +1,144 @@
+"""A path: a checkpoint folder (transformers, timm or open_clip), or one file of weights with `?arch=timm:NAME`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from visus.errors import DataError, SpecError
+from visus.models.base import Backbone
+from visus.models.checkpoint import read, take_in
+from visus.models.registry import random_init, source
+from visus.spec import Spec, check_options, parse_spec
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".tar", ".ckpt")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.pt", "model.pth")
+
+
+@source("")
+def load_local(spec: Spec, *, download: bool) -> Backbone:
+    """A model from a folder or a file on this machine. Raises DataError for what cannot be read, SpecError for a missing ?arch=."""
+    path = Path(spec.name).expanduser()
+    if path.is_file():
+        return _file(spec, path)
+    if (path / "open_clip_config.json").is_file():
+        return _open_clip_folder(spec, path)
+    config = _config(path)
+    if "architecture" in config:
+        return _timm_folder(spec, path, config)
+    if "model_type" in config:
+        from visus.models import from_hf
+
+        check_options(spec, ("weights",))
+        return from_hf.load(spec, str(path), download=False)
+    raise DataError(f"{path}: config.json names neither a transformers model_type nor a timm architecture")
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        body = json.loads((path / "config.json").read_text("utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} is no checkpoint folder: it holds no config.json (transformers, timm) and no open_clip_config.json"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path / 'config.json'} cannot be read: {error}") from error
+    if not isinstance(body, dict):
+        raise DataError(f"{path / 'config.json'} holds no settings; save the model again")
+    return body
+
+
+def _open_clip_folder(spec: Spec, path: Path) -> Backbone:
+    from visus.models import from_openclip
+
+    check_options(spec, ("weights",))
+    random = random_init(spec)
+    if (
+        not random
+        and not any(path.glob("*.safetensors"))
+        and not any(path.glob("*.bin"))
+        and not any(path.glob("*.pt"))
+    ):
+        raise DataError(
+            f"{path} holds a config and no weights; put open_clip_model.safetensors beside it, or add ?weights=none"
+        )
+    model = from_openclip.create(f"local-dir:{path}", load_weights=not random)
+    return from_openclip.wrap(model, spec.text, random=random)
+
+
+def _timm_folder(spec: Spec, path: Path, config: Mapping[str, Any]) -> Backbone:
+    from visus.models import from_timm
+
+    check_options(spec, ("weights",))
+    random = random_init(spec)
+    name = str(config["architecture"])
+    from_timm.architecture(name)
+    overlay = dict(config.get("pretrained_cfg") or {})
+    kwargs = dict(config.get("model_args") or {})
+    classes = config.get("num_classes", overlay.get("num_classes"))
+    if classes is not None:
+        kwargs.setdefault("num_classes", int(classes))
+    if config.get("global_pool") is not None:
+        kwargs.setdefault("global_pool", config["global_pool"])
+    model = from_timm.create(name, pretrained=False, pretrained_cfg_overlay=overlay, **kwargs)
+    if not random:
+        file = next((path / n for n in WEIGHTS if (path / n).is_file()), None)
+        if file is None:
+            raise DataError(
+                f"{path} holds a config and no weights; put model.safetensors beside it, or add ?weights=none"
+            )
+        take_in(model, read(file), what=f"{file} into timm:{name}")
+    labels = config.get("label_names")
+    descriptions = config.get("label_descriptions")
+    if isinstance(labels, list) and isinstance(descriptions, Mapping):
+        labels = [str(descriptions.get(label, label)) for label in labels]
+    return from_timm.wrap(model, spec.text, random=random, labels=labels)
+
+
+def _file(spec: Spec, path: Path) -> Backbone:
+    """Weights alone: the architecture is named by the option, and gives preprocessing and labels."""
+    from visus.models import from_timm, from_torchvision
+    from visus.models.labels import fitting
+
+    check_options(spec, ("arch",))
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"{path} is no checkpoint that visus reads; it reads {', '.join(SUFFIXES)} and folders")
+    tensors = read(path)
+    if "arch" not in spec.options:
+        raise SpecError(
+            f"{path} holds weights alone; name the architecture: {path}?arch=timm:NAME or ?arch=torchvision:NAME"
+        )
+    arch = parse_spec(spec.options["arch"], ("timm", "torchvision"))
+    if arch.scheme == "torchvision":
+        from torchvision import models
+
+        from visus.spec import unknown
+
+        if arch.name not in models.list_models(module=models):
+            raise unknown("torchvision model", arch.name, models.list_models(module=models))
+        model = from_torchvision.create(arch.name)
+        take_in(model, tensors, what=f"{path} into torchvision:{arch.name}")
+        weights = models.get_model_weights(arch.name).DEFAULT  # type: ignore[attr-defined]
+        return from_torchvision.wrap(model, spec.text, weights, random=False)
+    from_timm.architecture(arch.name)
+    model = from_timm.create(arch.name, **_classes(arch.name, tensors))
+    take_in(model, tensors, what=f"{path} into timm:{arch.name}")
+    backbone = from_timm.wrap(model, spec.text)
+    return replace(backbone, labels=fitting(None, model.num_classes)) if backbone.labels else backbone
+
+
+def _classes(name: str, tensors: Mapping[str, Any]) -> dict[str, int]:
+    """The number of classes that the checkpoint's own classifier has, so that fine-tuned models load."""
+    import timm
+
+    classifier = timm.get_pretrained_cfg_value(name, "classifier")
+    classifier = classifier[0] if isinstance(classifier, tuple | list) else classifier
+    if not classifier:
+        return {}
+    found = next(
+        (v for k, v in tensors.items() if k == f"{classifier}.weight" or k.endswith(f".{classifier}.weight")), None
+    )
+    return {"num_classes": 0 if found is None else int(found.shape[0])}

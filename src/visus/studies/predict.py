@@ -1,0 +1,128 @@
+"""Predict: what a classifier says about pictures, with its own preprocessing (protocol P8)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from visus.images.base import ImageSet
+    from visus.result import Figure, Result
+
+THUMBNAIL = 96
+SHOWN = 60  # pictures in the gallery; the table has all of them
+
+
+def predict(
+    images: list[str],
+    *,
+    model: str = "visus:effnet-lite0",
+    top: int = 5,
+    out: str | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    limit: int | None = None,
+    download: bool = False,
+) -> Result:
+    """Name what is in pictures: the model's top classes with probabilities.
+
+    Arguments:
+        images: files, folders or specs of images.
+        model: spec of a classifier: timm:NAME, hf:OWNER/NAME, torchvision:NAME@WEIGHTS, visus:NAME or a path.
+        top: classes a picture.
+        out: folder for the page.
+        device: auto, cpu, cuda or cuda:N.
+        seed: seed of a random initialisation and of --limit's sample.
+        limit: use at most this many images, a random sample.
+        download: allow downloading what is not on this machine.
+
+    Returns a Result with a row for each picture and rank. Raises VisusError for anything a user can mend: a model without
+    classifier, no usable picture.
+    """
+    from visus.errors import DataError
+    from visus.models import load_backbone
+    from visus.models.classify import classify_images, top_classes
+    from visus.models.labels import short
+    from visus.result import Result, Table
+    from visus.studies.common import percent, quarantine_table
+    from visus.studies.inputs import gather
+
+    if top < 1:
+        raise DataError(f"--top is {top}; ask for at least one class")
+    imageset, set_aside = gather(images, limit=limit, seed=seed, download=download)
+    backbone = load_backbone(model, seed=seed, download=download)
+    said = classify_images(backbone, imageset, device=device)
+    set_aside = (*set_aside, *said.quarantine)
+    if not len(said.rows):
+        raise DataError(
+            f"none of {len(set_aside)} pictures could be read; the first, {set_aside[0].id}: {set_aside[0].reason}"
+        )
+    labels = backbone.labels or ()
+    classes, probabilities = top_classes(said.probabilities, top)
+    names = [imageset.ids[i] for i in said.rows]
+    rows = tuple(
+        (name, rank, labels[c], float(p), int(c))
+        for name, cs, ps in zip(names, classes, probabilities, strict=True)
+        for rank, (c, p) in enumerate(zip(cs, ps, strict=True), 1)
+    )
+    tables = {
+        "predictions": Table(
+            ("image", "rank", "label", "probability", "index"),
+            rows,
+            title=f"Top {classes.shape[1]} classes of each picture",
+            note="Probability: softmax over all classes of the model. Index: position of the class in the model's output.",
+        )
+    }
+    if set_aside:
+        tables["quarantine"] = quarantine_table(set_aside)
+    best = [(name, short(labels[c[0]]), float(p[0])) for name, c, p in zip(names, classes, probabilities, strict=True)]
+    findings = [f"{name}: {label} ({percent(p)})." for name, label, p in best[:10]]
+    if len(best) > 10:
+        findings = [_summary(best), *findings[:3]]
+    if set_aside:
+        verb = "picture was" if len(set_aside) == 1 else "pictures were"
+        findings.append(f"{len(set_aside)} {verb} set aside; the table says why.")
+    figures, arrays = _gallery(imageset, said.rows, best)
+    random = ("The weights are a random initialisation: the classes mean nothing.",) if backbone.random else ()
+    provenance = {
+        "model": model,
+        "model fingerprint": backbone.fingerprint,
+        "images": list(images),
+        "preprocessing": repr(backbone.preprocess),
+        "device": said.device,
+        "seed": seed,
+    }
+    title = f"What {model} sees in {len(best)} picture{'s' if len(best) != 1 else ''}"
+    return Result("predict", title, tuple(findings), tables, figures, arrays, random, provenance)
+
+
+def _summary(best: list[tuple[str, str, float]]) -> str:
+    from collections import Counter
+
+    from visus.studies.common import percent
+
+    common = ", ".join(f"{label} ({n})" for label, n in Counter(label for _, label, _ in best).most_common(5))
+    mean = sum(p for _, _, p in best) / len(best)
+    return f"{len(best):,} pictures; named most often: {common}; mean probability of the first class {percent(mean)}."
+
+
+def _gallery(
+    imageset: ImageSet, rows: np.ndarray, best: list[tuple[str, str, float]]
+) -> tuple[tuple[Figure, ...], dict[str, np.ndarray]]:
+    """The first pictures as thumbnails, with what the model says."""
+    from visus.images.thumbnails import thumbnails
+    from visus.result import Figure
+    from visus.studies.common import percent
+
+    shown = rows[:SHOWN]
+    captions = [f"{name}: {label} {percent(p)}" for name, label, p in best[:SHOWN]]
+    figure = Figure(
+        "predictions",
+        "gallery",
+        "What the model says",
+        "Each picture with the most probable class."
+        + (f" The first {SHOWN} of {len(rows):,}." if len(rows) > SHOWN else ""),
+        {"images": "predicted_pictures", "captions": captions, "groups": None},
+    )
+    return (figure,), {"predicted_pictures": thumbnails(imageset, shown, THUMBNAIL)}
