@@ -160,7 +160,7 @@ def openvino_slots(module: torch.nn.Module, n: int, precision: str, sample: np.n
     }
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=UserWarning)  # what it warns of is compared below
+            warnings.simplefilter("ignore")  # what it warns of is compared below
             # Traced with one picture: tracing runs the network a few times, and a batch would make that slow.
             example = torch.from_numpy(sample[:1].copy())
             model = ov.convert_model(module, example_input=example, input=[ov.PartialShape(list(sample.shape))])
