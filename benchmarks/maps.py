@@ -44,7 +44,7 @@ def main() -> None:
     from visus.measures import trust_figures, tsne_map
 
     torch.set_num_threads(int(THREADS))
-    n, d, classes = (1000 if args.quick else 5000), 50, 10
+    n, d, classes = (300 if args.quick else 5000), 50, 10
     rng = np.random.default_rng(0)
     y = rng.integers(0, classes, n)
     x = (rng.standard_normal((classes, d))[y] + rng.standard_normal((n, d))).astype(np.float32)

@@ -41,7 +41,13 @@ _HOME = {
     "trust_figures": "trust",
     "trustworthiness": "trust",
     "linear_probe": "probe",
-    "solve_path": "probe",
+    "ProbeResult": "probe",
+    "shuffle_labels": "probe",
+    "ProbePath": "probe_solver",
+    "solve_path": "probe_solver",
+    "ece": "calibration",
+    "macro_recall": "calibration",
+    "nll": "calibration",
 }
 
 __all__ = sorted(_HOME)
