@@ -12,6 +12,7 @@ from torch import Tensor
 
 MEMORY = 10  # pairs kept; more made no difference in iterations
 MEMORY_BYTES = 2 << 30  # of all pairs together; fewer lambdas at a time when they would need more
+WINDOW = 8  # steps over which the speed of convergence is judged
 FULL_CLASS_FACTOR = 128  # up to this many classes, the class factor of the preconditioner is a full matrix
 CURVATURE_ROWS = 4096  # rows from which the class factor is estimated
 
@@ -54,11 +55,26 @@ class _State:
     calm: Tensor  # steps running for which the estimate was below the tolerance
     fails: Tensor  # line searches that failed running
     pairs: list[tuple[Tensor, Tensor, Tensor]]
+    past: list[Tensor]  # values after the last steps, oldest first
 
     def keep(self, rows: Tensor) -> None:
         for name in ("index", "lam", "theta", "value", "grad", "classes", "calm", "fails"):
             setattr(self, name, getattr(self, name)[rows])
         self.pairs = [(s[rows], y[rows], r[rows]) for s, y, r in self.pairs]
+        self.past = [v[rows] for v in self.past]
+
+    def to_come(self) -> Tensor:
+        """What is left to gain if the decreases go on shrinking as they did over the last steps; 0 while steps are few.
+
+        Where convergence is slow, the estimate from one direction is too hopeful and this is not.
+        """
+        if len(self.past) < 2 * WINDOW + 1:
+            return torch.zeros_like(self.value)
+        before = self.past[-1 - 2 * WINDOW] - self.past[-1 - WINDOW]
+        last = (self.past[-1 - WINDOW] - self.past[-1]).clamp_min(0)
+        return torch.where(before > last, last * last / (before - last).clamp_min(1e-300), last * torch.inf).nan_to_num(
+            0.0
+        )
 
 
 def minimise(
@@ -80,9 +96,7 @@ def minimise(
     )
 
 
-def _minimise(
-    problem: Problem, lambdas: NDArray[np.float64], start: Tensor, tol: float, max_iterations: int
-) -> Found:
+def _minimise(problem: Problem, lambdas: NDArray[np.float64], start: Tensor, tol: float, max_iterations: int) -> Found:
     count = len(lambdas)
     shape = start.shape
     out = start.reshape(count, -1).clone()
@@ -93,7 +107,7 @@ def _minimise(
     value, grad, classes = _evaluate(problem, theta, lam)
     index = torch.arange(count, device=start.device)
     zero = torch.zeros_like(index)
-    state = _State(index, lam, theta, value, grad, classes, zero, zero.clone(), [])
+    state = _State(index, lam, theta, value, grad, classes, zero, zero.clone(), [], [value])
     best_value, best_grad = value.clone(), grad.clone()
     for iteration in range(max_iterations + 1):
         direction = _direction(problem, state)
@@ -108,7 +122,8 @@ def _minimise(
         bound = _bound(problem, state)
         state.calm = torch.where(estimate <= tol / 20 * state.value, state.calm + 1, 0)
         proven = bound <= tol * state.value
-        finished = proven | (state.calm >= 2) | (state.fails >= 2)
+        settled = (state.calm >= 2) & (state.to_come() <= tol / 4 * state.value)
+        finished = proven | settled | (state.fails >= 2)
         if iteration == max_iterations:
             finished = torch.ones_like(finished)
         if bool(finished.any()):
@@ -118,7 +133,7 @@ def _minimise(
             at = rows.cpu().numpy()
             objective[at], gap[at] = state.value[finished].cpu().numpy(), bound[finished].cpu().numpy()
             iterations[at] = iteration
-            sure = proven | (state.calm >= 1)
+            sure = proven | settled | (state.calm >= 1) & (state.to_come() <= tol * state.value)
             converged[at] = sure[finished].cpu().numpy()
             left = ~finished
             state.keep(left)
@@ -157,6 +172,7 @@ def _step(problem: Problem, state: _State, direction: Tensor, slope: Tensor) -> 
     rho = torch.where(usable, 1 / torch.where(usable, sy, 1.0), 0.0).to(s.dtype)
     state.pairs = [*state.pairs, (s, y, rho[:, None])][-MEMORY:]
     state.theta, state.value, state.grad, state.classes = theta, value, grad, classes
+    state.past = [*state.past, value][-2 * WINDOW - 1 :]
     failed = torch.zeros_like(state.fails, dtype=torch.bool)
     failed[todo] = True
     state.fails = torch.where(failed, state.fails + 1, 0)
@@ -223,7 +239,8 @@ def _bound(problem: Problem, state: _State) -> Tensor:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(1, dtype=torch.float64)
+    total: Tensor = (a * b).sum(1, dtype=torch.float64)
+    return total
 
 
 def _evaluate(problem: Problem, theta: Tensor, lam: Tensor) -> tuple[Tensor, Tensor, Tensor]:

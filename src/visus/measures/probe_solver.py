@@ -51,7 +51,8 @@ class ProbePath:
     def logits(self, x: Array, which: int) -> NDArray[np.float32]:
         """Logits float32 [n, C] of the classifier number `which` for raw features x [n, d]."""
         z = (np.asarray(x, np.float64) - self.mean) / self.scale
-        return (z @ self.W[which].astype(np.float64) + self.b[which]).astype(np.float32)
+        logits: NDArray[np.float32] = (z @ self.W[which].astype(np.float64) + self.b[which]).astype(np.float32)
+        return logits
 
 
 class _Data:
@@ -103,7 +104,7 @@ def solve_path(
     Data up to cache_bytes are kept on the device; larger ones are read again at every step.
 
     A lambda is finished when the duality gap proves `tol`, or when the quasi-Newton estimate of what is left to gain is
-    below tol / 20 at two steps running. Raises DataError on labels, lambdas or features that cannot be used.
+    below tol / 20 at two steps running and the decreases of the last steps leave less than tol / 4 to come. Raises DataError on labels, lambdas or features that cannot be used.
     """
     lam = np.asarray(lambdas, dtype=np.float64)
     if lam.ndim != 1 or len(lam) == 0 or not np.isfinite(lam).all() or lam.min() <= 0:
@@ -205,7 +206,9 @@ def _from_init(init: tuple[Array, Array], basis: Array, like: Tensor) -> Tensor:
     w, b = np.asarray(init[0], np.float64), np.asarray(init[1], np.float64)
     count, classes, width = like.shape
     if w.shape != (count, width - 1, classes) or b.shape != (count, classes):
-        raise DataError(f"init must be W {(count, width - 1, classes)} and b {(count, classes)}, not {w.shape}, {b.shape}")
+        raise DataError(
+            f"init must be W {(count, width - 1, classes)} and b {(count, classes)}, not {w.shape}, {b.shape}"
+        )
     rotated = np.swapaxes(w, 1, 2) @ basis
     return torch.as_tensor(np.concatenate([rotated, b[..., None]], axis=2)).to(like)
 

@@ -1,0 +1,271 @@
+"""The linear probe (P3): how much of the labels a linear classifier reads from frozen features, lambda chosen on validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from visus.errors import DataError
+from visus.measures.calibration import confusion, ece, macro_recall, nll, per_class_recall
+from visus.measures.probe_blocks import Array, Blocks, Source, as_blocks
+from visus.measures.probe_solver import CACHE_BYTES, ProbePath, check_labels, solve_path
+from visus.progress import log
+
+__all__ = [
+    "PROTOCOLS",
+    "Blocks",
+    "ProbePath",
+    "ProbeResult",
+    "Protocol",
+    "linear_probe",
+    "shuffle_labels",
+    "solve_path",
+]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A published way to fit a probe. values: the path, descending in strength of the penalty.
+
+    summed: values are C of C * sum CE + ||w||^2 / 2 (lambda = 1 / (C n)); otherwise they are lambda itself.
+    """
+
+    values: tuple[float, ...]
+    summed: bool
+    standardise: bool
+
+    def lambdas(self, n: int) -> NDArray[np.float64]:
+        """lambda [L] for n fitted rows."""
+        values = np.asarray(self.values)
+        return 1 / (values * n) if self.summed else values
+
+
+# visus: with standardised features the gradient at W = 0 has entries below 1, so lambda = 100 leaves W near 0 (the decision
+# is that of the class means, the best there is for a few images a class); below 1e-6 the fit follows single images.
+PROTOCOLS: dict[str, Protocol] = {
+    "visus": Protocol(tuple(np.logspace(2, -6, 45).tolist()), summed=False, standardise=True),
+    # Oquab et al. 2023 (dinov2/eval/log_regression.py): C from 1e-6 to 1e5, raw features.
+    "dinov2": Protocol(tuple((10 ** np.linspace(-6, 5, 45)).tolist()), summed=True, standardise=False),
+    # Radford et al. 2021, A.3: 97 values from 1e-6 to 1e6 (the paper finds the best by a parametric binary search).
+    "clip": Protocol(tuple(np.logspace(-6, 6, 97).tolist()), summed=True, standardise=False),
+}
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """A probe, tested once. Rows of test arrays are in the order of the `test` index.
+
+    lambda_: the chosen one, for the refit; at_edge: it is the first or last of the path (a warning: a better one may lie
+    beyond). lambdas, path_accuracy, path_nll: float64 [L], means over folds. validation_accuracy: at the chosen one.
+    logits, probabilities: float32 [n_test, C]; predictions: int64 [n_test]; top1, macro_recall, ece: 0..1; nll: nats.
+    per_class_recall: float64 [C], NaN where test has none; confusion: int64 [C, C], rows true. classifier: the refit (L = 1).
+    converged: whether every fit reached its tolerance.
+    """
+
+    protocol: str
+    lambda_: float
+    at_edge: bool
+    lambdas: NDArray[np.float64]
+    path_accuracy: NDArray[np.float64]
+    path_nll: NDArray[np.float64]
+    validation_accuracy: float
+    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    predictions: NDArray[np.int64]
+    top1: float
+    macro_recall: float
+    nll: float
+    ece: float
+    per_class_recall: NDArray[np.float64]
+    confusion: NDArray[np.int64]
+    classifier: ProbePath
+    converged: bool
+
+
+def linear_probe(
+    x: Source,
+    y: Array,
+    *,
+    folds: Sequence[tuple[Array, Array]],
+    train: Array,
+    test: Array,
+    n_classes: int,
+    protocol: str = "visus",
+    device: str = "cpu",
+    seed: int = 0,
+    shuffled_labels: bool = False,
+    tol: float = 1e-5,
+    cache_bytes: int = CACHE_BYTES,
+) -> ProbeResult:
+    """Fit the path on every fold, choose lambda on its validation rows, refit on `train`, test once.
+
+    x: features [n, d] (array, memory map, or blocks); y: int [n], read only at the rows named; folds: (fit rows, validation
+    rows); train, test: rows. Chosen: the highest mean validation accuracy; ties go to the lower validation NLL, then to the
+    larger lambda. Scaling is fitted on the rows fitted, never on validation or test. shuffled_labels: the control, with
+    the labels of `train` permuted by `seed` before anything is fitted. Raises DataError on unknown protocols, indices that are
+    empty, out of range or shared by fit and test, and on unusable labels or features.
+    """
+    if protocol not in PROTOCOLS:
+        raise DataError(f"unknown probe protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+    preset = PROTOCOLS[protocol]
+    labels = shuffle_labels(y, train, seed=seed) if shuffled_labels else np.asarray(y)
+    train, test = _index(train, len(labels), "train"), _index(test, len(labels), "test")
+    pairs = [(_index(f, len(labels), "fit"), _index(v, len(labels), "validation")) for f, v in folds]
+    if not pairs:
+        raise DataError("a probe needs at least one fold (fit rows, validation rows) to choose lambda on")
+    _check_leaks(pairs, train, test)
+    if len(np.unique(labels[train])) < 2:
+        raise DataError("the training rows hold one class only; at least two are needed to tell classes apart")
+
+    accuracy, likelihood = np.zeros(len(preset.values)), np.zeros(len(preset.values))
+    path: ProbePath | None = None
+    converged = True
+    for fit, validation in pairs:
+        path = _fit(
+            x, labels, fit, preset.lambdas(len(fit)), n_classes, preset.standardise, device, tol, cache_bytes, None
+        )
+        converged &= bool(path.converged.all())
+        hits, loss = _validate(path, x, labels, validation, device)
+        accuracy += hits / len(pairs)
+        likelihood += loss / len(pairs)
+    lambdas = preset.lambdas(len(train))
+    chosen = _choose(accuracy, likelihood, lambdas)
+    extremes = (int(np.argmin(lambdas)), int(np.argmax(lambdas)))
+    at_edge = chosen in extremes
+    if at_edge:
+        log(
+            f"probe: validation chose lambda {lambdas[chosen]:.1e} at the edge of its path; a better one may lie beyond"
+        )
+
+    # The last fold's solution is near the refit's, so the refit starts there.
+    start = None if path is None else (path.W[chosen : chosen + 1], path.b[chosen : chosen + 1])
+    final = _fit(
+        x, labels, train, lambdas[chosen : chosen + 1], n_classes, preset.standardise, device, tol, cache_bytes, start
+    )
+    converged &= bool(final.converged.all())
+    if not converged:
+        log("probe: some lambdas stopped before their tolerance was reached")
+    logits = _logits(final, x, test)
+    probabilities = torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy()
+    predictions = logits.argmax(axis=1).astype(np.int64)
+    truth = check_labels(labels[test], n_classes)
+    return ProbeResult(
+        protocol=protocol,
+        lambda_=float(lambdas[chosen]),
+        at_edge=at_edge,
+        lambdas=lambdas,
+        path_accuracy=accuracy,
+        path_nll=likelihood,
+        validation_accuracy=float(accuracy[chosen]),
+        logits=logits,
+        probabilities=probabilities.astype(np.float32),
+        predictions=predictions,
+        top1=float((predictions == truth).mean()),
+        macro_recall=macro_recall(predictions, truth, n_classes=n_classes),
+        nll=nll(probabilities, truth),
+        ece=ece(probabilities, truth),
+        per_class_recall=per_class_recall(predictions, truth, n_classes=n_classes),
+        confusion=confusion(predictions, truth, n_classes=n_classes),
+        classifier=final,
+        converged=converged,
+    )
+
+
+def shuffle_labels(y: Array, train: Array, *, seed: int) -> NDArray[np.int64]:
+    """A copy of y [n] with the labels of the rows `train` permuted among themselves: the control for leaks."""
+    shuffled = np.array(y, dtype=np.int64)
+    rows = np.asarray(train)
+    shuffled[rows] = np.random.default_rng(seed).permutation(shuffled[rows])
+    return shuffled
+
+
+def _fit(
+    x: Source,
+    y: Array,
+    rows: NDArray[np.int64],
+    lambdas: NDArray[np.float64],
+    n_classes: int,
+    standardise: bool,
+    device: str,
+    tol: float,
+    cache_bytes: int,
+    start: tuple[Array, Array] | None,
+) -> ProbePath:
+    ordered = np.sort(rows)
+    return solve_path(
+        as_blocks(x, ordered),
+        y[ordered],
+        lambdas=lambdas,
+        n_classes=n_classes,
+        init=start,
+        tol=tol,
+        standardise=standardise,
+        device=device,
+        cache_bytes=cache_bytes,
+    )
+
+
+def _validate(
+    path: ProbePath, x: Source, y: Array, rows: NDArray[np.int64], device: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Accuracy and NLL, float64 [L], of every classifier of the path on the rows; a block of logits at a time."""
+    ordered = np.sort(rows)
+    count, d, classes = path.W.shape
+    truth = torch.as_tensor(check_labels(y[ordered], classes), device=device)
+    weights = torch.as_tensor(path.W, device=device).permute(1, 0, 2).reshape(d, count * classes)
+    bias = torch.as_tensor(path.b, device=device).reshape(-1)
+    hits = torch.zeros(count, dtype=torch.float64, device=device)
+    loss = torch.zeros_like(hits)
+    offset = 0
+    for block in as_blocks(x, ordered).blocks(max(64, (1 << 22) // (count * classes))):
+        scaled = (np.asarray(block, np.float64) - path.mean) / path.scale
+        z = torch.addmm(bias, torch.as_tensor(scaled.astype(np.float32), device=device), weights)
+        z = z.view(len(block), count, classes)
+        at = truth[offset : offset + len(block)]
+        hits += (z.argmax(dim=2) == at[:, None]).sum(dim=0)
+        true = z.gather(2, at[:, None, None].expand(-1, count, 1))[..., 0]
+        loss += (z.logsumexp(dim=2) - true).sum(dim=0, dtype=torch.float64)
+        offset += len(block)
+    return (hits / offset).cpu().numpy(), (loss / offset).cpu().numpy()
+
+
+def _choose(accuracy: Array, likelihood: Array, lambdas: Array) -> int:
+    """The highest accuracy; among equals (to rounding of the mean) the lower NLL; then the larger lambda."""
+    best = np.flatnonzero(accuracy >= accuracy.max() - 1e-12)
+    return int(min(best, key=lambda i: (likelihood[i], -lambdas[i])))
+
+
+def _logits(path: ProbePath, x: Source, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Logits float32 [n, C] of the only classifier, in the order of `rows`."""
+    order = np.argsort(rows, kind="stable")
+    parts = [path.logits(block, 0) for block in as_blocks(x, rows[order]).blocks(4096)]
+    out = np.empty((len(rows), path.W.shape[2]), np.float32)
+    out[order] = np.concatenate(parts)
+    return out
+
+
+def _index(rows: Array, n: int, name: str) -> NDArray[np.int64]:
+    index = np.asarray(rows)
+    if index.ndim != 1 or len(index) == 0 or index.dtype.kind not in "iu":
+        raise DataError(f"the {name} rows must be a non-empty vector of whole numbers")
+    if index.min() < 0 or index.max() >= n:
+        raise DataError(f"the {name} rows must lie in 0..{n - 1}, found {index.min()}..{index.max()}")
+    if len(np.unique(index)) != len(index):
+        raise DataError(f"the {name} rows name a row twice")
+    return index.astype(np.int64)
+
+
+def _check_leaks(
+    pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]], train: NDArray[np.int64], test: NDArray[np.int64]
+) -> None:
+    if np.intersect1d(train, test).size:
+        raise DataError("train and test share rows; a probe must be tested on images it never saw")
+    for fit, validation in pairs:
+        if np.intersect1d(fit, validation).size:
+            raise DataError("a fold's fit and validation rows overlap; lambda must be chosen on images it never saw")
+        if np.intersect1d(np.concatenate([fit, validation]), test).size:
+            raise DataError("a fold holds test rows; lambda must not be chosen on test")
