@@ -120,9 +120,9 @@ def _minimise(problem: Problem, lambdas: NDArray[np.float64], start: Tensor, tol
         # What is left to gain: an estimate (half the squared Newton decrement), and a bound that holds by convexity.
         estimate = -slope / 2
         bound = _bound(problem, state)
-        state.calm = torch.where(estimate <= tol / 20 * state.value, state.calm + 1, 0)
+        state.calm = torch.where(estimate <= tol / 40 * state.value, state.calm + 1, 0)
         proven = bound <= tol * state.value
-        settled = (state.calm >= 2) & (state.to_come() <= tol / 4 * state.value)
+        settled = (state.calm >= 2) & (state.to_come() <= tol / 8 * state.value)
         finished = proven | settled | (state.fails >= 2)
         if iteration == max_iterations:
             finished = torch.ones_like(finished)
@@ -235,7 +235,8 @@ def _bound(problem: Problem, state: _State) -> Tensor:
     weights = (g[..., :-1].double() ** 2).sum((1, 2)) / (2 * state.lam)
     curve = state.classes if state.classes.ndim == 2 else state.classes.diagonal(dim1=1, dim2=2)
     bias = (g[..., -1].double() ** 2 / (2 * curve.double().clamp_min(1e-30))).sum(1)
-    return weights + bias
+    total: Tensor = weights + bias
+    return total
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -103,8 +103,9 @@ def solve_path(
     variance 1 (constant ones are left at 0). precision: "float32", "float64", or "auto" (float64 for small problems).
     Data up to cache_bytes are kept on the device; larger ones are read again at every step.
 
-    A lambda is finished when the duality gap proves `tol`, or when the quasi-Newton estimate of what is left to gain is
-    below tol / 20 at two steps running and the decreases of the last steps leave less than tol / 4 to come. Raises DataError on labels, lambdas or features that cannot be used.
+    A lambda is finished when the duality gap proves `tol`, or when the quasi-Newton estimate of what is left to gain is below
+    tol / 40 at two steps running and the decreases of the last steps, going on as they do, leave less than tol / 8.
+    Raises DataError on labels, lambdas or features that cannot be used.
     """
     lam = np.asarray(lambdas, dtype=np.float64)
     if lam.ndim != 1 or len(lam) == 0 or not np.isfinite(lam).all() or lam.min() <= 0:
