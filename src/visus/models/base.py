@@ -112,7 +112,7 @@ class Backbone:
             t = tensor.detach().cpu().contiguous()
             h.update(f"{name}|{t.dtype}|{tuple(t.shape)}|".encode())
             h.update(t.reshape(-1).view(torch.uint8).numpy().data if t.numel() else b"")
-        return h.hexdigest()
+        return str(h.hexdigest())
 
     @property
     def parameters(self) -> int:

@@ -120,8 +120,9 @@ def _pretrained(cls: Any, config: Any, where: str, kwargs: dict[str, Any]) -> An
     """from_pretrained that refuses weights that do not fit (transformers itself fills gaps with random numbers)."""
     from transformers.utils import logging
 
-    level = logging.get_verbosity()
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         extra = (
             {"add_pooling_layer": False}
@@ -133,6 +134,8 @@ def _pretrained(cls: Any, config: Any, where: str, kwargs: dict[str, Any]) -> An
         )
     finally:
         logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
     missing = sorted(k for k in report["missing_keys"] if "pooler" not in k)
     wrong = sorted(str(k[0] if isinstance(k, tuple) else k) for k in report.get("mismatched_keys", ()))
     if missing or wrong:
@@ -176,10 +179,10 @@ def _pool(kind: str, *, has_cls: bool, trained: bool) -> Callable[[Any], torch.T
     by_cls = kind in POOLED_BY_CLS or not trained
 
     def pool(output: Any) -> torch.Tensor:
-        pooled = getattr(output, "pooler_output", None)
+        pooled: torch.Tensor | None = getattr(output, "pooler_output", None)
         if pooled is not None and not by_cls:
             return pooled.flatten(1)
-        last = output.last_hidden_state
+        last: torch.Tensor = output.last_hidden_state
         if last.ndim == 4:
             return last.mean(dim=(2, 3))
         return last[:, 0] if has_cls else last.mean(dim=1)

@@ -150,7 +150,7 @@ def from_data_config(cfg: Mapping[str, Any]) -> Preprocess:
     if mode == "squash":
         return replace(plain, resize=(scaled[0], scaled[1]))
     if mode == "border":
-        fill = tuple(round(255 * v) for v in mean)
+        fill = (round(255 * mean[0]), round(255 * mean[1]), round(255 * mean[2]))
         return replace(plain, resize=(scaled[0], scaled[1]), fit="pad", fill=fill)
     return plain if scaled[0] == scaled[1] else replace(plain, resize=(scaled[0], scaled[1]), fit="cover")
 

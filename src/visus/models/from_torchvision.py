@@ -31,7 +31,7 @@ def load_torchvision(spec: Spec, *, download: bool) -> Backbone:
         raise unknown("torchvision model", spec.name, known)
     name = spec.name.lower()
     enum = models.get_model_weights(name)
-    weights: Any = enum.DEFAULT  # type: ignore[attr-defined]
+    weights: Any = enum.DEFAULT
     if spec.revision and spec.revision != "DEFAULT":
         choices = {w.name: w for w in enum}
         if spec.revision not in choices:
@@ -66,13 +66,7 @@ def wrap(model: Any, text: str, weights: Any, *, random: bool) -> Backbone:
     head = last_linear(model)
     trunk: Trunk = HeadInputTrunk(model, head) if head else PlainTrunk(model)
     is_vit = hasattr(model, "class_token")
-    late = None
-    if (
-        hasattr(model, "avgpool")
-        and head in ("fc", "classifier.1", "classifier.2")
-        and hasattr(model, "features") | hasattr(model, "layer4")
-    ):
-        late = ("avgpool", "model.avgpool")
+    late = ("avgpool", "model.avgpool") if _ends_in_avgpool(model, head) else None
     labels = weights.meta.get("categories")
     if labels is not None and len(labels) == 1000:
         labels = imagenet_labels(1000) if random else labels
@@ -91,6 +85,20 @@ def wrap(model: Any, text: str, weights: Any, *, random: bool) -> Backbone:
         random=random,
         info={"library": "torchvision"},
     )
+
+
+def _ends_in_avgpool(model: Any, head: str | None) -> bool:
+    """Whether nothing but flattening and dropout stands between `avgpool` and the last linear layer."""
+    if not hasattr(model, "avgpool") or head is None:
+        return False
+    if hasattr(model, "layer4"):
+        return head == "fc"
+    between = (
+        list(getattr(model, "classifier", ()))[:-1]
+        if isinstance(getattr(model, "classifier", None), torch.nn.Sequential)
+        else [None]
+    )
+    return all(isinstance(m, torch.nn.Dropout | torch.nn.Flatten) for m in between) and hasattr(model, "features")
 
 
 def preprocess_of(weights: Any) -> Preprocess:

@@ -121,7 +121,7 @@ def _file(spec: Spec, path: Path) -> Backbone:
             raise unknown("torchvision model", arch.name, models.list_models(module=models))
         model = from_torchvision.create(arch.name)
         take_in(model, tensors, what=f"{path} into torchvision:{arch.name}")
-        weights = models.get_model_weights(arch.name).DEFAULT  # type: ignore[attr-defined]
+        weights = models.get_model_weights(arch.name).DEFAULT
         return from_torchvision.wrap(model, spec.text, weights, random=False)
     from_timm.architecture(arch.name)
     model = from_timm.create(arch.name, **_classes(arch.name, tensors))

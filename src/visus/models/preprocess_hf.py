@@ -10,8 +10,13 @@ from visus.errors import DataError
 from visus.models.base import Preprocess
 
 INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
-# Towers whose processor is registered under the dual encoder they come from.
-PARENTS = {"clip_vision_model": "clip", "siglip_vision_model": "siglip", "siglip2_vision_model": "siglip2"}
+# Models whose processor is registered under the model they come from.
+PARENTS = {
+    "clip_vision_model": "clip",
+    "siglip_vision_model": "siglip",
+    "siglip2_vision_model": "siglip2",
+    "dinov2_with_registers": "dinov2",
+}
 
 
 def preprocess_of(where: str, config: Any, kwargs: Mapping[str, Any]) -> Preprocess:

@@ -29,7 +29,7 @@ def forward_taps(
     """
     if pool is not None and pool not in POOLS:
         raise unknown("pooling", pool, POOLS)
-    traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    traced = torch._C._get_tracing_state() is not None or torch.compiler.is_compiling()
     # Inference mode makes tensors that a tracer cannot follow.
     no_gradients = torch.no_grad if traced else torch.inference_mode
     with no_gradients(), _eval_mode(backbone.module):

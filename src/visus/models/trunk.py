@@ -42,7 +42,7 @@ class PlainTrunk(Trunk):
     """A model whose output is the features (an open_clip image tower)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.pooled(unwrap(self.model(x)))
+        return unwrap(self.pooled(unwrap(self.model(x))))
 
 
 class HeadInputTrunk(Trunk):
@@ -75,13 +75,13 @@ class HFTrunk(Trunk):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.classifies:
-            return self.pooled(self.pool(self.model.get_submodule(self.base)(pixel_values=x)))
+            return unwrap(self.pooled(self.pool(self.model.get_submodule(self.base)(pixel_values=x))))
 
         def passing(module: nn.Module, args: Any, output: Any) -> None:
             self.pooled(self.pool(output))
 
         handle = self.model.get_submodule(self.base).register_forward_hook(passing)
         try:
-            return self.model(pixel_values=x).logits
+            return unwrap(self.model(pixel_values=x).logits)
         finally:
             handle.remove()
