@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from emoji_sources import Emoji, draw, encode, fetch, match, read_emoji, read_names
 from emoji_split import choose_task, coarse, distances, join_near, split_concepts
-from emoji_tables import ART_SETS, CLASSES, class_of, concept_of
+from emoji_tables import ART_SETS, CLASSES, class_of
+from emoji_twins import concept_of
 
 OUT = Path(__file__).resolve().parents[1] / "src" / "visus" / "data" / "emoji.parquet"
 
@@ -72,7 +73,7 @@ def collect(modules: Path) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
 def label(rows: list[dict[str, Any]], pixels: list[np.ndarray]) -> None:
     """Add image, concept, split_concept and task to the rows."""
     codes = [row["hexcode"] for row in rows]
-    concepts = [concept_of(row["name"], row["subgroup"], row["hexcode"]) for row in rows]
+    concepts = [concept_of(row["name"], row["subgroup"]) for row in rows]
     concept = join_near(concepts, codes, [row["hand"] for row in rows], coarse(pixels))
     side = split_concepts(concept, {row["hexcode"]: row["class"] or row["group"] for row in rows})
     task = choose_task(codes, [row["class"] for row in rows])

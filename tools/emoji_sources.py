@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from emoji_tables import ART_SETS, EMOJI_DATA, FXEMOJI_NAMES, ArtSet
+from emoji_fxemoji import FXEMOJI_NAMES
+from emoji_tables import ART_SETS, EMOJI_DATA, ArtSet
 
 DRAWN, KEPT = 128, 64
 BLANK_RANGE = 24

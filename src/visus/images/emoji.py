@@ -141,10 +141,10 @@ def load_emoji(spec: Spec) -> ImageSet:
 
 
 def captions(name: str, keywords: list[str]) -> tuple[str, ...]:
-    """Texts for one emoji, the name first: 'grinning face', 'face, grin', 'an emoji of grinning face', ..."""
+    """Texts for one emoji, the name first: 'grinning face', 'face, grin', 'grinning face emoji', ..."""
     spoken = f"flag of {name.removeprefix('flag: ')}" if name.startswith("flag: ") else name
     words = (", ".join(keywords),) if keywords else ()
-    return (spoken, *words, f"an emoji of {spoken}", f"a drawing: {spoken}")
+    return (spoken, *words, f"{spoken} emoji", f"a small drawing, {spoken}")
 
 
 def _choice(spec: Spec, option: str, known: tuple[str, ...]) -> str:
