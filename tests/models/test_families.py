@@ -84,9 +84,11 @@ def test_timm(family, timm_folder):
 
 def test_prefixes_are_what_the_models_declare(timm_folder, hf_folder):
     found = {}
-    for make, family in ((timm_folder, "deit"), (timm_folder, "registers"), (timm_folder, "siglip"), (hf_folder, "registers"), (hf_folder, "siglip"), (hf_folder, "deit")):  # fmt: skip
-        tap = load_backbone(str(make(family)[0])).taps[0]
-        found[make.__qualname__.split("_")[0], family] = (tap.prefix, tap.cls, tap.shape[0])
+    cases = {"timm": (timm_folder, ("deit", "registers", "siglip")), "hf": (hf_folder, ("registers", "siglip", "deit"))}
+    for library, (make, families) in cases.items():
+        for family in families:
+            tap = load_backbone(str(make(family)[0])).taps[0]
+            found[library, family] = (tap.prefix, tap.cls, tap.shape[0])
     assert found == {
         ("timm", "deit"): (2, 0, 18),
         ("timm", "registers"): (5, 0, 21),

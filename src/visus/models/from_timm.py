@@ -101,6 +101,7 @@ def wrap(
     fmt = getattr(model, "output_fmt", None)
     layout = Layout(
         prefix=prefix,
+        patches=getattr(getattr(model, "patch_embed", None), "num_patches", None),
         cls=0 if has_cls else None,
         channels_last=None if fmt is None else str(getattr(fmt, "value", fmt)) == "NHWC",
         late=late,

@@ -20,12 +20,14 @@ STEMS = ("maxpool",)  # leaves worth a name
 class Layout:
     """What an architecture declares about its outputs.
 
-    prefix: tokens before the patches. cls: position of the CLS token, or None. channels_last: 4-D outputs are [b, h, w, c]
+    prefix: tokens before the patches. patches: number of patches; a sequence of just so many has no prefix yet (CaiT, XCiT
+    add the CLS token late). cls: position of the CLS token, or None. channels_last: 4-D outputs are [b, h, w, c]
     (None: not declared; on a square picture the two equal sides are the positions). late: path of the module whose
     output is the features and that 'late' names instead of `pooled` (a ResNet's global pool). extra: further paths.
     """
 
     prefix: int = 0
+    patches: int | None = None
     cls: int | None = None
     channels_last: bool | None = None
     late: tuple[str, str] | None = None
@@ -66,8 +68,8 @@ def find_taps(
     names = _names(points, root, blocks=plain)
     for place, point in enumerate(points, 1):
         kind = _kind(point.shape, layout.channels_last)
-        prefix = layout.prefix if kind == "tokens" else 0
-        cls = layout.cls if kind == "tokens" else None
+        prefixed = kind == "tokens" and point.shape[0] != layout.patches
+        prefix, cls = (layout.prefix, layout.cls) if prefixed else (0, None)
         taps.append(Tap(names[point.path], point.path, kind, place / (len(points) + 1), point.shape, prefix, cls))
     if layout.late and layout.late[1] in seen:
         name, path = layout.late
@@ -98,7 +100,9 @@ def _candidates(module: nn.Module, prefix: str) -> Iterator[tuple[str, bool]]:
 
 
 def _chains(module: nn.Module) -> bool:
-    return any(isinstance(c, nn.Sequential | nn.ModuleList) and len(c) for c in module.children())
+    """Whether the module holds chains of its own; the branches of an Inception block are none."""
+    children = [c for name, c in module.named_children() if not name.startswith("branch")]
+    return any(isinstance(c, nn.Sequential | nn.ModuleList) and len(c) for c in children)
 
 
 def _chain(chain: nn.Module, path: str, *, whole: bool) -> Iterator[tuple[str, bool]]:

@@ -64,6 +64,10 @@ def from_processor(body: Mapping[str, Any], what: str) -> Preprocess:
     size = {k: v for k, v in size.items() if v is not None}
     crop = body.get("crop_size")
     crop = {"height": crop, "width": crop} if isinstance(crop, int) else dict(crop or {})
+    if body.get("do_flip_channel_order"):
+        raise DataError(
+            f"{what} wants its channels as blue, green, red, which visus does not do; take the model from timm instead"
+        )
     mean, std = _arithmetic(body)
     resample = body.get("resample")
     interpolation = INTERPOLATIONS[2 if resample is None else int(resample)]
@@ -94,11 +98,17 @@ def _arithmetic(body: Mapping[str, Any]) -> tuple[tuple[float, float, float], tu
     normalizes = body.get("do_normalize", True)
     mean = _channels(body.get("image_mean") if normalizes else None, 0.0)
     std = _channels(body.get("image_std") if normalizes else None, 1.0)
+    if body.get("include_top"):  # EfficientNet divides by the deviation a second time
+        std = (std[0] * _second(body, 0), std[1] * _second(body, 1), std[2] * _second(body, 2))
     # (u f - o - m) / s = (u / 255 - (o + m) / (255 f)) / (s / (255 f))
     unit = 1.0 if abs(255 * factor - 1) < 1e-9 else 255 * factor
     a, b, c = ((offset + m) / unit for m in mean)
     d, e, f = (s / unit for s in std)
     return (a, b, c), (d, e, f)
+
+
+def _second(body: Mapping[str, Any], channel: int) -> float:
+    return _channels(body.get("image_std"), 1.0)[channel]
 
 
 def _channels(values: Sequence[float] | float | None, default: float) -> tuple[float, float, float]:
