@@ -225,8 +225,10 @@ class _preconditioner:  # noqa: N801 - used as a function that remembers its fac
     def __call__(self, q: Tensor) -> Tensor:
         t = q.view(len(q), self.classes, -1)
         if self.vectors is None:
-            return (self.inverse * t).reshape(q.shape)
-        return (self.vectors @ (self.inverse * (self.vectors.mT @ t))).reshape(q.shape)
+            scaled: Tensor = self.inverse * t
+        else:
+            scaled = self.vectors @ (self.inverse * (self.vectors.mT @ t))
+        return scaled.reshape(q.shape)
 
 
 def _bound(problem: Problem, state: _State) -> Tensor:
