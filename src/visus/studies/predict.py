@@ -19,7 +19,6 @@ def predict(
     *,
     model: str = "visus:effnet-lite0",
     top: int = 5,
-    out: str | None = None,
     device: str = "auto",
     seed: int = 0,
     limit: int | None = None,
@@ -31,7 +30,6 @@ def predict(
         images: files, folders or specs of images.
         model: spec of a classifier: timm:NAME, hf:OWNER/NAME, torchvision:NAME@WEIGHTS, visus:NAME or a path.
         top: classes a picture.
-        out: folder for the page.
         device: auto, cpu, cuda or cuda:N.
         seed: seed of a random initialisation and of --limit's sample.
         limit: use at most this many images, a random sample.

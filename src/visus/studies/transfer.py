@@ -68,11 +68,13 @@ def transfer(
 
     Returns a Result. Raises VisusError for anything a user can mend: unlabelled images, one class only, unknown names.
     """
+    from visus.features.engines import choose_device
     from visus.images import load_images
     from visus.studies.common import check_choice, labels_of
 
     check_choice("pool", pool, ("mean", "cls", "flatten"))
     check_choice("protocol", protocol, ("visus", "dinov2", "clip"))
+    device = choose_device(device)
     imageset = load_images(images, labels=labels, download=download).limit(limit, seed=seed)
     labels_of(imageset)
     splits = imageset.split(seed=seed)
@@ -120,7 +122,7 @@ def look(
 ) -> Seen:
     """Extract the features of one model at its taps, and of its random-init twin where controls are asked for."""
     from visus.errors import VisusError
-    from visus.features import extract
+    from visus.features.extract import extract
     from visus.models import load_backbone
     from visus.progress import log
     from visus.studies.common import chosen_taps, random_twin
