@@ -113,6 +113,38 @@ def test_a_network_that_swallows_everything_does_not_hang(empty_caches, monkeypa
     assert time.perf_counter() - start < 2
 
 
+def test_timm_weights_in_the_local_cache_are_used(empty_caches, tmp_path):
+    import timm
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        state = timm.create_model("mobilenetv3_small_050").state_dict()
+    repo = tmp_path / "hub" / "models--timm--mobilenetv3_small_050.lamb_in1k"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text("abc")
+    (repo / "snapshots" / "abc").mkdir(parents=True)
+    save_file({k: v.contiguous() for k, v in state.items()}, str(repo / "snapshots" / "abc" / "model.safetensors"))
+    backbone = load_backbone(SMALL)
+    assert all(torch.equal(v, state[k]) for k, v in backbone.module.model.state_dict().items())
+    assert not backbone.random
+
+
+def test_torchvision_weights_in_the_local_cache_are_used_under_their_old_names(empty_caches, tmp_path):
+    import re
+
+    from torchvision import models
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        state = models.densenet121().state_dict()
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", k): v for k, v in state.items()}
+    torch.save(old, folder / models.DenseNet121_Weights.DEFAULT.url.split("/")[-1])
+    backbone = load_backbone("torchvision:densenet121")
+    assert all(torch.equal(v, state[k]) for k, v in backbone.module.model.state_dict().items())
+
+
 def test_random_init_is_seeded_and_leaves_the_global_generator_alone():
     state = torch.random.get_rng_state()
     a, b, c = (load_backbone(SMALL + "?weights=none", seed=s) for s in (1, 1, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,15 @@ def load_torchvision(spec: Spec, *, download: bool) -> Backbone:
         file = url_file(weights.url, Path(torch.hub.get_dir()) / "checkpoints", download=download)
         from visus.models.checkpoint import read, take_in
 
-        take_in(model, read(file), what=f"{file.name} into torchvision:{name}")
+        take_in(model, _renamed(name, read(file)), what=f"{file.name} into torchvision:{name}")
     return wrap(model, spec.text, weights, random=random)
+
+
+def _renamed(name: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """DenseNet's files say 'norm.1' where its modules are called 'norm1' (torchvision.models.densenet._load_state_dict)."""
+    if not name.startswith("densenet"):
+        return tensors
+    return {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.", key): v for key, v in tensors.items()}
 
 
 def create(name: str) -> Any:
