@@ -106,7 +106,7 @@ class Result:
         """Write result.json and arrays.npz into `folder`, each atomically; returns the JSON file's path."""
         folder = Path(folder)
         with atomic_path(folder / "arrays.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **dict(self.arrays))
+            np.savez_compressed(file, allow_pickle=False, **dict(self.arrays))
         write_text(folder / "result.json", self.to_json() + "\n")
         return folder / "result.json"
 

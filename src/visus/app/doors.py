@@ -39,7 +39,7 @@ def _door(name: str) -> Callable[..., Result]:
         start = time.perf_counter()
         bound = signature.bind(*args, **(dict(kwargs, out=out) if has_out else kwargs))
         bound.apply_defaults()
-        result = study(*bound.args, **bound.kwargs)
+        result: Result = study(*bound.args, **bound.kwargs)
         provenance = complete(
             result.provenance, study=name, arguments=bound.arguments, seconds=time.perf_counter() - start
         )

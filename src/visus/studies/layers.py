@@ -84,17 +84,26 @@ def score_layer(
 
     x: float32 [n, d] features; y: int64 [n]; random_x: the same layer of the random-init network, or None.
     """
-    from visus.measures.probe import linear_probe, shuffle_labels
+    from visus.measures.probe import linear_probe
     from visus.measures.separability import scatter_ratio, silhouette_cosine
 
-    parts = {"folds": splits.folds, "train": splits.train, "test": splits.test}
-    settings = {"n_classes": n_classes, "protocol": protocol, "device": device}
-    probe = linear_probe(x, y, **parts, **settings)
-    shuffled = random = None
-    if controls:
-        shuffled = float(linear_probe(x, shuffle_labels(y, splits.train, seed=seed), **parts, **settings).top1)
-    if random_x is not None:
-        random = float(linear_probe(random_x, y, **parts, **settings).top1)
+    def fitted(vectors: np.ndarray, *, shuffle: bool = False) -> ProbeResult:
+        return linear_probe(
+            vectors,
+            y,
+            folds=splits.folds,
+            train=splits.train,
+            test=splits.test,
+            n_classes=n_classes,
+            protocol=protocol,
+            device=device,
+            seed=seed,
+            shuffled_labels=shuffle,
+        )
+
+    probe = fitted(x)
+    shuffled = fitted(x, shuffle=True).top1 if controls else None
+    random = None if random_x is None else fitted(random_x).top1
     knn, k, correct = score_knn(x, y, splits, n_classes=n_classes, device=device)
     test_x, test_y = x[splits.test], y[splits.test]
     return LayerScore(

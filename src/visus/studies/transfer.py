@@ -127,14 +127,17 @@ def look(
     from visus.progress import log
     from visus.studies.common import chosen_taps, random_twin
 
-    settings = {"pool": pool, "precision": precision, "engine": engine, "device": device}
     backbone = load_backbone(spec, seed=seed, download=download)
     names = chosen_taps(backbone, taps)
-    features = extract(imageset, backbone, names, **settings)
+
+    def run(network: Backbone) -> Features:
+        return extract(imageset, network, names, pool=pool, precision=precision, engine=engine, device=device)
+
+    features = run(backbone)
     twin = None
     if controls and not backbone.random:
         try:
-            twin = extract(imageset, random_twin(spec, seed=seed), names, **settings)
+            twin = run(random_twin(spec, seed=seed))
         except VisusError as error:
             log(f"no random-init control for {spec}: {error}")
     return Seen(backbone, features, twin, tuple(names))
@@ -214,7 +217,8 @@ def common_ground(splits: Splits, features: Sequence[Features], n: int) -> tuple
 
     def move(rows: np.ndarray) -> np.ndarray:
         moved = where[rows]
-        return moved[moved >= 0]
+        found: np.ndarray = moved[moved >= 0]
+        return found
 
     moved = Numbered(move(splits.train), tuple((move(a), move(b)) for a, b in splits.folds), move(splits.test))
     if not len(moved.train) or not len(moved.test) or any(not len(a) or not len(b) for a, b in moved.folds):

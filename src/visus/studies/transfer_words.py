@@ -35,7 +35,8 @@ class Subject:
 
     @property
     def test_y(self) -> np.ndarray:
-        return self.y[self.splits.test]
+        found: np.ndarray = self.y[self.splits.test]
+        return found
 
     def of(self, spec: str) -> list[LayerScore]:
         """The scores of one model, in order of depth."""
