@@ -106,11 +106,11 @@ def test_maps_keep_planted_clusters_are_seeded_and_carry_their_trust() -> None:
 
 def test_both_gradients_of_tsne_are_seeded_and_reach_one_objective(monkeypatch: pytest.MonkeyPatch) -> None:
     x = _blobs(200)[0]
-    tree = tsne_map(x, seed=1, iterations=250, threads=1)
+    tree = tsne_map(x, seed=1, threads=1)
     monkeypatch.setattr(maps, "_FFT_FROM", 1)
-    grid = tsne_map(x, seed=1, iterations=250, threads=1)
+    grid = tsne_map(x, seed=1, threads=1)
     assert (tree.settings["gradient"], grid.settings["gradient"]) == ("bh", "fft")
-    assert np.array_equal(grid.z, tsne_map(x, seed=1, iterations=250, threads=1).z)
+    assert np.array_equal(grid.z, tsne_map(x, seed=1, threads=1).z)
     assert tree.kl_divergence is not None
     assert grid.kl_divergence == pytest.approx(tree.kl_divergence, rel=0.1)
 
