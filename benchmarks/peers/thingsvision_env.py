@@ -25,8 +25,10 @@ def python() -> Path:
     subprocess.run([interpreter, "-m", "pip", "install", "-q", *wanted], check=True, stdout=sys.stderr)
     subprocess.run([interpreter, "-c", "import thingsvision"], check=True, stdout=sys.stderr)
     if not LOCK.exists():
-        frozen = subprocess.run([interpreter, "-m", "pip", "freeze"], check=True, capture_output=True, text=True).stdout
-        LOCK.write_text("\n".join(line for line in frozen.splitlines() if " @ " not in line) + "\n")
+        frozen = subprocess.run(
+            [interpreter, "-m", "pip", "list", "--format=freeze"], check=True, capture_output=True, text=True
+        ).stdout
+        LOCK.write_text(frozen)
     (HOME / "ready").touch()
     return interpreter
 

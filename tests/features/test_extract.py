@@ -144,6 +144,17 @@ def test_a_network_that_openvino_gets_wrong_is_run_by_torch(monkeypatch: pytest.
         extract(images, tiny.backbone(1), ["late"], engine="openvino", batch=4)
 
 
+def test_openvino_reports_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    from openvino.tools.ovc import convert_impl
+
+    calls: list[str] = []
+    monkeypatch.setattr(convert_impl, "init_ovc_telemetry", lambda *_: calls.append("telemetry"))
+    monkeypatch.setattr("os.fork", lambda: calls.append("fork"))
+    features = extract(tiny.noise(3), tiny.backbone(), ["late"], engine="openvino")
+    assert features.cost["engine"] == "openvino"
+    assert calls == []
+
+
 def test_what_openvino_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"visus\[openvino\]"):

@@ -159,11 +159,7 @@ def openvino_slots(module: torch.nn.Module, n: int, precision: str, sample: np.n
         "ENABLE_CPU_PINNING": False,
     }
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it warns of is compared below
-            # Traced with one picture: tracing runs the network a few times, and a batch would make that slow.
-            example = torch.from_numpy(sample[:1].copy())
-            model = ov.convert_model(module, example_input=example, input=[ov.PartialShape(list(sample.shape))])
+        model = _converted(module, sample)
         compiled = ov.Core().compile_model(model, "CPU", settings)
         slots: list[Slot] = [_openvino_slot(compiled.create_infer_request()) for _ in range(n)]
         found = slots[0](sample)
@@ -172,6 +168,29 @@ def openvino_slots(module: torch.nn.Module, n: int, precision: str, sample: np.n
         raise EngineError(f"OpenVINO cannot run this network ({reason[-1][:160]})") from error
     _compare(found, module, sample, precision)
     return slots
+
+
+def _converted(module: torch.nn.Module, sample: np.ndarray) -> Any:
+    """The network as an OpenVINO model for batches of `sample`'s shape.
+
+    By the PyTorch frontend itself: openvino.convert_model does the same and reports its use to a server on the way, from
+    processes that it forks.
+    """
+    import openvino as ov
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's doubts: the features are compared with PyTorch's
+        # Traced with one picture: tracing runs the network a few times, and a batch would make that slow.
+        decoder = TorchScriptPythonDecoder(module, example_input=torch.from_numpy(sample[:1].copy()))
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    model = frontend.convert(frontend.load(decoder))
+    entry = model.inputs[0].get_node()
+    entry.set_element_type(ov.Type.u8)
+    entry.set_partial_shape(ov.PartialShape(list(sample.shape)))
+    model.validate_nodes_and_infer_types()
+    return model
 
 
 def _openvino_slot(request: Any) -> Slot:
