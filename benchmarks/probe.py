@@ -73,7 +73,7 @@ def compare(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
     from visus.measures.probe import PROTOCOLS, solve_path
 
-    separation = {"overlapping": 0.14, "separable": 0.5}[name]
+    separation = {"overlapping": 0.17, "separable": 0.5}[name]
     x, y, test_x, test_y = make_data(options.n, options.d, options.classes, separation)
     lambdas = PROTOCOLS["visus"].lambdas(len(x))
     kept: dict[str, Any] = {}
