@@ -124,7 +124,7 @@ def _minimise(problem: Problem, lambdas: NDArray[np.float64], start: Tensor, tol
         # While steps are few, more accuracy costs little and the estimate is the only witness: ask for more.
         strict = 400 if iteration <= WINDOW else 40
         state.calm = torch.where(estimate <= tol / strict * state.value, state.calm + 1, 0)
-        proven = bound <= tol / 10 * state.value
+        proven = bound <= tol / 100 * state.value
         settled = (state.calm >= 2) & (state.to_come() <= tol / 8 * state.value)
         finished = proven | settled | (state.fails >= 2)
         if iteration == max_iterations:

@@ -109,7 +109,7 @@ def solve_path(
     variance 1 (constant ones are left at 0). precision: "float32", "float64", or "auto" (float64 for small problems).
     Data up to cache_bytes are kept on the device; larger ones are read again at every step.
 
-    A lambda is finished when the duality gap proves tol / 10, or when the quasi-Newton estimate of what is left to gain is
+    A lambda is finished when the duality gap proves tol / 100, or when the quasi-Newton estimate of what is left to gain is
     below tol / 40 (tol / 400 in the first steps) at two steps running and the decreases of the last steps, going on as they
     do, leave less than tol / 8. Raises DataError on labels, lambdas or features that cannot be used.
     """
