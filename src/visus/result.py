@@ -157,8 +157,9 @@ class Result:
         return "".join(parts)
 
     def __rich_console__(self, console: Any, options: Any) -> Any:
-        """Findings, warnings and tables, for a terminal."""
+        """Findings, warnings and tables, for a terminal; tables wider than it are left to the page."""
         from rich.markup import escape
+        from rich.measure import Measurement
         from rich.table import Table as RichTable
 
         yield f"[bold]{escape(self.title)}[/bold]"
@@ -172,7 +173,9 @@ class Result:
                 shown.add_column(escape(column))
             for row in table.rows:
                 shown.add_row(*(escape(format_cell(cell, table.digits)) for cell in row))
-            yield shown
+            # A table squeezed into a narrow terminal cannot be read; the page has them all.
+            if Measurement.get(console, options.update(max_width=10_000), shown).maximum <= options.max_width:
+                yield shown
 
 
 def format_cell(cell: Any, digits: int = 3) -> str:

@@ -20,12 +20,12 @@ HEAVY = ("torch", "numpy", "sklearn", "timm", "transformers", "pyarrow", "matplo
 
 def _modules_after(code: str) -> set[str]:
     out = subprocess.run(
-        [sys.executable, "-c", code + "\nimport sys; print('\\n'.join(sys.modules))"],
+        [sys.executable, "-c", code + "\nimport sys; print('\\n'.join(sys.modules), file=sys.stderr)"],
         capture_output=True,
         text=True,
         check=True,
     )
-    return set(out.stdout.split())
+    return set(out.stderr.split())
 
 
 def test_importing_visus_imports_nothing_heavy() -> None:
