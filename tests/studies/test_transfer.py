@@ -112,7 +112,7 @@ def test_unlabelled_images_are_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_layers_and_models_are_chosen_by_validation_not_by_test(result: Result) -> None:
     from visus.studies.layers import LayerScore
-    from visus.studies.transfer_words import Subject
+    from visus.studies.transfer_subject import Subject
 
     def score(tap: str, validation: float, top1: float) -> LayerScore:
         class Probe:
@@ -120,7 +120,7 @@ def test_layers_and_models_are_chosen_by_validation_not_by_test(result: Result) 
 
         probe = Probe()
         probe.top1 = top1  # type: ignore[attr-defined]
-        empty = np.zeros(0, bool)
+        empty = np.zeros(0, np.int64)
         return LayerScore("m", tap, tap, 1, probe, None, None, {}, 1, empty, 0.0, 0.0)  # type: ignore[arg-type]
 
     scores = (score("a", validation=0.9, top1=0.1), score("b", validation=0.2, top1=0.99))

@@ -46,7 +46,7 @@ _HOME = {
     "ProbePath": "probe_solver",
     "solve_path": "probe_solver",
     "ece": "calibration",
-    "macro_recall": "calibration",
+    "macro_recall": "confusion",
     "nll": "calibration",
 }
 

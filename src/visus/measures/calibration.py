@@ -1,4 +1,4 @@
-"""What predicted probabilities are worth: likelihood, calibration, recall per class."""
+"""What predicted probabilities are worth: likelihood and calibration."""
 
 from __future__ import annotations
 
@@ -37,26 +37,6 @@ def ece(probabilities: Array, y: Array, *, bins: int = 15) -> float:
     bin_of = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     gap = np.bincount(bin_of, weights=right - confidence, minlength=bins)
     return float(np.abs(gap).sum() / len(labels))
-
-
-def confusion(predictions: Array, y: Array, *, n_classes: int) -> NDArray[np.int64]:
-    """Counts [C, C]: row the true class, column the predicted one. Both int [n] in 0..C-1, else DataError."""
-    truth, guess = _labels(y, n_classes), _labels(predictions, n_classes)
-    if len(truth) != len(guess):
-        raise DataError(f"{len(guess)} predictions for {len(truth)} labels; give one for each")
-    return np.bincount(truth * n_classes + guess, minlength=n_classes**2).reshape(n_classes, n_classes)
-
-
-def per_class_recall(predictions: Array, y: Array, *, n_classes: int) -> NDArray[np.float64]:
-    """Share of each class's images that are predicted right, float64 [C]; NaN for a class without images."""
-    counts = confusion(predictions, y, n_classes=n_classes)
-    support = counts.sum(axis=1)
-    return np.where(support > 0, np.diag(counts) / np.maximum(support, 1), np.nan)
-
-
-def macro_recall(predictions: Array, y: Array, *, n_classes: int) -> float:
-    """Mean recall over the classes that have images (scikit-learn's balanced accuracy). Raises DataError as `confusion`."""
-    return float(np.nanmean(per_class_recall(predictions, y, n_classes=n_classes)))
 
 
 def _checked(probabilities: Array, y: Array) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from visus.errors import DataError
-from visus.measures.calibration import confusion, ece, macro_recall, nll, per_class_recall
+from visus.measures.calibration import ece, nll
+from visus.measures.confusion import class_recall, confusion_matrix, macro_recall
 from visus.measures.probe_blocks import Array, Blocks, Source, as_blocks
 from visus.measures.probe_solver import CACHE_BYTES, ProbePath, check_labels, solve_path
 from visus.progress import log
@@ -165,11 +166,11 @@ def linear_probe(
         probabilities=probabilities.astype(np.float32),
         predictions=predictions,
         top1=float((predictions == truth).mean()),
-        macro_recall=macro_recall(predictions, truth, n_classes=n_classes),
+        macro_recall=macro_recall(truth, predictions, n_classes=n_classes),
         nll=nll(probabilities, truth),
         ece=ece(probabilities, truth),
-        per_class_recall=per_class_recall(predictions, truth, n_classes=n_classes),
-        confusion=confusion(predictions, truth, n_classes=n_classes),
+        per_class_recall=class_recall(truth, predictions, n_classes=n_classes).recall,
+        confusion=confusion_matrix(truth, predictions, n_classes=n_classes),
         classifier=final,
         converged=converged,
     )

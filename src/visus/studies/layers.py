@@ -19,7 +19,7 @@ class LayerScore:
 
     probe: the linear probe (P3). shuffled: accuracy of the same probe fitted on shuffled labels. random: accuracy of the same
     probe on the random-init network, None where there is none. knn: test accuracy by k; knn_k: the k that validation chose;
-    knn_correct: bool [n_test] at that k. silhouette: cosine, over test images. scatter: between over within class scatter.
+    knn_predictions: int64 [n_test] at that k. silhouette: cosine, over test images. scatter: between over within class scatter.
     """
 
     model: str
@@ -31,9 +31,14 @@ class LayerScore:
     random: float | None
     knn: Mapping[int, float]
     knn_k: int
-    knn_correct: np.ndarray
+    knn_predictions: np.ndarray
     silhouette: float
     scatter: float
+
+    @property
+    def knn_top1(self) -> float:
+        """Test accuracy of kNN at the chosen k."""
+        return float(self.knn[self.knn_k])
 
     @property
     def validation(self) -> float:
@@ -46,7 +51,7 @@ def score_knn(
 ) -> tuple[dict[int, float], int, np.ndarray]:
     """kNN by P4: k chosen on the validation folds, then one search for the test images.
 
-    x: [n, d], y: int64 [n]. Returns (test accuracy by k, the chosen k, bool [n_test] correct at it).
+    x: [n, d], y: int64 [n]. Returns (test accuracy by k, the chosen k, int64 [n_test] predicted at it).
     """
     from visus.measures.knn import KS, knn_accuracy
 
@@ -62,7 +67,7 @@ def score_knn(
     tested = knn_accuracy(
         train_x, y[splits.train], test_x, y[splits.test], n_classes=n_classes, ks=sorted({*KS, best}), device=device
     )
-    return tested.accuracy, best, tested.correct[best]
+    return tested.accuracy, best, tested.predictions[best]
 
 
 def score_layer(
@@ -104,7 +109,7 @@ def score_layer(
     probe = fitted(x)
     shuffled = fitted(x, shuffle=True).top1 if controls else None
     random = None if random_x is None else fitted(random_x).top1
-    knn, k, correct = score_knn(x, y, splits, n_classes=n_classes, device=device)
+    knn, k, predictions = score_knn(x, y, splits, n_classes=n_classes, device=device)
     test_x, test_y = x[splits.test], y[splits.test]
     return LayerScore(
         model=model,
@@ -116,7 +121,7 @@ def score_layer(
         random=random,
         knn=knn,
         knn_k=k,
-        knn_correct=correct,
+        knn_predictions=predictions,
         silhouette=silhouette_cosine(test_x, test_y).score,
         scatter=scatter_ratio(test_x, test_y).ratio,
     )

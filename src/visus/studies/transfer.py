@@ -162,6 +162,8 @@ def judge(
     from visus.studies import transfer_words as words
     from visus.studies.common import labels_of, tap_label
     from visus.studies.layers import score_layer
+    from visus.studies.transfer_subject import Subject
+    from visus.studies.transfer_tables import tables
 
     kept, splits = common_ground(splits, [s.features for s in seen], len(imageset))
     y = labels_of(imageset)[kept]
@@ -188,13 +190,13 @@ def judge(
                 )
                 scores.append(score)
                 progress.advance()
-    subject = words.Subject(imageset, splits, kept, y, tuple(s.backbone for s in seen), tuple(scores))
+    subject = Subject(imageset, splits, kept, y, tuple(s.backbone for s in seen), tuple(scores))
     figures, arrays = pictures.draw(subject, features, maps=maps, seed=seed)
     return Result(
         study="transfer",
         title=words.title(subject),
         findings=words.findings(subject, seed=seed),
-        tables=words.tables(subject, [s.features for s in seen], seed=seed),
+        tables=tables(subject, [s.features for s in seen], seed=seed),
         figures=figures,
         arrays=arrays,
         warnings=words.warnings(subject, twins=[s.twin is not None for s in seen], controls=controls),

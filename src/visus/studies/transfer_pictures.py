@@ -11,7 +11,8 @@ import numpy as np
 from visus.result import Figure
 
 if TYPE_CHECKING:
-    from visus.studies.transfer_words import Subject
+    from visus.measures.maps import Map
+    from visus.studies.transfer_subject import Subject
 
 THUMBNAIL = 48
 EXAMPLE = 96
@@ -48,7 +49,7 @@ def _accuracy(s: Subject) -> Figure:
     groups = []
     for b in s.backbones:
         layers = s.of(b.spec)
-        rows = {"probe": [c.probe.top1 for c in layers], "kNN": [float(c.knn_correct.mean()) for c in layers]}
+        rows = {"probe": [c.probe.top1 for c in layers], "kNN": [c.knn_top1 for c in layers]}
         if all(c.random is not None for c in layers):
             rows["probe, random weights"] = [float(c.random or 0.0) for c in layers]
         for method, values in rows.items():
@@ -153,7 +154,7 @@ def _maps(
     shown = test if len(test) <= MAP_POINTS else np.sort(rng.choice(test, MAP_POINTS, replace=False))
     positions = s.kept[shown]
     arrays: dict[str, Any] = {"thumbnails": thumbnails(s.images, positions, THUMBNAIL), "map labels": s.y[shown]}
-    figures = []
+    figures: dict[str, list[Figure]] = {}
     with task("drawing maps", len(s.scores)) as progress:
         for c in s.scores:
             for method, drawn in layer_maps(features[c.model, c.tap][shown], seed=seed).items():
@@ -165,19 +166,28 @@ def _maps(
                     "classes": list(s.images.classes),
                     "ids": [s.images.ids[i] for i in positions],
                     "sprite": "thumbnails",
-                    "trust": {} if drawn.trust is None else vars(drawn.trust),
+                    "trust": _trust(drawn),
                 }
                 where = c.label if len(s.backbones) == 1 else f"{c.model} · {c.label}"
                 caption = f"{MAP_NAMES[method]} of {len(shown):,} test images, after PCA to {drawn.settings['pca']} dimensions, seed {seed}."
                 caption = " ".join([caption, *(f"{note[0].upper()}{note[1:]}." for note in drawn.notes)])
-                figures.append(Figure(name, "map", f"{MAP_NAMES[method]}: {where}", caption, data))
+                figures.setdefault(method, []).append(
+                    Figure(name, "map", f"{MAP_NAMES[method]}: {where}", caption, data)
+                )
             progress.advance()
-    return figures, arrays
+    # One method after the other, so that the layers stand side by side.
+    return [figure for drawn in figures.values() for figure in drawn], arrays
+
+
+def _trust(drawn: Map) -> dict[str, float]:
+    if drawn.trust is None:
+        return {}
+    return {"trustworthiness": drawn.trust.trustworthiness, "neighbours_kept": drawn.trust.neighbours_kept}
 
 
 def _confused(s: Subject) -> tuple[list[Figure], dict[str, Any]]:
     from visus.images.thumbnails import thumbnails
-    from visus.studies.transfer_words import confused
+    from visus.studies.transfer_subject import confused
 
     pairs = confused(s)
     if not pairs:

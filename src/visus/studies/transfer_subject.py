@@ -1,0 +1,117 @@
+"""What was measured in a transfer study: every score, and the comparisons that its tables and findings share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from visus.images import ImageSet, Splits
+    from visus.measures.confusion import ConfusedPair
+    from visus.models import Backbone
+    from visus.studies.layers import LayerScore
+
+CONFUSED_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Subject:
+    """All that was measured: the kept pictures (positions in the ImageSet), their labels, the split among them, every score."""
+
+    images: ImageSet
+    splits: Splits
+    kept: np.ndarray
+    y: np.ndarray
+    backbones: tuple[Backbone, ...]
+    scores: tuple[LayerScore, ...]
+
+    @property
+    def test_y(self) -> np.ndarray:
+        found: np.ndarray = self.y[self.splits.test]
+        return found
+
+    def of(self, spec: str) -> list[LayerScore]:
+        """The scores of one model, in order of depth."""
+        return [s for s in self.scores if s.model == spec]
+
+    def best_layer(self, spec: str) -> LayerScore:
+        """The layer that validation prefers (test has no say in it)."""
+        return max(self.of(spec), key=lambda s: s.validation)
+
+    @property
+    def best(self) -> LayerScore:
+        """The model and layer that validation prefers."""
+        return max(self.scores, key=lambda s: s.validation)
+
+    @property
+    def majority(self) -> float:
+        """Test accuracy of always answering the most frequent training class."""
+        counts = np.bincount(self.y[self.splits.train], minlength=len(self.images.classes))
+        return float(np.mean(self.test_y == counts.argmax()))
+
+    @property
+    def most_by_luck(self) -> float:
+        """The most that answers made without looking can reach: the share of the largest class of the test images."""
+        return float(np.bincount(self.test_y).max() / len(self.test_y))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A paired comparison on the same test images: accuracy of a minus accuracy of b."""
+
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    only_a: int
+    only_b: int
+    p: float
+
+
+def compare(a: LayerScore, b: LayerScore, y: np.ndarray, *, names: tuple[str, str], seed: int) -> Pair:
+    from visus.measures.compare import mcnemar, paired_bootstrap
+
+    right_a, right_b = a.probe.predictions == y, b.probe.predictions == y
+    boot = paired_bootstrap(right_a, right_b, seed=seed)
+    only_a, only_b = int(np.sum(right_a & ~right_b)), int(np.sum(right_b & ~right_a))
+    return Pair(*names, boot.difference, boot.low, boot.high, only_a, only_b, mcnemar(right_a, right_b).p_value)
+
+
+def model_pairs(s: Subject, *, seed: int) -> list[Pair]:
+    """Every pair of models, each at its best layer by validation."""
+    best = [s.best_layer(b.spec) for b in s.backbones]
+    return [
+        compare(a, b, s.test_y, names=(f"{a.model} · {a.label}", f"{b.model} · {b.label}"), seed=seed)
+        for a, b in combinations(best, 2)
+    ]
+
+
+def layer_pairs(s: Subject, *, seed: int) -> list[Pair]:
+    """Each layer of a model against the one before it."""
+    found = []
+    for b in s.backbones:
+        layers = s.of(b.spec)
+        for before, after in pairwise(layers):
+            names = (f"{b.spec} · {after.label}", f"{b.spec} · {before.label}")
+            found.append(compare(after, before, s.test_y, names=names, seed=seed))
+    return found
+
+
+def confused(s: Subject, examples: int = 4) -> list[ConfusedPair]:
+    """The most confused pairs of classes of the best layer, with positions of example test images, surest first."""
+    from visus.measures.confusion import confused_pairs
+
+    probe = s.best.probe
+    sure = probe.probabilities.max(axis=1)
+    return confused_pairs(
+        s.test_y,
+        probe.predictions,
+        n_classes=len(s.images.classes),
+        top=CONFUSED_SHOWN,
+        examples=examples,
+        score=sure,
+    )
