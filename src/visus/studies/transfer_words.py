@@ -41,7 +41,7 @@ def findings(s: Subject, *, seed: int) -> tuple[str, ...]:
     top1 = best.knn_top1
     said.append(
         f"Without any training, the {best.knn_k} nearest neighbours in the same features give {percent(top1)}; "
-        f"the probe's labels buy {100 * (best.probe.top1 - top1):+.1f} points."
+        f"fitting a probe changes that by {100 * (best.probe.top1 - top1):+.1f} points."
     )
     pairs = confused(s)
     if pairs:
