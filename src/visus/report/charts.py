@@ -132,10 +132,14 @@ def _power(value: float, _: object = None) -> str:
 
 
 def _legend(canvas: Canvas, axes: Any, width: float) -> None:
-    """Above the plot, in as many columns as fit; none for a single unnamed series."""
+    """Above the plot; none for a single unnamed series."""
     handles, labels = axes.get_legend_handles_labels()
-    if not labels or labels == [""]:
-        return
+    if labels and labels != [""]:
+        legend_above(canvas, handles, labels, width)
+
+
+def legend_above(canvas: Canvas, handles: Sequence[Any], labels: Sequence[str], width: float) -> None:
+    """A legend above the plots of a figure `width` inches wide, in as many columns as fit."""
     room = int((width - 0.6) / (max(map(len, labels)) * _CHARACTER + 0.5))
     canvas.legend(handles, labels, loc="outside upper left", ncols=max(1, min(room, len(labels), 5)))
 

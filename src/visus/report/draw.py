@@ -48,7 +48,7 @@ def draws(kind: str) -> Callable[[Draw], Draw]:
 def draw(figure: Figure, arrays: Mapping[str, np.ndarray], *, width: float = WIDTH) -> Canvas:
     """Draw a figure `width` inches wide. Raises DataError, naming the figure, when its kind or its data cannot be drawn."""
     # Imported for their registration, and here because they import this module.
-    from visus.report import charts, pictures  # noqa: F401
+    from visus.report import charts, curves, front, multiples, pictures  # noqa: F401
 
     if figure.kind not in DRAW:
         raise DataError(

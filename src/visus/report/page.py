@@ -92,6 +92,8 @@ def _blocks(result: Result, maps: MapData, *, in_folder: bool) -> tuple[list[dic
         if figure.kind == "gallery":
             block |= _gallery(figure, result.arrays)
         else:
+            # One look for all that stands still; 'maps' also names the groups of maps that move.
+            block["kind"] = "chart"
             label = line(f"{figure.title or figure.name}. {figure.caption}")
             block["svgs"] = [
                 (size, inline(to_bytes(draw(figure, result.arrays, width=width), "svg"), prefix=f"f{number}{size[0]}-", label=label))
