@@ -131,3 +131,11 @@ def openclip_folder(tmp_path: Path) -> tuple[Path, Any]:
     (folder / "open_clip_config.json").write_text(json.dumps(body))
     save_file(model.state_dict(), str(folder / "open_clip_model.safetensors"))
     return folder, model
+
+
+@pytest.fixture
+def small(timm_folder, hf_folder) -> Callable[[str], Any]:
+    """'timm:resnet', 'hf:vit', 'torchvision:vit', ... -> a small Backbone."""
+    from tests.models.small import loader
+
+    return loader(timm_folder, hf_folder)

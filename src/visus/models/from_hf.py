@@ -74,7 +74,7 @@ def _build(text: str, where: str, *, random: bool, kwargs: dict[str, Any]) -> Ba
     try:
         constants.HF_HUB_ETAG_TIMEOUT = int(PATIENCE)
         config, cls, classifies = _choose(text, where, kwargs)
-        model = cls(config) if random else _pretrained(cls, config, where, kwargs)
+        model = cls(config, **_unpooled(cls, config)) if random else _pretrained(cls, config, where, kwargs)
         preprocess = preprocess_of(where, config, kwargs)
     except OSError as error:
         if Path(where).is_dir():
@@ -116,6 +116,12 @@ def _choose(text: str, where: str, kwargs: dict[str, Any]) -> tuple[Any, Any, bo
     return config, getattr(transformers, name), False
 
 
+def _unpooled(cls: Any, config: Any) -> dict[str, bool]:
+    """The argument that leaves out a pooler that is not used, where the class knows one; the random twin has the same tensors."""
+    bare = config.model_type in POOLED_BY_CLS and cls.__name__.endswith("Model")
+    return {"add_pooling_layer": False} if bare else {}
+
+
 def _pretrained(cls: Any, config: Any, where: str, kwargs: dict[str, Any]) -> Any:
     """from_pretrained that refuses weights that do not fit (transformers itself fills gaps with random numbers)."""
     from transformers.utils import logging
@@ -124,13 +130,8 @@ def _pretrained(cls: Any, config: Any, where: str, kwargs: dict[str, Any]) -> An
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        extra = (
-            {"add_pooling_layer": False}
-            if config.model_type in POOLED_BY_CLS and cls.__name__.endswith("Model")
-            else {}
-        )
         model, report = cls.from_pretrained(
-            where, config=config, output_loading_info=True, dtype=torch.float32, **extra, **kwargs
+            where, config=config, output_loading_info=True, dtype=torch.float32, **_unpooled(cls, config), **kwargs
         )
     finally:
         logging.set_verbosity(level)

@@ -1,4 +1,4 @@
-"""A path: a checkpoint folder (transformers, timm or open_clip), or one file of weights with `?arch=timm:NAME`."""
+"""A path: a checkpoint folder (transformers, timm, open_clip or what `save_tuned` wrote), or one file of weights with `?arch=timm:NAME`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def load_local(spec: Spec, *, download: bool) -> Backbone:
     if (path / "open_clip_config.json").is_file():
         return _open_clip_folder(spec, path)
     config = _config(path)
+    if "visus" in config:
+        from visus.models.tuned import load_tuned
+
+        check_options(spec, ("weights",))
+        return load_tuned(spec, path, config, download=download)
     if "architecture" in config:
         return _timm_folder(spec, path, config)
     if "model_type" in config:

@@ -29,7 +29,7 @@ def forward_taps(
     """
     if pool is not None and pool not in POOLS:
         raise unknown("pooling", pool, POOLS)
-    traced = torch._C._get_tracing_state() is not None or torch.compiler.is_compiling()
+    traced = tracing()
     # Inference mode makes tensors that a tracer cannot follow.
     no_gradients = torch.no_grad if traced else torch.inference_mode
     with no_gradients(), _eval_mode(backbone.module):
@@ -42,6 +42,11 @@ def forward_taps(
                 y = modules[tap.norm](y)
             out[tap.name] = y if pool is None else pooled(y, tap, pool)
         return out
+
+
+def tracing() -> bool:
+    """Whether a tracer (torch.jit.trace, torch.export, torch.compile) follows the pass; it follows no exceptions."""
+    return torch._C._get_tracing_state() is not None or torch.compiler.is_compiling()
 
 
 def outputs(backbone: Backbone, batch: torch.Tensor, modules: Sequence[str], *, stop: bool) -> dict[str, torch.Tensor]:

@@ -12,7 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from visus.models.tapping import unwrap
+from visus.models.tapping import tracing, unwrap
+
+
+class _AtHead(Exception):  # noqa: N818 - not an error: it ends a forward pass
+    """The features have been seen."""
 
 
 class Trunk(nn.Module):
@@ -23,6 +27,13 @@ class Trunk(nn.Module):
         self.model = model
         self.pooled = nn.Identity()
 
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised float [b, 3, h, w] -> what passes through `pooled`, [b, c].
+
+        Differentiable, in whatever mode the modules are; the library's own classifier is not run, and no hook stays behind.
+        """
+        raise NotImplementedError
+
 
 class TimmTrunk(Trunk):
     """timm: forward_head(forward_features(x), pre_logits=True) are the features."""
@@ -30,6 +41,11 @@ class TimmTrunk(Trunk):
     def __init__(self, model: nn.Module, *, classifies: bool) -> None:
         super().__init__(model)
         self.classifies = classifies
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        model: Any = self.model
+        vector = self.pooled(unwrap(model.forward_head(model.forward_features(x), pre_logits=True)))
+        return unwrap(vector).flatten(1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         model: Any = self.model
@@ -41,6 +57,9 @@ class TimmTrunk(Trunk):
 class PlainTrunk(Trunk):
     """A model whose output is the features (an open_clip image tower)."""
 
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return self.forward(x).flatten(1)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return unwrap(self.pooled(unwrap(self.model(x))))
 
@@ -51,6 +70,24 @@ class HeadInputTrunk(Trunk):
     def __init__(self, model: nn.Module, head: str) -> None:
         super().__init__(model)
         self.head = head
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        seen: list[torch.Tensor] = []
+        traced = tracing()  # a tracer follows no exceptions: under it the head runs, and its output is dropped
+
+        def entering(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+            seen.append(unwrap(self.pooled(args[0])))
+            if not traced:
+                raise _AtHead
+
+        handle = self.model.get_submodule(self.head).register_forward_pre_hook(entering)
+        try:
+            self.model(x)
+        except _AtHead:
+            pass
+        finally:
+            handle.remove()
+        return seen[0].flatten(1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         def entering(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
@@ -73,6 +110,10 @@ class HFTrunk(Trunk):
         super().__init__(model)
         self.base, self.pool, self.classifies = base, pool, classifies
 
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        output = self.model.get_submodule(self.base)(pixel_values=x)
+        return unwrap(self.pooled(self.pool(output))).flatten(1)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.classifies:
             return unwrap(self.pooled(self.pool(self.model.get_submodule(self.base)(pixel_values=x))))
@@ -85,3 +126,25 @@ class HFTrunk(Trunk):
             return unwrap(self.model(pixel_values=x).logits)
         finally:
             handle.remove()
+
+
+class FittedTrunk(Trunk):
+    """A trunk with a linear classifier fitted on its features, in place of the library's own; module paths are the trunk's."""
+
+    def __init__(self, trunk: Trunk, fitted: nn.Linear) -> None:
+        super().__init__(trunk.model)
+        self.pooled = trunk.pooled
+        self.fitted = fitted
+        self._trunk = (trunk,)  # in a tuple: registered as a module, every parameter would have two names
+
+    @property
+    def trunk(self) -> Trunk:
+        """The trunk without the classifier."""
+        return self._trunk[0]
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return self.trunk.features(x)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.fitted(self.features(x))
+        return logits

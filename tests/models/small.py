@@ -1,0 +1,60 @@
+"""Small backbones of every library for the tests of what trains, and batches for them."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+
+import torch
+
+from visus.models import Backbone, load_backbone
+
+LIBRARIES = (
+    "timm:vit", "timm:resnet", "timm:convnext", "timm:swin", "timm:efficientnet",
+    "hf:vit", "hf:swin", "hf:convnext", "torchvision:vit", "torchvision:resnet",
+)  # fmt: skip
+
+
+def batch(backbone: Backbone, n: int = 3, seed: int = 0) -> torch.Tensor:
+    h, w = backbone.preprocess.size
+    return torch.randn(n, 3, h, w, generator=torch.Generator().manual_seed(seed))
+
+
+def loader(timm_folder, hf_folder):
+    """'timm:resnet' -> a small Backbone of that library and family."""
+
+    def make(name: str) -> Backbone:
+        library, _, family = name.partition(":")
+        if library == "torchvision":
+            return torchvision(family)
+        backbone = load_backbone(str((timm_folder if library == "timm" else hf_folder)(family)[0]))
+        return resized(backbone)
+
+    return make
+
+
+def resized(backbone: Backbone) -> Backbone:
+    """Networks that take any size get 64 x 64."""
+    from dataclasses import replace
+
+    if max(backbone.preprocess.size) <= 64:
+        return backbone
+    return replace(backbone, preprocess=replace(backbone.preprocess, size=(64, 64), resize=64))
+
+
+def torchvision(family: str) -> Backbone:
+    from torchvision import models
+    from torchvision.models.resnet import BasicBlock
+    from torchvision.transforms._presets import ImageClassification
+
+    from visus.models.from_torchvision import wrap
+
+    makers = {
+        "vit": partial(models.VisionTransformer, 32, 8, 2, 2, 32, 64, dropout=0.1, num_classes=4),
+        "resnet": partial(models.ResNet, BasicBlock, [1, 1, 1, 1], num_classes=4),
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = makers[family]()
+    weights = SimpleNamespace(meta={}, transforms=partial(ImageClassification, crop_size=32, resize_size=32))
+    return wrap(model, f"torchvision:{family}", weights, random=True)
