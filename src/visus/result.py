@@ -14,7 +14,7 @@ from visus.errors import StoreError
 from visus.paths import atomic_path, write_text
 
 SCHEMA = 1
-FigureKind = Literal["intervals", "lines", "map", "heatmap", "gallery"]
+FigureKind = Literal["intervals", "lines", "map", "heatmap", "gallery", "front", "curves", "maps"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,16 @@ class Figure:
       "low": [float]|None, "high": [float]|None}], "marks": [{"label", "x"}]}.
     - 'map': {"points": NAME ([n, 2] float32), "labels": NAME ([n] int64), "classes": [str], "ids": [str], "sprite": NAME|None ([n, s, s, 3] uint8
       thumbnails, row i is point i; several maps may name the same sprite), "trust": {"trustworthiness": float, "neighbours_kept": float}}.
+    - 'maps': {"panels": [{"row": str, "column": str, "points": NAME ([n, 2] float32), "trust": as in 'map'}], "labels": NAME ([n] int64),
+      "classes": [str]}: many maps of the same n images, in a grid on the same axes (limits are shared, so align them first:
+      visus.measures.align), one legend; rows and columns in the order in which they first come. Stands still, on the page too.
     - 'heatmap': {"values": [[float]], "rows": [str], "columns": [str], "label": str, "low": float|None, "high": float|None}.
+    - 'front': {"y_label", "points": [{"label", "group", "y", "low", "high"}], "panels": [{"x_label", "x": [float], "front": [bool], "si": bool}]}:
+      what each point costs against what it is worth: a panel for each cost (x logarithmic, "x" and "front" in the order of
+      the points), one colour a group, every point labelled, those of the front joined by steps. "si": ticks as 2 T, 500 G.
+    - 'curves': {"x_label", "y_label", "x_log": bool, "panels": [{"title", "series": [{"name", "x": [float], "y": [float]}],
+      "marks": [{"label", "x", "y"}]}]}: small multiples on the same axes; a name has one colour in all panels (and may come
+      twice in a panel: repeats), marks are rings.
     - 'gallery': {"images": NAME ([n, s, s, 3] uint8), "captions": [str], "groups": [str] | None (a row of the gallery each)}.
     """
 

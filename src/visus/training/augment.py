@@ -1,0 +1,67 @@
+"""Augmentation of a whole batch at once: random resized crop, mirror, colour. The same for the same seed, epoch and picture."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+SCALE = (0.4, 1.0)  # share of the picture's area that a crop shows
+RATIO = (3 / 4, 4 / 3)
+JITTER = 0.3
+
+
+DRAWS = 8  # random numbers a picture
+
+
+def draws(n: int, *, seed: int, epoch: int) -> np.ndarray:
+    """float64 [n, DRAWS] in [0, 1): the dice of every picture of an epoch, whatever batches it is cut into."""
+    return np.random.default_rng([seed, epoch]).random((n, DRAWS))
+
+
+def augmented(batch: torch.Tensor, size: tuple[int, int], dice: np.ndarray) -> torch.Tensor:
+    """uint8 [b, H, W, 3] -> float32 [b, 3, h, w] in [0, 255]: another random view of each picture.
+
+    size: (h, w). dice: float64 [b, DRAWS] in [0, 1). Crop: area and ratio drawn as in Inception (Szegedy et al. 2015; torchvision's
+    RandomResizedCrop), resampled bilinearly in one call for the batch; mirrored with probability one half; brightness, contrast
+    and saturation scaled by factors in [0.7, 1.3] (torchvision's ColorJitter, in that order).
+    """
+    b, height, width = batch.shape[:3]
+    x = batch.permute(0, 3, 1, 2).to(torch.float32)
+    theta = torch.from_numpy(crops(dice[:, :5], height / width)).to(x.device)
+    grid = functional.affine_grid(theta, [b, 3, *size], align_corners=False)
+    x = functional.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    factors = (1 + JITTER * (2 * dice[:, 5:8] - 1)).astype(np.float32)
+    brightness, contrast, saturation = torch.from_numpy(factors).to(x.device).view(b, 3, 1, 1, 1).unbind(1)
+    x = (x * brightness).clamp_(0, 255)
+    x = _blend(x, _grey(x).mean(dim=(2, 3), keepdim=True), contrast)
+    return _blend(x, _grey(x), saturation)
+
+
+def crops(dice: np.ndarray, aspect: float) -> np.ndarray:
+    """float64 [b, 5] in [0, 1) -> float32 [b, 2, 3]: affine maps from output to input coordinates, both in [-1, 1].
+
+    aspect: height over width of the input. Crops lie inside the picture.
+    """
+    area = SCALE[0] + (SCALE[1] - SCALE[0]) * dice[:, 0]
+    low, high = math.log(RATIO[0]), math.log(RATIO[1])
+    ratio = np.exp(low + (high - low) * dice[:, 1])  # width over height, in pixels
+    wide = np.minimum(np.sqrt(area * ratio * aspect), 1.0)
+    tall = np.minimum(np.sqrt(area / ratio / aspect), 1.0)
+    mirror = np.where(dice[:, 4] < 0.5, -1.0, 1.0)
+    theta = np.zeros((len(dice), 2, 3), np.float32)
+    theta[:, 0, 0], theta[:, 0, 2] = wide * mirror, (1 - wide) * (2 * dice[:, 2] - 1)
+    theta[:, 1, 1], theta[:, 1, 2] = tall, (1 - tall) * (2 * dice[:, 3] - 1)
+    return theta
+
+
+def _grey(x: torch.Tensor) -> torch.Tensor:
+    """Luma by ITU-R 601, as torchvision's rgb_to_grayscale: [b, 1, h, w]."""
+    weights = torch.tensor((0.2989, 0.587, 0.114), device=x.device).view(1, 3, 1, 1)
+    return (x * weights).sum(dim=1, keepdim=True)
+
+
+def _blend(x: torch.Tensor, other: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    return (other + (x - other) * factor).clamp_(0, 255)

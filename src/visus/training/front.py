@@ -1,0 +1,166 @@
+"""What a frozen front makes of the pictures, computed once: the input of the part that trains, kept for every epoch.
+
+On a CPU the front runs through the same engine slots as feature extraction (OpenVINO where it is installed), one thread a core.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from visus.features import engines, pipeline
+from visus.features.batching import cpu_batch, peak_activation
+from visus.models.base import Preprocess
+from visus.progress import log, task
+from visus.training.augment import augmented, draws
+from visus.training.feeds import room
+
+CUDA_BATCH = 64
+Enter = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Front(torch.nn.Module):
+    """uint8 [b, h, w, 3] -> (float32 [b, d],): normalisation and the frozen front, flattened, for engines that trace.
+
+    network: holds the weights. enter: what the trained part takes in, from a normalised batch; it must use `network` alone.
+    """
+
+    def __init__(
+        self, network: torch.nn.Module, enter: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor], p: Preprocess
+    ) -> None:
+        super().__init__()
+        self.network, self.enter, self.preprocess = network, enter, p
+
+    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.enter(self.network, self.preprocess.normalize(batch)).flatten(1).float(),)
+
+
+@dataclass
+class _Rows:
+    """Fills batches from pictures in memory; has the shape of features.pipeline.Filler."""
+
+    pictures: np.ndarray
+    size: tuple[int, int]
+    batch: int
+    dice: np.ndarray | None
+
+    def __post_init__(self) -> None:
+        self.stop = threading.Event()
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (self.batch, *self.size, 3)
+
+    def __call__(self, number: int, buffer: np.ndarray) -> pipeline.Bad:
+        start = number * self.batch
+        part = self.pictures[start : start + self.batch]
+        buffer[len(part) :] = 0
+        if self.dice is None:
+            buffer[: len(part)] = part
+        else:
+            torch.set_num_threads(1)  # of this worker's own team
+            with torch.inference_mode():
+                views = augmented(torch.from_numpy(part), self.size, self.dice[start : start + self.batch])
+                buffer[: len(part)] = views.round_().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        return []
+
+
+def entering_shape(front: Front, size: tuple[int, int]) -> tuple[int, ...]:
+    """Shape, without the batch, of what the front gives before it is flattened."""
+    with torch.inference_mode():
+        x = front.preprocess.normalize(torch.zeros((1, *size, 3), dtype=torch.uint8))
+        return tuple(front.enter(front.network, x).shape[1:])
+
+
+def through_front(
+    front: Front,
+    pictures: np.ndarray,
+    *,
+    views: int = 0,
+    seed: int = 0,
+    device: str,
+    engine: str = "auto",
+    precision: str = "fp32",
+    what: str = "the frozen front",
+) -> np.ndarray:
+    """float32 [max(views, 1), n, ...]: what the front gives for every picture, in `views` augmented views or (0) as it stands.
+
+    pictures: uint8 [n, h, w, 3], with a margin for crops when augmented. View v of picture i depends on (seed, v, i) alone.
+    """
+    size = front.preprocess.size
+    shape = entering_shape(front, size)
+    front = front.eval()
+    out = room((max(views, 1), len(pictures), *shape), np.float32)
+    flat = out.reshape(len(out), len(pictures), -1)
+    with task(what, len(out) * len(pictures)) as progress:
+        for view in range(len(out)):
+            dice = draws(len(pictures), seed=seed, epoch=view) if views else None
+            run = _on_cpu if device == "cpu" else _on_cuda
+            run(front, pictures, dice, flat[view], device, engine, precision, progress.advance)
+    return out
+
+
+def _on_cpu(
+    front: Front,
+    pictures: np.ndarray,
+    dice: np.ndarray | None,
+    out: np.ndarray,
+    device: str,
+    engine: str,
+    precision: str,
+    advance: Callable[[int], None],
+) -> None:
+    size = front.preprocess.size
+    with torch.inference_mode():
+        one = torch.zeros((1, *size, 3), dtype=torch.uint8)
+        batch = cpu_batch(peak_activation(front, lambda: front(one)))
+    fill = _Rows(pictures, size, batch, dice)
+    numbers = range(-(-len(pictures) // batch))
+    workers = min(engines.cores(), len(numbers))
+    slots = _slots(front, fill, engine, workers, precision)
+    with engines.one_thread_each(), closing(pipeline.carry(numbers, fill, slots)) as results:  # type: ignore[arg-type]
+        for number, (vectors,), _ in results:
+            part = out[number * batch : (number + 1) * batch]
+            part[:] = vectors[: len(part)]
+            advance(len(part))
+
+
+def _slots(front: Front, fill: _Rows, engine: str, workers: int, precision: str) -> list[pipeline.Slot]:
+    if engines.choose_engine(engine, "cpu") == "openvino":
+        sample = np.zeros(fill.shape, np.uint8)
+        fill(0, sample)
+        try:
+            return engines.openvino_slots(front, workers, precision, sample)
+        except engines.EngineError as error:
+            log(f"{error}; PyTorch does it")
+    return engines.torch_slots(front, workers, precision)
+
+
+def _on_cuda(
+    front: Front,
+    pictures: np.ndarray,
+    dice: np.ndarray | None,
+    out: np.ndarray,
+    device: str,
+    engine: str,
+    precision: str,
+    advance: Callable[[int], None],
+) -> None:
+    fill = _Rows(pictures, front.preprocess.size, CUDA_BATCH, None)
+    moved = front.to(device)
+    try:
+        for start in range(0, len(pictures), fill.batch):
+            raw = torch.from_numpy(pictures[start : start + fill.batch]).to(device)
+            with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
+                if dice is not None:
+                    views = augmented(raw, fill.size, dice[start : start + fill.batch])
+                    raw = views.round_().to(torch.uint8).permute(0, 2, 3, 1)
+                out[start : start + len(raw)] = moved(raw)[0].cpu().numpy()
+            advance(len(raw))
+    finally:
+        front.to("cpu")

@@ -1,0 +1,311 @@
+"""The loop: epochs over a feed through Lightning Fabric, with checkpoints, validation after every epoch, and the best epoch kept.
+
+Validation decides which epoch is kept; test pictures are seen once, by `predict`, with the weights that were kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from visus.errors import DataError
+from visus.progress import log, task
+from visus.training import checkpoint
+from visus.training.feeds import Feed
+from visus.training.recipe import Recipe, lr_factor, optimizer_for
+from visus.training.records import Epoch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lightning_fabric import Fabric
+
+CHECK_EVERY = 16  # steps between looks at the loss: a look waits for the GPU
+EVALUATED = 64  # held-out pictures a forward pass
+
+
+class DivergedError(DataError):
+    """The loss is no longer a number."""
+
+
+@dataclass
+class Progress:
+    """Where a training stands; saved with every checkpoint. spent: seconds, over all sessions."""
+
+    epoch: int = 0
+    step: int = 0
+    accumulate: int = 1
+    spent: float = 0.0
+    best: int = -1
+    history: list[Epoch] = field(default_factory=list)
+    stopped: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return asdict(self)
+
+    @staticmethod
+    def of(body: dict[str, Any]) -> Progress:
+        """What `plain` gave."""
+        return Progress(**{**body, "history": [Epoch(**e) for e in body["history"]]})
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A finished training: its epochs, the index of the best by validation (its weights are in the network), steps, seconds."""
+
+    epochs: tuple[Epoch, ...]
+    best: int
+    steps: int
+    accumulate: int
+    seconds: float
+    stopped: str
+
+
+def fit(
+    network: torch.nn.Module,
+    feed: Feed,
+    recipe: Recipe,
+    *,
+    fabric: Fabric,
+    train_mode: Callable[[], None],
+    holder: torch.nn.Module | None = None,
+    folder: Path | None = None,
+    allowed: float | None = None,
+    what: str = "training",
+) -> Fit:
+    """Train what requires gradients in `network`; afterwards it holds the weights of the epoch with the best validation accuracy.
+
+    network: input of the feed -> logits [b, k]. train_mode: sets train() and eval() as the regime wants; called before every epoch.
+    holder: the module whose tensors are kept and put back (default: network), where `network` uses parts of another.
+    folder: where checkpoints are kept, and found by a later call with the same arguments, which goes on after the last whole epoch
+    and ends with the same bytes (None: none are kept). allowed: seconds; where they run out first the learning rate decays with the
+    time instead of the steps (Li et al. 2020, budgeted training), so that a run that is cut short still ends annealed.
+    Raises DivergedError when the loss is not finite (the checkpoint of the last whole epoch stays), StoreError.
+    """
+    start = time.perf_counter()
+    holder = holder or network
+    network.to(memory_format=torch.channels_last)
+    optimizer = optimizer_for(network, recipe)
+    saved = checkpoint.load(folder / checkpoint.LAST) if folder else None
+    at = Progress(accumulate=recipe.accumulate)
+    if saved is not None:
+        at = Progress.of(saved["progress"])
+        checkpoint.put_back(holder, saved["tensors"])
+        optimizer.load_state_dict(saved["optimizer"])
+        log(f"{what}: goes on after epoch {at.epoch}")
+    kept = None if folder else checkpoint.tensors_of(holder)
+    model, wrapped = fabric.setup(network, optimizer)
+    before = at.spent
+
+    def spent() -> float:
+        return before + time.perf_counter() - start
+
+    steps = recipe.epochs * max(len(feed.y) // recipe.batch, 1)
+    with task(what, steps) as progress:
+        progress.advance(at.step)
+        while at.epoch < recipe.epochs and not at.stopped:
+            begun = time.perf_counter()
+            train_mode()
+            with _local_randomness(recipe.seed, at.epoch, fabric):
+                loss, accuracy, lr = _epoch(
+                    model,
+                    wrapped,
+                    feed,
+                    recipe,
+                    at,
+                    fabric,
+                    steps=steps,
+                    late=lambda: spent() / allowed if allowed else 0.0,
+                    advance=progress.advance,
+                    what=what,
+                )
+            logits = held_logits(model, feed, "validation", fabric)
+            val_loss, val_accuracy = _score(logits, feed.held["validation"])
+            at.epoch += 1
+            at.history.append(Epoch(at.epoch, loss, accuracy, val_loss, val_accuracy, lr, time.perf_counter() - begun))
+            better = at.best < 0 or _rank(at.history[-1]) > _rank(at.history[at.best])
+            if better:
+                at.best = len(at.history) - 1
+            elif recipe.patience and recipe.patience <= at.epoch - 1 - at.best and at.epoch < recipe.epochs:
+                at.stopped = at.stopped or "early stopping"
+            at.spent = spent()
+            tensors = checkpoint.tensors_of(holder) if better or folder else {}
+            if better:
+                kept = tensors
+            if folder:
+                if better:
+                    checkpoint.save(fabric, folder / checkpoint.BEST, {"tensors": tensors})
+                state = {"tensors": tensors, "optimizer": optimizer.state_dict(), "progress": at.plain()}
+                checkpoint.save(fabric, folder / checkpoint.LAST, state)
+    if kept is None and folder:
+        kept = (checkpoint.load(folder / checkpoint.BEST) or {}).get("tensors")
+    checkpoint.put_back(holder, kept or {})
+    network.eval()
+    return Fit(tuple(at.history), at.best, at.step, at.accumulate, at.spent, at.stopped)
+
+
+def _rank(epoch: Epoch) -> tuple[float, float]:
+    return epoch.val_accuracy, -epoch.val_loss
+
+
+def _epoch(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    feed: Feed,
+    recipe: Recipe,
+    at: Progress,
+    fabric: Fabric,
+    *,
+    steps: int,
+    late: Callable[[], float],
+    advance: Callable[[int], None],
+    what: str,
+) -> tuple[float, float, float]:
+    """One epoch: mean loss, accuracy, and the last learning rate. Ends early, and says so in `at`, when the time is up."""
+    n = len(feed.y)
+    order = np.random.default_rng([recipe.seed, at.epoch]).permutation(n)
+    size = min(recipe.batch, n)
+    starts = range(0, n - size + 1, size)
+    losses: list[torch.Tensor] = []
+    right = torch.zeros((), dtype=torch.long, device=fabric.device)
+    seen, lr, looked = 0, 0.0, 0
+    for start in starts:
+        share = fabric.broadcast(late())
+        if share >= 1 and at.step:
+            at.stopped = "budget"
+            break
+        # At the middle of the step: the first one moves, the last one still does.
+        lr = recipe.lr * lr_factor(max((at.step + 0.5) / steps, share), recipe.warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        rows = order[start : start + size]
+        loss, hits = _step(model, optimizer, feed, rows, recipe, at, fabric, what=what)
+        losses.append(loss)
+        right += hits
+        seen += len(rows)
+        at.step += 1
+        advance(1)
+        if len(losses) - looked >= CHECK_EVERY or start == starts[-1]:
+            _check(losses[looked:], at, first=at.step - (len(losses) - looked) + 1, lr=lr, what=what)
+            looked = len(losses)
+    _check(losses[looked:], at, first=at.step - (len(losses) - looked) + 1, lr=lr, what=what)
+    total = fabric.all_reduce(torch.stack(losses).mean(), reduce_op="mean") if losses else torch.tensor(np.nan)
+    hits = fabric.all_reduce(right, reduce_op="sum")
+    return float(total), float(hits) / max(seen, 1), lr
+
+
+def _step(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    feed: Feed,
+    rows: np.ndarray,
+    recipe: Recipe,
+    at: Progress,
+    fabric: Fabric,
+    *,
+    what: str,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One optimizer step over `rows`, in `at.accumulate` forward passes; out of memory, in twice as many, and so on.
+
+    Returns (mean loss, number right) of this process's share, on the device.
+    """
+    mine = rows[fabric.global_rank :: fabric.world_size]
+    while True:
+        try:
+            parts = np.array_split(mine, min(at.accumulate, len(mine)))
+            total = torch.zeros((), device=fabric.device)
+            right = torch.zeros((), dtype=torch.long, device=fabric.device)
+            for k, part in enumerate(parts):
+                x = feed.batch(part, epoch=at.epoch, device=fabric.device)
+                y = torch.from_numpy(feed.y[part]).to(fabric.device, non_blocking=True)
+                with fabric.no_backward_sync(model, enabled=k < len(parts) - 1):
+                    logits = model(x).float()
+                    loss = functional.cross_entropy(logits, y, label_smoothing=recipe.smoothing) * (
+                        len(part) / len(mine)
+                    )
+                    fabric.backward(loss)
+                total += loss.detach()
+                right += (logits.detach().argmax(1) == y).sum()
+            break
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error) or at.accumulate >= len(mine):
+                raise
+            optimizer.zero_grad(set_to_none=True)
+            at.accumulate *= 2
+            if fabric.device.type == "cuda":
+                torch.cuda.empty_cache()
+            size = -(-len(mine) // at.accumulate)
+            log(
+                f"{what}: out of memory; {at.accumulate} passes of {size} pictures a step from here on, {len(rows)} a step as before"
+            )
+    if recipe.clip:
+        fabric.clip_gradients(model, optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return total, right
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def _check(losses: list[torch.Tensor], at: Progress, *, first: int, lr: float, what: str) -> None:
+    """Raise DivergedError, naming the step, when a loss is not finite."""
+    if not losses:
+        return
+    finite = torch.isfinite(torch.stack(losses)).cpu().numpy()
+    if not finite.all():
+        step = first + int(np.flatnonzero(~finite)[0])
+        raise DivergedError(
+            f"{what}: the loss is not a number at step {step} (epoch {at.epoch + 1}, learning rate {lr:.1e}); the weights of the last "
+            "whole epoch are kept; give a lower --lr"
+        )
+
+
+def held_logits(model: torch.nn.Module, feed: Feed, part: str, fabric: Fabric) -> np.ndarray:
+    """float32 [n, k]: the logits of a held-out part, in eval mode, in its order."""
+    model.eval()
+    n = len(feed.held[part])
+    out: torch.Tensor | None = None
+    with torch.inference_mode():
+        for start in range(fabric.global_rank * EVALUATED, n, fabric.world_size * EVALUATED):
+            rows = np.arange(start, min(start + EVALUATED, n))
+            logits = model(feed.held_batch(part, rows, device=fabric.device)).float()
+            if out is None:
+                out = torch.zeros(n, logits.shape[1], device=fabric.device)
+            out[rows] = logits
+    if fabric.world_size > 1:
+        width = int(fabric.all_reduce(torch.tensor(0 if out is None else out.shape[1]), reduce_op="max"))
+        out = torch.zeros(n, width, device=fabric.device) if out is None else out
+        out = fabric.all_reduce(out, reduce_op="sum")
+    found: np.ndarray = (torch.zeros(0, 0) if out is None else out).cpu().numpy()
+    return found
+
+
+def _score(logits: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """(mean cross-entropy in nats, accuracy)."""
+    scores, labels = torch.from_numpy(logits), torch.from_numpy(y)
+    return float(functional.cross_entropy(scores, labels)), float((scores.argmax(1) == labels).float().mean())
+
+
+@contextmanager
+def _local_randomness(seed: int, epoch: int, fabric: Fabric) -> Iterator[None]:
+    """Dropout and stochastic depth draw from PyTorch's global generator: it is seeded for the epoch, and put back as it was."""
+    devices = [fabric.device] if fabric.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(np.random.default_rng([seed, epoch, fabric.global_rank]).integers(2**31)))
+        yield
+
+
+def shorter(recipe: Recipe, *, epochs: int, lr: float) -> Recipe:
+    """The same recipe for a trial of one learning rate: no early stopping."""
+    return replace(recipe, epochs=epochs, lr=lr, patience=0)

@@ -1,0 +1,123 @@
+"""How fast this machine trains a network: a few steps at each size of picture, before a plan is fitted to the time given."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from visus.models.base import Backbone
+from visus.training.budget import Pace
+from visus.training.devices import Devices
+from visus.training.feeds import at_size, canvas, decoded
+from visus.training.recipe import Recipe, optimizer_for
+from visus.training.regimes import Built, FromCut, Material, Settings
+
+SCALES = (6 / 7, 5 / 7, 4 / 7)  # of the model's own size: 192, 160 and 128 for 224
+STEPS = 2  # timed, after one that is not
+DECODED = 24
+UNFIT = (RuntimeError, ValueError, AssertionError, TypeError, IndexError)  # what networks of one size raise on another
+
+
+def sizes_for(built: Built, backbone: Backbone) -> tuple[int, ...]:
+    """Sides in pixels, largest first, that the network takes: its own, and smaller ones where its structure allows."""
+    native = min(backbone.preprocess.size)
+    if backbone.preprocess.size[0] != backbone.preprocess.size[1]:
+        return (native,)
+    found = [native]
+    for scale in SCALES:
+        size = round(native * scale / 32) * 32
+        if 32 <= size < found[-1] and _runs(built, size):
+            found.append(size)
+    return tuple(found)
+
+
+def _runs(built: Built, size: int) -> bool:
+    built.classifier.eval()
+    try:
+        with torch.inference_mode():
+            built.classifier(torch.zeros(2, 3, size, size))
+    except UNFIT:
+        return False
+    return True
+
+
+def pace_of_pictures(
+    built: Built, backbone: Backbone, material: Material, sizes: Sequence[int], recipe: Recipe, devices: Devices
+) -> Pace:
+    """Of a regime over the whole network, at each of `sizes`: decoding, training, evaluation."""
+    n = len(material.train) + len(material.validation) + len(material.test)
+    setup, train, held = {}, {}, {}
+    for size in sizes:
+        preprocess = at_size(backbone.preprocess, size)
+        start = time.perf_counter()
+        decoded(material.images, material.train[:DECODED], canvas(preprocess), what="a few")
+        setup[size] = (time.perf_counter() - start) / min(DECODED, len(material.train)) * n
+        batch = min(recipe.batch, len(material.train))
+        x = torch.zeros(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
+        train[size], held[size] = _seconds(built, built.classifier, x, recipe, devices)
+    return Pace(setup, train, held)
+
+
+def pace_of_tail(
+    built: Built,
+    backbone: Backbone,
+    material: Material,
+    settings: Settings,
+    recipe: Recipe,
+    devices: Devices,
+    whole: Pace,
+) -> Pace:
+    """Of the last block: the frozen front once for every picture and view, then steps over what it gave."""
+    size = min(backbone.preprocess.size)
+    passes = len(material.train) * max(settings.views, 1) + len(material.validation) + len(material.test)
+    from visus.models.cut import entering
+
+    entered = entering(built.classifier, built.path, torch.zeros(1, 3, *backbone.preprocess.size))
+    x = entered.expand(min(recipe.batch, len(material.train)), *entered.shape[1:]).contiguous()
+    network = FromCut(built.classifier, built.path, backbone.preprocess.size)
+    train, held = _seconds(built, network, x, recipe, devices)
+    # The whole network's forward pass is an upper bound of the front's.
+    return Pace({size: whole.setup[size] + passes * whole.held[size]}, {size: train}, {size: held})
+
+
+def _seconds(
+    built: Built, network: torch.nn.Module, x: torch.Tensor, recipe: Recipe, devices: Devices
+) -> tuple[float, float]:
+    """Seconds a picture of a training step and of a forward pass. The weights are as they were before."""
+    fabric = devices.fabric() if devices.count == 1 else Devices(devices.kind, 1, devices.precision).fabric()
+    before = {k: v.clone() for k, v in built.classifier.state_dict().items()}
+    built.train_mode()
+    network.to(memory_format=torch.channels_last)
+    model, optimizer = fabric.setup(network, optimizer_for(network, recipe))
+    x, y = x.to(fabric.device), torch.zeros(len(x), dtype=torch.long, device=fabric.device)
+
+    def step() -> None:
+        fabric.backward(functional.cross_entropy(model(x).float(), y))
+        optimizer.zero_grad(set_to_none=True)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            model(x)
+
+    train = _timed(step, fabric.device)
+    network.eval()
+    held = _timed(forward, fabric.device)
+    network.to("cpu")
+    built.classifier.load_state_dict(before)
+    return train / len(x) / devices.count, held / len(x) / devices.count
+
+
+def _timed(run: object, device: torch.device) -> float:
+    """Median seconds of a call, after one that is not counted."""
+    times = []
+    for _ in range(STEPS + 1):
+        start = time.perf_counter()
+        run()  # type: ignore[operator]
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times[1:]))

@@ -1,0 +1,72 @@
+"""How a regime is trained: AdamW, linear warm-up and cosine decay, one grid of learning rates a regime (P6)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+# Learning rates that each regime may choose from, on validation. Factors of about three, as one epoch cannot tell
+# nearer ones apart. Whole pretrained networks end at 1e-3: short trials flatter high rates.
+GRIDS: Mapping[str, tuple[float, ...]] = {
+    "head": (1e-3, 3e-3, 1e-2, 3e-2),
+    "last-block": (1e-4, 3e-4, 1e-3, 3e-3),
+    "lora": (3e-4, 1e-3, 3e-3),
+    "full": (3e-5, 1e-4, 3e-4, 1e-3),
+    "scratch": (3e-4, 1e-3, 3e-3),
+}
+EPOCHS = 10
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one training.
+
+    epochs: at most. lr: the peak. batch: pictures an optimizer step, in `accumulate` forward passes. weight_decay: of matrices and
+    kernels; biases and norms get none. warmup: share of the steps. clip: largest gradient norm. smoothing: of the labels.
+    patience: epochs without a better validation accuracy before it stops (0: never).
+    """
+
+    lr: float
+    epochs: int = EPOCHS
+    batch: int = 32
+    accumulate: int = 1
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    clip: float = 1.0
+    smoothing: float = 0.1
+    patience: int = 5
+    seed: int = 0
+
+
+def lr_factor(progress: float, warmup: float) -> float:
+    """Share of the peak learning rate at `progress` in [0, 1]: linear up to `warmup`, then half a cosine down to 0.
+
+    Source: Loshchilov and Hutter 2017 (SGDR, one cycle), with the warm-up of Goyal et al. 2017.
+    """
+    progress = min(max(progress, 0.0), 1.0)
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / max(1 - warmup, 1e-12)))
+
+
+def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """AdamW's groups: what trains with weight decay, and what trains without (biases, norms, tokens: fewer than two dimensions).
+
+    Frozen parameters are in neither: an optimizer that never sees them cannot decay them.
+    """
+    live = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    bare = {id(p) for name, p in live if p.squeeze().ndim < 2 or name.endswith("bias")}
+    groups = [
+        {"params": [p for _, p in live if id(p) not in bare], "weight_decay": weight_decay},
+        {"params": [p for _, p in live if id(p) in bare], "weight_decay": 0.0},
+    ]
+    return [g for g in groups if g["params"]]
+
+
+def optimizer_for(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW over what trains (Loshchilov and Hutter 2019)."""
+    return torch.optim.AdamW(parameter_groups(network, recipe.weight_decay), lr=recipe.lr)
