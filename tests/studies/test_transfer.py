@@ -8,25 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.colours import write as write_colours
 
 import visus
 from visus.errors import DataError
 from visus.result import Result
 
-COLOURS = {"blue": (30, 60, 200), "green": (30, 160, 60), "red": (200, 40, 40)}
-
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Noisy pictures of three colours: any network that lets colour through can tell them apart."""
-    root = tmp_path_factory.mktemp("colours")
-    rng = np.random.default_rng(0)
-    for name, colour in COLOURS.items():
-        (root / name).mkdir()
-        for i in range(30):
-            noisy = np.clip(np.array(colour) + rng.normal(0, 25, (40, 40, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(noisy).save(root / name / f"{i:02}.png")
-    return root
+    return write_colours(tmp_path_factory.mktemp("colours"), each=30, noise=25)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +26,9 @@ def result(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VISUS_HOME", str(tmp_path_factory.mktemp("home")))
         models = ["visus:effnet-lite0", "timm:resnet18?weights=none"]
-        return visus.transfer(model=models, images=f"folder:{colours}", taps=["early", "late"], engine="torch")
+        return visus.transfer(
+            model=models, images=f"folder:{colours}", taps=["early", "late"], engine="torch", regime=["probe"]
+        )
 
 
 def _column(result: Result, table: str, column: str) -> list[object]:
@@ -89,14 +83,18 @@ def test_a_picture_that_cannot_be_decoded_is_named_and_moves_no_label(colours: P
     shutil.copytree(colours, broken)
     whole = (broken / "green" / "03.png").read_bytes()
     (broken / "green" / "03.png").write_bytes(whole[: len(whole) // 2])
-    found = visus.transfer(images=f"folder:{broken}", taps=["early"], maps=False, controls=False, engine="torch")
+    found = visus.transfer(
+        images=f"folder:{broken}", taps=["early"], maps=False, controls=False, engine="torch", regime=["probe"]
+    )
     assert [row[0] for row in found.tables["quarantine"].rows] == ["green/03.png"]
     assert float(_column(found, "accuracy", "accuracy")[0]) > 0.9  # type: ignore[arg-type]
 
 
 def test_the_same_call_gives_the_same_numbers(colours: Path) -> None:
     def run() -> Result:
-        return visus.transfer(images=f"folder:{colours}", taps=["early"], maps=False, engine="torch", limit=60)
+        return visus.transfer(
+            images=f"folder:{colours}", taps=["early"], maps=False, engine="torch", limit=60, regime=["probe"]
+        )
 
     first, second = run(), run()
     for name in ("accuracy", "controls", "geometry", "classes"):

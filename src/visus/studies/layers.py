@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ class LayerScore:
     probe: the linear probe (P3). shuffled: accuracy of the same probe fitted on shuffled labels. random: accuracy of the same
     probe on the random-init network, None where there is none. knn: test accuracy by k; knn_k: the k that validation chose;
     knn_predictions: int64 [n_test] at that k. silhouette: cosine, over test images. scatter: between over within class scatter.
+    seconds: what fitting the probe took.
     """
 
     model: str
@@ -34,6 +36,7 @@ class LayerScore:
     knn_predictions: np.ndarray
     silhouette: float
     scatter: float
+    seconds: float = 0.0
 
     @property
     def knn_top1(self) -> float:
@@ -106,7 +109,9 @@ def score_layer(
             shuffled_labels=shuffle,
         )
 
+    start = time.perf_counter()
     probe = fitted(x)
+    seconds = time.perf_counter() - start
     shuffled = fitted(x, shuffle=True).top1 if controls else None
     random = None if random_x is None else fitted(random_x).top1
     knn, k, predictions = score_knn(x, y, splits, n_classes=n_classes, device=device)
@@ -124,4 +129,5 @@ def score_layer(
         knn_predictions=predictions,
         silhouette=silhouette_cosine(test_x, test_y).score,
         scatter=scatter_ratio(test_x, test_y).ratio,
+        seconds=seconds,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from visus.models import Backbone
     from visus.result import Result
     from visus.studies.layers import LayerScore
+    from visus.studies.transfer_subject import Subject
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,32 @@ def transfer(
     protocol: str = "visus",
     controls: bool = True,
     maps: bool = True,
+    regime: list[str] | None = None,
+    budget: str = "10m",
+    epochs: int = 10,
+    scratch_epochs: int | None = None,
+    lr: str | None = None,
+    batch: int = 32,
+    accumulate: int = 1,
+    size: int | None = None,
+    augment: bool = True,
+    views: int = 0,
+    seeds: int = 1,
+    ablate_skips: str | None = None,
     precision: str = "fp32",
     engine: str = "auto",
     device: str = "auto",
+    devices: int = 1,
     seed: int = 0,
     limit: int | None = None,
     download: bool = False,
 ) -> Result:
-    """Measure how good a backbone's frozen features are on labelled images, layer by layer.
+    """Measure how good a backbone's features are on labelled images, layer by layer, and whether it is worth training it further.
 
     Every layer gets a linear probe (lambda chosen on validation) and a kNN, with 95 % intervals, beside two controls:
-    shuffled labels and the same network with random weights. Several models are compared on the same images, in pairs.
+    shuffled labels and the same network with random weights. Then the head, the last block and the whole network are
+    trained on the same splits, within the time given, and features are compared before and after. Several models are
+    compared on the same images, in pairs.
 
     Arguments:
         model: spec of a backbone, repeatable: timm:NAME, hf:OWNER/NAME, torchvision:NAME@WEIGHTS, openclip:ARCH@TAG, visus:NAME
@@ -59,9 +76,23 @@ def transfer(
         protocol: probe protocol: visus, dinov2 or clip.
         controls: run the shuffled-label and random-init controls.
         maps: draw t-SNE and UMAP maps of every layer.
-        precision: fp32 or bf16.
+        regime: what to train, repeatable or separated by commas: probe (nothing), head, last-block, lora, full, scratch; default
+            probe,head,last-block,full,scratch.
+        budget: time for the whole study, as 10m, 1h30m or none; the plan is fitted to it, and the page says what was left out.
+        epochs: epochs of every regime.
+        scratch_epochs: epochs of scratch, for a longer recipe of its own; default as epochs.
+        lr: learning rates to choose from on validation, as 1e-4,3e-4; default a grid for every regime.
+        batch: images an optimizer step.
+        accumulate: forward passes a step, when a whole batch does not fit into memory.
+        size: side in pixels of the images that whole networks are trained on; default the model's own, or smaller for the budget.
+        augment: augment training images where the whole network trains.
+        views: augmented views of every training image that regimes over a frozen front keep; 0 for none.
+        seeds: trainings of every regime, with as many seeds.
+        ablate_skips: residual blocks to take the skip connection from, as layer3.10-layer3.20, or sweep for each in turn.
+        precision: fp32 or bf16, of features and of training.
         engine: what runs the forward pass: auto, openvino or torch.
         device: auto, cpu, cuda or cuda:N.
+        devices: processes to train with, one device each.
         seed: seed of splits, samples, maps and random initialisations.
         limit: use at most this many images, a stratified sample.
         download: allow downloading what is not on this machine.
@@ -71,10 +102,35 @@ def transfer(
     from visus.features.engines import choose_device
     from visus.images import load_images
     from visus.studies.common import check_choice, labels_of
+    from visus.studies.parts import merged
+    from visus.studies.regime_runs import Options
+    from visus.studies.regimes import chosen_rates, chosen_regimes
+    from visus.training.budget import seconds_of
+    from visus.training.devices import Devices
 
+    start = time.perf_counter()
     check_choice("pool", pool, ("mean", "cls", "flatten"))
+    check_choice("precision", precision, ("fp32", "bf16"))
     check_choice("protocol", protocol, ("visus", "dinov2", "clip"))
     device = choose_device(device)
+    regimes = tuple(r for r in chosen_regimes(regime) if r != "probe")
+    seconds = seconds_of(budget)
+    options = Options(
+        regimes,
+        epochs,
+        scratch_epochs,
+        batch,
+        accumulate,
+        chosen_rates(lr),
+        seeds,
+        size,
+        views,
+        augment,
+        engine,
+        seed,
+        seconds,
+    )
+    machines = Devices(device, devices, precision)
     imageset = load_images(images, labels=labels, download=download).limit(limit, seed=seed)
     labels_of(imageset)
     splits = imageset.split(seed=seed)
@@ -94,7 +150,8 @@ def transfer(
         )
         for spec in specs
     ]
-    return judge(
+    judging = time.perf_counter()
+    subject, result = judge(
         imageset,
         splits,
         seen,
@@ -105,6 +162,22 @@ def transfer(
         device=device,
         seed=seed,
     )
+    if not regimes and not ablate_skips:
+        return result
+    from visus.studies import transfer_training as training
+
+    # What comes after training takes about what came before it: features of one more network, and probes and maps again.
+    reserve = 0.8 * (time.perf_counter() - judging) + sum(s.features.cost.get("seconds") or 0.0 for s in seen)
+    deadline = None if seconds is None else start + seconds
+    how = training.Conduct(options, machines, pool, protocol, precision, maps, deadline, reserve)
+    first, then = [], []
+    if ablate_skips:
+        then += training.ablate(subject, seen, ablate_skips, how)
+    if regimes:
+        part, trained = training.train(subject, seen, how)
+        first.append(part)
+        then = training.compare_features(subject, seen, trained, how) + then
+    return merged(first, result, then)
 
 
 def look(
@@ -154,8 +227,8 @@ def judge(
     maps: bool,
     device: str,
     seed: int,
-) -> Result:
-    """From features to a Result: score every layer of every model on the pictures that all of them could decode."""
+) -> tuple[Subject, Result]:
+    """From features to scores and a Result: score every layer of every model on the pictures that all of them could decode."""
     from visus.progress import task
     from visus.result import Result
     from visus.studies import transfer_pictures as pictures
@@ -192,7 +265,7 @@ def judge(
                 progress.advance()
     subject = Subject(imageset, splits, kept, y, tuple(s.backbone for s in seen), tuple(scores))
     figures, arrays = pictures.draw(subject, features, maps=maps, seed=seed)
-    return Result(
+    return subject, Result(
         study="transfer",
         title=words.title(subject),
         findings=words.findings(subject, seed=seed),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from visus.studies.pairs import Pair, compare_right
+
 if TYPE_CHECKING:
     from visus.images import ImageSet, Splits
     from visus.measures.confusion import ConfusedPair
@@ -58,27 +60,8 @@ class Subject:
         return float(np.bincount(self.test_y).max() / len(self.test_y))
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A paired comparison on the same test images: accuracy of a minus accuracy of b."""
-
-    a: str
-    b: str
-    difference: float
-    low: float
-    high: float
-    only_a: int
-    only_b: int
-    p: float
-
-
 def compare(a: LayerScore, b: LayerScore, y: np.ndarray, *, names: tuple[str, str], seed: int) -> Pair:
-    from visus.measures.compare import mcnemar, paired_bootstrap
-
-    right_a, right_b = a.probe.predictions == y, b.probe.predictions == y
-    boot = paired_bootstrap(right_a, right_b, seed=seed)
-    only_a, only_b = int(np.sum(right_a & ~right_b)), int(np.sum(right_b & ~right_a))
-    return Pair(*names, boot.difference, boot.low, boot.high, only_a, only_b, mcnemar(right_a, right_b).p_value)
+    return compare_right(a.probe.predictions == y, b.probe.predictions == y, names=names, seed=seed)
 
 
 def model_pairs(s: Subject, *, seed: int) -> list[Pair]:

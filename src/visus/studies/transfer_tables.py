@@ -9,7 +9,8 @@ import numpy as np
 
 from visus.result import Table
 from visus.studies.common import quarantine_table
-from visus.studies.transfer_subject import Pair, Subject, confused, layer_pairs, model_pairs
+from visus.studies.pairs import table_of_pairs
+from visus.studies.transfer_subject import Subject, confused, layer_pairs, model_pairs
 
 if TYPE_CHECKING:
     from visus.features import Features
@@ -21,11 +22,11 @@ def tables(s: Subject, features: Sequence[Features], *, seed: int) -> dict[str, 
     if any(score.shuffled is not None for score in s.scores):
         found["controls"] = _controls(s)
     if len(s.backbones) > 1:
-        found["models compared"] = _table_of_pairs(
+        found["models compared"] = table_of_pairs(
             model_pairs(s, seed=seed), "Models, each at the layer that validation prefers"
         )
     if len(s.scores) > len(s.backbones):
-        found["layers compared"] = _table_of_pairs(layer_pairs(s, seed=seed), "Neighbouring layers of each model")
+        found["layers compared"] = table_of_pairs(layer_pairs(s, seed=seed), "Neighbouring layers of each model")
     found["geometry"] = _geometry(s)
     found["knn"] = _knn(s)
     found["classes"] = _classes(s)
@@ -117,23 +118,6 @@ def _controls(s: Subject) -> Table:
         title="Controls: the same probe where there should be little or nothing to find",
         note="random init: the same architecture with random weights. shuffled labels: training labels permuted; far above the "
         "most frequent class it would mean a leak.",
-    )
-
-
-def _table_of_pairs(pairs: Sequence[Pair], heading: str) -> Table:
-    from visus.measures.compare import holm
-
-    corrected = holm(np.array([p.p for p in pairs]))
-    rows = tuple(
-        (p.a, p.b, 100 * p.difference, 100 * p.low, 100 * p.high, p.only_a, p.only_b, p.p, float(h))
-        for p, h in zip(pairs, corrected, strict=True)
-    )
-    return Table(
-        ("A", "B", "A − B, points", "low", "high", "only A right", "only B right", "McNemar p", "Holm p"),
-        rows,
-        title=heading,
-        note="Linear probes on the same test images. low, high: 95 % paired bootstrap interval over images, 10,000 resamples. "
-        "McNemar: exact; Holm: corrected for the number of rows.",
     )
 
 

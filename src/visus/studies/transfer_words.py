@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visus.studies.common import interval_text, percent
-from visus.studies.transfer_subject import Pair, Subject, compare, confused, model_pairs
+from visus.studies.pairs import Pair
+from visus.studies.transfer_subject import Subject, compare, confused, model_pairs
 
 if TYPE_CHECKING:
     from visus.models import Backbone

@@ -1,0 +1,156 @@
+"""What the regimes' findings and warnings say, where the answer is planted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.studies import regime_sample as sample
+
+from visus.studies.regime_scores import Regimes, Trial
+from visus.studies.regime_words import findings, overfitting, warnings
+
+
+def _about(said: tuple[str, ...], *words: str) -> str:
+    (found,) = [sentence for sentence in said if all(word in sentence for word in words)]
+    return found
+
+
+def _ladder(reach: dict[str, float], **more: Any) -> Regimes:
+    return sample.regimes(
+        [sample.score(r, [sample.run(sample.first(p), val=p)], **more.get(r, {})) for r, p in reach.items()]
+    )
+
+
+def test_the_trade_off_names_accuracy_interval_price_and_what_may_be_lost() -> None:
+    s = _ladder({"head": 0.80, "last-block": 0.90, "full": 0.9025})
+    said = findings(s, seed=0)
+    text = said[0]
+    loss = s.compare(s.scores[2], s.scores[1], seed=0)
+    assert text.startswith("The best trade-off of tiny is last block: 90.0 % of 400 test images right (95 % interval ")
+    assert "40.0 TFLOP and 13.3 min, 1/22 of the operations" in text
+    assert "where full fine-tuning, which validation prefers, gets 90.2 % for 900 TFLOP and 5.0 h" in text
+    assert "cannot be told apart" in text
+    assert f"up to {100 * loss.high:.1f} points may be lost" in text
+
+
+def test_a_small_loss_that_may_be_chance_is_stated_with_its_bound() -> None:
+    s = _ladder({"head": 0.8925, "full": 0.90})
+    loss = s.compare(s.scores[1], s.scores[0], seed=0)
+    text = findings(s, seed=0)[0]
+    assert "is head" in text
+    assert loss.low == 0 < loss.difference < 0.01
+    assert f"up to {100 * loss.high:.1f} points may be lost" in text
+
+
+def test_a_clear_loss_under_a_point_is_given_up_with_its_bound() -> None:
+    n = 10_000
+    y = np.arange(n) % 4
+    scores = []
+    for regime, right in (("head", 9_000), ("full", 9_060)):
+        z = np.eye(4, dtype=np.float32)[np.where(np.arange(n) < right, y, (y + 1) % 4)]
+        scores.append(sample.score(regime, [sample.run(sample.first(0.9), val=right / n, logits=z)]))
+    s = Regimes("planted", sample.CLASSES, y, tuple(scores))
+    loss = s.compare(scores[1], scores[0], seed=0)
+    assert loss.low > 0
+    assert f"It gives up 0.6 points, and at most {100 * loss.high:.1f}" in findings(s, seed=0)[0]
+
+
+def test_a_cheaper_regime_that_is_ahead_gives_nothing_up() -> None:
+    runs = {"head": sample.run(sample.first(0.9), val=0.7), "full": sample.run(sample.first(0.8), val=0.8)}
+    s = sample.regimes([sample.score(r, [one]) for r, one in runs.items()])
+    assert "Nothing is given up: the cheaper one is ahead" in findings(s, seed=0)[0]
+
+
+@pytest.mark.parametrize(
+    ("reach", "ending"),
+    [
+        ({"head": 0.5, "full": 0.9}, "every cheaper regime gives up a point or more."),
+        ({"head": 0.9, "full": 0.5}, "no other regime is cheaper."),
+        ({"full": 0.9}, "900 TFLOP and 5.0 h."),
+    ],
+)
+def test_where_nothing_cheaper_will_do(reach: dict[str, float], ending: str) -> None:
+    text = findings(_ladder(reach), seed=0)[0]
+    assert text.endswith(ending)
+
+
+def test_every_step_is_set_against_the_one_before_it() -> None:
+    reach = {"head": 0.80, "last-block": 0.80, "lora": 0.85, "full": 0.90, "scratch": 0.40}
+    said = findings(_ladder(reach), seed=0)
+    assert "gains 10.0 points" in _about(said, "tiny: full fine-tuning gains", "against last block", "it took")
+    assert _about(said, "last block and head cannot be told apart", "+0.0 points")
+    assert "loses 5.0 points" in _about(said, "LoRA", "against full fine-tuning")
+    assert "gains 50.0 points" in _about(said, "from pretrained weights", "from scratch")
+    assert not [x for x in said if "convex" in x]
+
+
+def test_the_head_is_set_against_the_convex_probe_with_what_both_took() -> None:
+    # A score of regime 'probe' is enough for the words; the probe's own numbers are tested with the tables.
+    s = _ladder({"probe": 0.85, "head": 0.80}, probe={"seconds": 1.5}, head={"seconds": 30.0})
+    text = _about(findings(s, seed=0), "head by gradient descent", "convex linear probe")
+    assert "loses 5.0 points" in text
+    assert text.endswith("it took 30.0 s against 1.5 s.")
+
+
+def test_every_model_gets_its_own_sentences_and_seeds_their_range() -> None:
+    said = findings(sample.study(("a", "b"), seeds=2), seed=0)
+    assert _about(said, "trade-off of a ")
+    assert "mean of 2 seeds from" in _about(said, "trade-off of b ")
+    # McNemar's test would be of the first seed alone, beside an interval of the mean.
+    assert not [sentence for sentence in said if "McNemar" in sentence]
+
+
+@pytest.mark.parametrize(
+    ("val_loss", "train_loss", "says"),
+    [
+        ([0.9, 0.5, 0.6, 0.8], [1.0, 0.6, 0.3, 0.1], "after epoch 2: by epoch 4"),
+        ([0.9, 0.7, 0.6, 0.5], [1.0, 0.6, 0.3, 0.1], ""),  # the gap grows, but both still fall
+        ([0.9, 0.5, 0.6, 0.8], [1.0, 0.6, 0.7, 0.9], ""),  # both rise: unstable, not overfitted
+        ([0.9, 0.5, 0.501, 0.502], [1.0, 0.6, 0.3, 0.1], ""),  # too little to print
+        ([float("nan")] * 4, [1.0] * 4, ""),
+    ],
+)
+def test_overfitting_is_told_from_how_both_losses_move(
+    val_loss: list[float], train_loss: list[float], says: str
+) -> None:
+    history = sample.epochs([0.5, 0.6, 0.7, 0.65], val_loss=val_loss, train_loss=train_loss)
+    text = overfitting(sample.score("full", [sample.run(sample.first(0.7), val=0.7, epochs=history)]))
+    assert bool(text) == bool(says)
+    if says:
+        assert says in text
+        assert "from 0.60 to 0.10 nats" in text
+        assert "from 0.50 to 0.80" in text
+        assert "from -0.10 to +0.70" in text
+
+
+def test_a_clean_study_warns_of_nothing() -> None:
+    assert warnings(sample.study(("a", "b"), seeds=2)) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"lr": 3e-3}, "upper edge of the grid (0.003)"),
+        ({"lr": 3e-4}, "lower edge of the grid (0.0003)"),
+        ({"trials": (Trial(1e-3, 0.8, 0.5, 1.0, 1.0),)}, "a single learning rate was tried (0.001)"),
+        ({"stopped": "early stopping"}, "stopped early after epoch 4, as validation had not improved since epoch 3"),
+        ({"stopped": "budget"}, "training ended after epoch 4 (budget)"),
+        ({"best": 3}, "the last epoch (4) was the best"),
+        ({"logits": np.full((sample.N, 4), np.nan, np.float32)}, "training broke down"),
+    ],
+)
+def test_each_doubt_is_a_warning_and_said_once_for_equal_seeds(change: dict[str, Any], says: str) -> None:
+    runs = [sample.run(sample.first(0.8), val=0.8, seed=k, **change) for k in range(2)]
+    (said,) = warnings(sample.regimes([sample.score("full", runs)]))
+    assert said.startswith("tiny, full fine-tuning: ")
+    assert says in said
+
+
+def test_a_broken_rate_above_the_chosen_is_no_missing_edge_and_notes_are_passed_on() -> None:
+    trials = (Trial(1e-4, 0.5, 0.9, 1, 1), Trial(1e-3, 0.8, 0.5, 1, 1), Trial(1e-1, 0.0, float("inf"), 0.1, 1))
+    s = sample.regimes(
+        [sample.score("full", [sample.run(sample.first(0.8), val=0.8, trials=trials)], note="4 of 10 epochs.")]
+    )
+    assert warnings(s) == ("tiny, full fine-tuning: 4 of 10 epochs.",)
