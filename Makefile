@@ -32,7 +32,7 @@ format: $(READY)
 	@$(BIN)/ruff format .
 
 bench: $(READY)
-	@for script in extraction memory probe knn maps startup; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	@for script in extraction memory probe knn maps training startup; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 emoji: $(READY)
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[tools]'

@@ -1,0 +1,156 @@
+"""Ten epochs over a frozen backbone: visus against a plain loop that runs the backbone in every epoch.
+
+python benchmarks/training.py [--quick] [--runs N] [--images N] [--model SPEC]
+
+The plain loop is written as a careful user would: DataLoader, eval mode, no_grad, channels_last, the same batch, optimizer, schedule and
+learning rate as visus, validation after every epoch; once reading its pictures in every epoch, once with all of them decoded in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from _common import alternate, fair_environment, median_ratio, record
+
+EPOCHS, BATCH, LR = 10, 32, 3e-3
+THREADS = "2"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a small case, nothing recorded")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--images", type=int, default=1200)
+    parser.add_argument("--model", default="visus:effnet-lite0")
+    args = parser.parse_args()
+    fair_environment()
+    os.environ["OMP_NUM_THREADS"] = THREADS
+    home = tempfile.mkdtemp(prefix="visus-bench-")
+    os.environ["VISUS_HOME"] = home
+
+    import numpy as np
+    import torch
+    from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+    from visus.images import load_images
+    from visus.models import load_backbone
+    from visus.training.devices import Devices
+    from visus.training.feeds import decoded
+    from visus.training.recipe import Recipe, lr_factor
+    from visus.training.regimes import Material, Settings, build, prepare, train
+
+    torch.set_num_threads(int(THREADS))
+    images = load_images("visus:emoji").limit(150 if args.quick else args.images, seed=0)
+    splits = images.split(seed=0)
+    fit, val = splits.folds[0]
+    k, labels = len(images.classes), torch.from_numpy(images.labels)
+    backbone = load_backbone(args.model)
+    recipe = Recipe(LR, epochs=EPOCHS, batch=BATCH, patience=0)
+    reached: dict[str, list[float]] = {}
+
+    class Pictures(Dataset):
+        def __init__(self, rows: Any) -> None:
+            self.rows = rows
+
+        def __len__(self) -> int:
+            return len(self.rows)
+
+        def __getitem__(self, i: int) -> Any:
+            row = int(self.rows[i])
+            return torch.from_numpy(backbone.preprocess(images.decode(row)).copy()), labels[row]
+
+    def in_memory(rows: Any) -> Dataset:
+        return TensorDataset(torch.from_numpy(decoded(images, rows, backbone.preprocess, what="")), labels[rows])
+
+    def plain(name: str, of: Any) -> None:
+        network = load_backbone(args.model).module.eval().to(memory_format=torch.channels_last)
+        seed = torch.Generator().manual_seed(0)
+        loader = DataLoader(of(fit), BATCH, shuffle=True, drop_last=True, generator=seed)
+        held = {part: DataLoader(of(rows), 64) for part, rows in (("val", val), ("test", splits.test))}
+
+        def features(batch: torch.Tensor) -> torch.Tensor:
+            x = backbone.preprocess.normalize(batch).contiguous(memory_format=torch.channels_last)
+            with torch.inference_mode():
+                return network.features(x)
+
+        head = torch.nn.Linear(features(next(iter(loader))[0]).shape[1], k)
+        torch.nn.init.trunc_normal_(head.weight, std=0.01, generator=seed)
+        torch.nn.init.zeros_(head.bias)
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": [head.weight], "weight_decay": recipe.weight_decay},
+                {"params": [head.bias], "weight_decay": 0.0},
+            ]
+        )
+        step, steps, best, kept = 0, EPOCHS * len(loader), -1.0, {}
+
+        def accuracy(part: str) -> float:
+            with torch.inference_mode():
+                return float(torch.cat([head(features(x)).argmax(1) == y for x, y in held[part]]).float().mean())
+
+        for _ in range(EPOCHS):
+            for batch, y in loader:
+                for group in optimizer.param_groups:
+                    group["lr"] = LR * lr_factor((step + 0.5) / steps, recipe.warmup)
+                x = features(batch).clone()
+                loss = torch.nn.functional.cross_entropy(head(x), y, label_smoothing=recipe.smoothing)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(head.parameters(), recipe.clip)
+                optimizer.step()
+                step += 1
+            now = accuracy("val")
+            if now > best:
+                best, kept = now, {n: t.clone() for n, t in head.state_dict().items()}
+        head.load_state_dict(kept)
+        reached.setdefault(name, []).append(accuracy("test"))
+
+    def ours() -> None:
+        folder = Path(tempfile.mkdtemp(dir=home))
+        mine = load_backbone(args.model)
+        material = Material(images, images.labels, k, fit, val, splits.test)
+        prepared = prepare(build("head", mine, k, Settings(), seed=0), mine, material, Settings(), device="cpu", seed=0)
+        run = train(prepared, recipe, grid=(LR,), trial_epochs=1, devices=Devices(), folder=folder)
+        reached.setdefault("visus", []).append(float(np.mean(run.logits.argmax(1) == images.labels[splits.test])))
+
+    try:
+        seconds = alternate(
+            1 if args.quick else args.runs,
+            visus=ours,
+            plain=lambda: plain("plain", Pictures),
+            memory=lambda: plain("memory", in_memory),
+        )
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    rows = []
+    for name, words in (("plain", "reading pictures in every epoch"), ("memory", "pictures decoded once, in memory")):
+        rows.append(
+            {
+                "plain loop": words,
+                "plain s": float(np.median(seconds[name])),
+                "visus s": float(np.median(seconds["visus"])),
+                "ratio": median_ratio(seconds[name], seconds["visus"]),
+                "plain test accuracy": float(np.mean(reached[name])),
+                "visus test accuracy": float(np.mean(reached["visus"])),
+                "target": ">= 8.0",
+            }
+        )
+    notes = [
+        f"{args.model}, {len(fit):,} training, {len(val):,} validation and {len(splits.test):,} test images of visus:emoji; "
+        f"{EPOCHS} epochs, batch {BATCH}, AdamW at {LR:g} on both sides, validation after every epoch, test once.",
+        f"{THREADS} threads; medians of {args.runs} alternated runs.",
+        "visus: everything from decoding to test logits, checkpoints every epoch and the compilation of the network for OpenVINO included.",
+    ]
+    if args.quick:
+        print(rows)
+        return
+    record("Training a head on a frozen backbone", rows, notes)
+
+
+if __name__ == "__main__":
+    main()
