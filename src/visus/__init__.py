@@ -11,22 +11,24 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from visus.app.doors import extract, predict, transfer
+    from visus.app.doors import extract, predict, train, transfer
     from visus.errors import VisusError
     from visus.images import load_images
-    from visus.models import load_backbone
+    from visus.models import load_backbone, load_dual
     from visus.result import Result
 
 _HOMES = {
     "transfer": "visus.app.doors",
     "predict": "visus.app.doors",
     "extract": "visus.app.doors",
+    "train": "visus.app.doors",
     "load_images": "visus.images",
     "load_backbone": "visus.models",
+    "load_dual": "visus.models",
     "Result": "visus.result",
     "VisusError": "visus.errors",
 }
-__all__ = ["Result", "VisusError", "extract", "load_backbone", "load_images", "predict", "transfer"]
+__all__ = ["Result", "VisusError", "extract", "load_backbone", "load_dual", "load_images", "predict", "train", "transfer"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,14 +12,15 @@ from tests.training.tiny import Points, feed, network
 from visus.errors import StoreError
 from visus.training import checkpoint, loop
 from visus.training.devices import Devices
-from visus.training.loop import DivergedError, fit, held_logits
+from visus.training.loop import DivergedError, fit
+from visus.training.objective import Classification, held_logits
 from visus.training.recipe import Recipe
 
 FABRIC = Devices().fabric()
 
 
 def run(net: torch.nn.Module, data: Points, recipe: Recipe, **kwargs):  # type: ignore[no-untyped-def]
-    return fit(net, data, recipe, fabric=FABRIC, train_mode=net.train, **kwargs)
+    return fit(net, Classification(data, recipe.smoothing), recipe, fabric=FABRIC, train_mode=net.train, **kwargs)
 
 
 def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -114,7 +115,7 @@ def test_the_best_epoch_by_validation_is_kept_and_test_is_never_looked_at() -> N
 
 def test_early_stopping_waits_for_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     worse = iter(np.linspace(0.9, 0.1, 20))
-    monkeypatch.setattr(loop, "_score", lambda logits, y: (1.0, next(worse)))
+    monkeypatch.setattr(Classification, "validate", lambda self, model, fabric: (1.0, next(worse)))
     done = run(network(), feed(), Recipe(1e-2, epochs=20, batch=24, patience=3))
     assert done.stopped == "early stopping"
     assert (len(done.epochs), done.best) == (4, 0)

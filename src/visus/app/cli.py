@@ -68,7 +68,9 @@ def command(name: str) -> Callable[..., None]:
         if parameter.name == "out":
             default = f"visus-out/{name}"
         if default is inspect.Parameter.empty:
-            info: Any = typer.Argument(help=helps.get(parameter.name), metavar="PATH...")
+            info: Any = typer.Argument(
+                help=helps.get(parameter.name), metavar="PATH..." if kind == list[str] else parameter.name.upper()
+            )
         elif kind is bool:
             info = typer.Option(f"{flag}/--no-{flag[2:]}" if default else flag, help=helps.get(parameter.name))
         else:

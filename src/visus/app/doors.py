@@ -19,6 +19,7 @@ STUDIES: Mapping[str, str] = {
     "transfer": "visus.studies.transfer",
     "predict": "visus.studies.predict",
     "extract": "visus.studies.extract",
+    "train": "visus.studies.train",
 }
 
 
@@ -65,4 +66,5 @@ def __getattr__(name: str) -> Callable[..., Result]:
 if TYPE_CHECKING:
     from visus.studies.extract import extract as extract
     from visus.studies.predict import predict as predict
+    from visus.studies.train import train as train
     from visus.studies.transfer import transfer as transfer

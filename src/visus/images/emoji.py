@@ -21,6 +21,10 @@ CLASSES = (
     "bird", "building", "clothing", "dessert", "drink", "face", "flag", "fruit", "hand", "insect", "mammal", "meal",
     "person", "plant", "sea animal", "sport", "tool", "vegetable", "vehicle", "weather",
 )  # fmt: skip
+STYLES = {
+    "twemoji": "flat", "fluent-emoji-flat": "flat", "fluent-emoji": "glossy 3d", "noto": "shaded", "noto-v1": "shaded", "emojione": "bright",
+    "fxemoji": "muted",
+}  # fmt: skip
 META = ("emoji", "name", "artist", "group", "subgroup", "licence")
 _COLUMNS = (*META, "hexcode", "keywords", "hand", "class", "concept", "split_artist", "split_concept", "task")
 
@@ -99,7 +103,7 @@ def load_emoji(spec: Spec) -> ImageSet:
     Options. split: 'artist' (default; groups are None: the split is between hands) or 'concept' (groups are the concepts).
     task: 'class' (default; the pictures of the default class task, labelled with its 20 classes) or 'all' (every picture,
     labelled with the emoji's Unicode group, because most have none of the 20 classes). artist: only these, by comma.
-    captions: the name, the keywords in one line, and two ways a person would say it. Raises SpecError on an option or
+    captions: the name, the keywords in one line, and other ways to say it, with its kind and the artist's style. Raises SpecError on an option or
     value that is not known, StoreError when the file cannot be read.
     """
     check_options(spec, ("split", "task", "artist"))
@@ -134,17 +138,26 @@ def load_emoji(spec: Spec) -> ImageSet:
         labels=np.array([position[k] for k in kinds], np.int64),
         classes=classes,
         groups=groups,
-        captions=tuple(captions(name, words) for name, words in zip(names, keywords, strict=True)),
+        captions=tuple(map(captions, names, keywords, chosen("subgroup"), chosen("artist"))),
         declared={side: at.astype(np.int64) for side, at in declared.items() if len(at)},
         meta={name: chosen(name) for name in META},
     )
 
 
-def captions(name: str, keywords: list[str]) -> tuple[str, ...]:
-    """Texts for one emoji, the name first: 'grinning face', 'face, grin', 'grinning face emoji', ..."""
+def captions(name: str, keywords: list[str], subgroup: str, artist: str) -> tuple[str, ...]:
+    """Texts for one picture, the name first: 'grinning face', 'face, grin', 'grinning face emoji', ..., 'a flat picture of ...'."""
     spoken = f"flag of {name.removeprefix('flag: ')}" if name.startswith("flag: ") else name
     words = (", ".join(keywords),) if keywords else ()
-    return (spoken, *words, f"{spoken} emoji", f"a small drawing, {spoken}")
+    kind = subgroup.replace("-", " ")
+    return (
+        spoken,
+        *words,
+        f"{spoken} emoji",
+        f"a small drawing, {spoken}",
+        f"{spoken}, {kind}",
+        f"a picture of the kind {kind}",
+        f"a {STYLES[artist]} picture of {spoken}",
+    )
 
 
 def _choice(spec: Spec, option: str, known: tuple[str, ...]) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from visus.errors import DataError
 from visus.images.base import ImageSet, Quarantined
+from visus.images.captions import FILES as METADATA
+from visus.images.captions import captions_beside
 from visus.images.decode import DecodeError
 from visus.images.digest import files_digest
 from visus.images.header import problem
@@ -56,7 +58,8 @@ def load_folder(spec: Spec, *, labels: Path | None, download: bool) -> ImageSet:
     val/valid/validation and test become declared splits with one list of classes. Every file is opened once, for its header.
     Set aside with a reason: empty files, files that are no images, that cannot be read, that are too large; files outside
     any class; files without a row in the label file; rows without a file; empty class folders (the class is dropped).
-    Hidden files and those that operating systems leave behind are passed over.
+    Hidden files and those that operating systems leave behind are passed over. Captions come from a metadata.csv or
+    metadata.jsonl in the folder with file_name and text, where there is one.
     Raises DataError: no such folder, no usable image, two folders for one split, a label file that contradicts itself.
     """
     check_options(spec, ["labels"])
@@ -65,6 +68,7 @@ def load_folder(spec: Spec, *, labels: Path | None, download: bool) -> ImageSet:
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise DataError(f"the folder {spec.name} {what}; give a folder of images")
     found = _walk(root)
+    found = replace(found, files=tuple(f for f in found.files if f not in METADATA))
     parts = _split_folders(root, found)
     if labels is None and "labels" in spec.options:
         labels = Path(spec.options["labels"]).expanduser()
@@ -231,6 +235,7 @@ def _build(
         labels=labels,
         classes=classes,
         declared=declared,
+        captions=captions_beside(root, files),
         quarantine=tuple(sorted(aside, key=lambda q: q.id)),
     )
 

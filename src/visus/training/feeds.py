@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +21,7 @@ from visus.features.engines import cores
 from visus.images.base import ImageSet
 from visus.models.base import Preprocess
 from visus.progress import task
-from visus.training.augment import augmented, draws
+from visus.training.augment import augmented, cached_draws
 
 MARGIN = 8 / 7  # training pictures are kept a little larger than a crop, as evaluation resizes to 256 and crops 224
 PARTS = ("validation", "test")
@@ -62,7 +61,7 @@ class PictureFeed:
         raw = torch.from_numpy(self.pictures[rows]).to(device, non_blocking=True)
         if not self.augment:
             return _ready(self.preprocess.normalize(raw))
-        dice = _dice(len(self.y), self.seed, epoch)[rows]
+        dice = cached_draws(len(self.y), self.seed, epoch)[rows]
         return _ready(self.preprocess.normalize(augmented(raw, self.preprocess.size, dice).permute(0, 2, 3, 1)))
 
     def held_batch(self, part: str, rows: np.ndarray, *, device: torch.device) -> torch.Tensor:
@@ -92,11 +91,6 @@ class CachedFeed:
     def held_batch(self, part: str, rows: np.ndarray, *, device: torch.device) -> torch.Tensor:
         """float32 [b, ...]."""
         return torch.from_numpy(np.ascontiguousarray(self.held_views[part][rows])).to(device, non_blocking=True)
-
-
-@lru_cache(maxsize=2)
-def _dice(n: int, seed: int, epoch: int) -> np.ndarray:
-    return draws(n, seed=seed, epoch=epoch)
 
 
 def _ready(x: torch.Tensor) -> torch.Tensor:

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from visus.errors import DataError
 from visus.progress import log, task
 from visus.training import checkpoint
-from visus.training.feeds import Feed
+from visus.training.objective import Objective
 from visus.training.recipe import Recipe, lr_factor, optimizer_for
 from visus.training.records import Epoch
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 CHECK_EVERY = 16  # steps between looks at the loss: a look waits for the GPU
-EVALUATED = 64  # held-out pictures a forward pass
 
 
 class DivergedError(DataError):
@@ -72,7 +70,7 @@ class Fit:
 
 def fit(
     network: torch.nn.Module,
-    feed: Feed,
+    objective: Objective,
     recipe: Recipe,
     *,
     fabric: Fabric,
@@ -84,7 +82,7 @@ def fit(
 ) -> Fit:
     """Train what requires gradients in `network`; afterwards it holds the weights of the epoch with the best validation accuracy.
 
-    network: input of the feed -> logits [b, k]. train_mode: sets train() and eval() as the regime wants; called before every epoch.
+    network: what the objective's loss is of. train_mode: sets train() and eval() as the regime wants; called before every epoch.
     holder: the module whose tensors are kept and put back (default: network), where `network` uses parts of another.
     folder: where checkpoints are kept, and found by a later call with the same arguments, which goes on after the last whole epoch
     and ends with the same bytes (None: none are kept). allowed: seconds; where they run out first the learning rate decays with the
@@ -109,7 +107,7 @@ def fit(
     def spent() -> float:
         return before + time.perf_counter() - start
 
-    steps = recipe.epochs * max(len(feed.y) // recipe.batch, 1)
+    steps = recipe.epochs * max(objective.n // recipe.batch, 1)
     with task(what, steps) as progress:
         progress.advance(at.step)
         while at.epoch < recipe.epochs and not at.stopped:
@@ -119,7 +117,7 @@ def fit(
                 loss, accuracy, lr = _epoch(
                     model,
                     wrapped,
-                    feed,
+                    objective,
                     recipe,
                     at,
                     fabric,
@@ -128,8 +126,9 @@ def fit(
                     advance=progress.advance,
                     what=what,
                 )
-            logits = held_logits(model, feed, "validation", fabric)
-            val_loss, val_accuracy = _score(logits, feed.held["validation"])
+            model.eval()
+            with torch.inference_mode():
+                val_loss, val_accuracy = objective.validate(model, fabric)
             at.epoch += 1
             at.history.append(Epoch(at.epoch, loss, accuracy, val_loss, val_accuracy, lr, time.perf_counter() - begun))
             better = at.best < 0 or _rank(at.history[-1]) > _rank(at.history[at.best])
@@ -160,7 +159,7 @@ def _rank(epoch: Epoch) -> tuple[float, float]:
 def _epoch(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    feed: Feed,
+    objective: Objective,
     recipe: Recipe,
     at: Progress,
     fabric: Fabric,
@@ -171,14 +170,11 @@ def _epoch(
     what: str,
 ) -> tuple[float, float, float]:
     """One epoch: mean loss, accuracy, and the last learning rate. Ends early, and says so in `at`, when the time is up."""
-    n = len(feed.y)
-    order = np.random.default_rng([recipe.seed, at.epoch]).permutation(n)
-    size = min(recipe.batch, n)
-    starts = range(0, n - size + 1, size)
+    batches = objective.batches(recipe, at.epoch)
     losses: list[torch.Tensor] = []
     right = torch.zeros((), dtype=torch.long, device=fabric.device)
     seen, lr, looked = 0, 0.0, 0
-    for start in starts:
+    for k, rows in enumerate(batches):
         share = fabric.broadcast(late())
         if share >= 1 and at.step:
             at.stopped = "budget"
@@ -187,14 +183,13 @@ def _epoch(
         lr = recipe.lr * lr_factor(max((at.step + 0.5) / steps, share), recipe.warmup)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        rows = order[start : start + size]
-        loss, hits = _step(model, optimizer, feed, rows, recipe, at, fabric, what=what)
+        loss, hits = _step(model, optimizer, objective, rows, recipe, at, fabric, what=what)
         losses.append(loss)
         right += hits
         seen += len(rows)
         at.step += 1
         advance(1)
-        if len(losses) - looked >= CHECK_EVERY or start == starts[-1]:
+        if len(losses) - looked >= CHECK_EVERY or k == len(batches) - 1:
             _check(losses[looked:], at, first=at.step - (len(losses) - looked) + 1, lr=lr, what=what)
             looked = len(losses)
     _check(losses[looked:], at, first=at.step - (len(losses) - looked) + 1, lr=lr, what=what)
@@ -206,7 +201,7 @@ def _epoch(
 def _step(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    feed: Feed,
+    objective: Objective,
     rows: np.ndarray,
     recipe: Recipe,
     at: Progress,
@@ -218,26 +213,28 @@ def _step(
 
     Returns (mean loss, number right) of this process's share, on the device.
     """
-    mine = rows[fabric.global_rank :: fabric.world_size]
+    mine = rows[fabric.global_rank :: fabric.world_size] if objective.cuts else rows
     while True:
         try:
-            parts = np.array_split(mine, min(at.accumulate, len(mine)))
+            parts = np.array_split(mine, min(at.accumulate, len(mine))) if objective.cuts else [mine]
             total = torch.zeros((), device=fabric.device)
             right = torch.zeros((), dtype=torch.long, device=fabric.device)
             for k, part in enumerate(parts):
-                x = feed.batch(part, epoch=at.epoch, device=fabric.device)
-                y = torch.from_numpy(feed.y[part]).to(fabric.device, non_blocking=True)
                 with fabric.no_backward_sync(model, enabled=k < len(parts) - 1):
-                    logits = model(x).float()
-                    loss = functional.cross_entropy(logits, y, label_smoothing=recipe.smoothing) * (
-                        len(part) / len(mine)
-                    )
+                    loss, hits = objective.loss(model, part, epoch=at.epoch, fabric=fabric)
+                    loss = loss * (len(part) / len(mine))
                     fabric.backward(loss)
                 total += loss.detach()
-                right += (logits.detach().argmax(1) == y).sum()
+                right += hits
             break
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error) or at.accumulate >= len(mine):
+            if not _out_of_memory(error):
+                raise
+            if not objective.cuts:
+                raise DataError(
+                    f"{what}: out of memory with {len(rows)} pictures a batch; give a lower --batch"
+                ) from error
+            if at.accumulate >= len(mine):
                 raise
             optimizer.zero_grad(set_to_none=True)
             at.accumulate *= 2
@@ -269,32 +266,6 @@ def _check(losses: list[torch.Tensor], at: Progress, *, first: int, lr: float, w
             f"{what}: the loss is not a number at step {step} (epoch {at.epoch + 1}, learning rate {lr:.1e}); the weights of the last "
             "whole epoch are kept; give a lower --lr"
         )
-
-
-def held_logits(model: torch.nn.Module, feed: Feed, part: str, fabric: Fabric) -> np.ndarray:
-    """float32 [n, k]: the logits of a held-out part, in eval mode, in its order."""
-    model.eval()
-    n = len(feed.held[part])
-    out: torch.Tensor | None = None
-    with torch.inference_mode():
-        for start in range(fabric.global_rank * EVALUATED, n, fabric.world_size * EVALUATED):
-            rows = np.arange(start, min(start + EVALUATED, n))
-            logits = model(feed.held_batch(part, rows, device=fabric.device)).float()
-            if out is None:
-                out = torch.zeros(n, logits.shape[1], device=fabric.device)
-            out[rows] = logits
-    if fabric.world_size > 1:
-        width = int(fabric.all_reduce(torch.tensor(0 if out is None else out.shape[1]), reduce_op="max"))
-        out = torch.zeros(n, width, device=fabric.device) if out is None else out
-        out = fabric.all_reduce(out, reduce_op="sum")
-    found: np.ndarray = (torch.zeros(0, 0) if out is None else out).cpu().numpy()
-    return found
-
-
-def _score(logits: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """(mean cross-entropy in nats, accuracy)."""
-    scores, labels = torch.from_numpy(logits), torch.from_numpy(y)
-    return float(functional.cross_entropy(scores, labels)), float((scores.argmax(1) == labels).float().mean())
 
 
 @contextmanager

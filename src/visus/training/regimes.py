@@ -26,7 +26,8 @@ from visus.training.cost import forward_flops, training_flops
 from visus.training.devices import Devices, with_fabric
 from visus.training.feeds import PARTS, CachedFeed, Feed, PictureFeed, at_size, canvas, decoded
 from visus.training.front import Front, through_front
-from visus.training.loop import DivergedError, Fit, fit, held_logits, shorter
+from visus.training.loop import DivergedError, Fit, fit, shorter
+from visus.training.objective import Classification, held_logits
 from visus.training.recipe import Recipe
 from visus.training.records import Run, Trial
 
@@ -354,7 +355,7 @@ class _Work:
         network, feed = self.prepared.network, self.prepared.feed
         done = fit(
             network,
-            feed,
+            Classification(feed, recipe.smoothing),
             recipe,
             fabric=fabric,
             train_mode=self.prepared.built.train_mode,
@@ -389,9 +390,11 @@ class _Work:
             recipe, started = shorter(self.recipe, epochs=self.trial_epochs, lr=lr), time.perf_counter()
             what = f"{p.built.regime}, trying learning rate {lr:g}"
             try:
-                last = _last(
-                    fit(p.network, feed, recipe, fabric=fabric, train_mode=p.built.train_mode, holder=whole, what=what)
+                task = Classification(feed, recipe.smoothing)
+                done = fit(
+                    p.network, task, recipe, fabric=fabric, train_mode=p.built.train_mode, holder=whole, what=what
                 )
+                last = _last(done)
             except DivergedError:
                 last = (0.0, float("inf"))
             share = len(feed.y) / len(p.feed.y)

@@ -1,0 +1,48 @@
+"""Retrieval between two sets of unit vectors: the rank of what belongs to a query, and recall among the first k."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from visus.errors import DataError
+from visus.measures._arrays import Array, block_rows
+from visus.measures._arrays import features as checked
+
+Ints = npt.NDArray[np.int64]
+
+
+def ranks(queries: Array, base: Array, keys: npt.ArrayLike, base_keys: npt.ArrayLike) -> Ints:
+    """int64 [n]: how many rows of `base` beat the best one that bears the query's key, by inner product (0: it comes first).
+
+    queries: float [n, d]. base: float [m, d]. keys, base_keys: int64 [n], [m]; every query's key stands in the base. Equal scores of
+    others count against the query (the pessimistic rule), so that constant vectors score nothing. In blocks of rows.
+    Raises DataError: widths that differ, a key that the base lacks.
+    """
+    queries, base = checked(queries, "queries"), checked(base, "base")
+    keys, base_keys = np.asarray(keys, np.int64), np.asarray(base_keys, np.int64)
+    if queries.shape[1] != base.shape[1]:
+        raise DataError(f"the queries have {queries.shape[1]} dimensions, the base {base.shape[1]}; they must agree")
+    if len(keys) != len(queries) or len(base_keys) != len(base):
+        raise DataError(f"{len(keys)} and {len(base_keys)} keys were given for {len(queries)} queries and {len(base)} rows")
+    missing = np.setdiff1d(keys, base_keys)
+    if len(missing):
+        raise DataError(f"the base holds nothing for {len(missing)} of the keys asked for, the first: {missing[0]}")
+    found = np.empty(len(queries), np.int64)
+    base_t = np.ascontiguousarray(base.T, np.float32)
+    rows = block_rows(base.shape[0] * 9)
+    for start in range(0, len(queries), rows):
+        part = slice(start, start + rows)
+        scores = np.asarray(queries[part], np.float32) @ base_t
+        mine = keys[part, None] == base_keys
+        best = np.where(mine, scores, -np.inf).max(axis=1, keepdims=True)
+        found[part] = ((scores >= best) & ~mine).sum(axis=1)
+    return found
+
+
+def recall_at(ranks: npt.ArrayLike, k: int) -> float:
+    """Share of queries whose own row is among the first k. Raises DataError when k < 1 or there are no queries."""
+    values = np.asarray(ranks)
+    if k < 1 or not len(values):
+        raise DataError(f"recall@{k} of {len(values)} queries is not defined")
+    return float(np.mean(values < k))

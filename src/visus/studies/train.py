@@ -1,0 +1,198 @@
+"""Train: a small ViT or CLIP from nothing on one's own images, saved where any command finds it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from visus.images import ImageSet
+    from visus.models.dual import Towers
+    from visus.result import Result
+    from visus.training.devices import Devices
+    from visus.training.fresh import Parts
+    from visus.training.recipe import Recipe
+
+KINDS = ("vit", "clip")
+IMAGES = {"vit": "visus:emoji", "clip": "visus:emoji?task=all"}
+
+
+def train(
+    kind: str,
+    *,
+    images: str | None = None,
+    names: str | None = None,
+    zero_shot: str | None = None,
+    labels: str | None = None,
+    epochs: int = 60,
+    batch: int = 128,
+    lr: float = 1e-3,
+    weight_decay: float = 0.1,
+    drop: float = 0.5,
+    size: int = 64,
+    patch: int = 8,
+    width: int = 192,
+    layers: int = 6,
+    text_width: int = 192,
+    text_layers: int = 4,
+    budget: str = "none",
+    precision: str = "fp32",
+    device: str = "auto",
+    devices: int = 1,
+    seed: int = 0,
+    limit: int | None = None,
+    download: bool = False,
+    out: str | None = None,
+) -> Result:
+    """Train a small vision transformer (vit) or image-text model (clip) from nothing; the same command again goes on after a stop.
+
+    The model is written to --out in the format of timm (vit) or transformers (clip), and loads by that path in every command.
+    Validation chooses the epoch that is kept; test images are looked at once.
+
+    Arguments:
+        kind: vit, on labelled images; or clip, on images with captions.
+        images: spec of the images; default visus:emoji for vit, visus:emoji?task=all for clip. A folder gets captions from a
+            metadata.csv with file_name,text.
+        names: spec of images whose captions vit learns beside the classes; only their training part is used.
+        zero_shot: spec of labelled images that clip is tried on without having learned their classes.
+        labels: CSV file of name,label for a folder without class subfolders.
+        epochs: passes over the training images.
+        batch: images an optimizer step.
+        lr: the peak learning rate.
+        weight_decay: of matrices and kernels.
+        drop: share of patches left out of every training image (Li et al. 2023), from 0 to 0.9.
+        size: side of the images in pixels.
+        patch: side of a patch in pixels.
+        width: of the image tower; heads are 64 wide.
+        layers: of the image tower.
+        text_width: of the text tower.
+        text_layers: of the text tower.
+        budget: time to train, as 30m or none; the learning rate comes down with it.
+        precision: fp32 or bf16.
+        device: auto, cpu, cuda or cuda:N.
+        devices: processes to train with, one device each.
+        seed: of the initialisation, the order, the views and the splits.
+        limit: use at most this many images, a stratified sample.
+        download: allow downloading what is not on this machine.
+        out: folder for the model, its checkpoints and the page.
+
+    Returns a Result. Raises VisusError for anything a user can mend: captions missing, a batch larger than the set, a patch that
+    does not divide the size, a folder that holds another training.
+    """
+    from pathlib import Path
+
+    from visus.errors import DataError
+    from visus.features.engines import choose_device
+    from visus.images import load_images
+    from visus.models.dual import Towers
+    from visus.studies.common import check_choice
+    from visus.training.budget import seconds_of
+    from visus.training.devices import Devices
+    from visus.training.fresh import parts_of
+    from visus.training.recipe import Recipe
+
+    check_choice("kind", kind, KINDS)
+    check_choice("precision", precision, ("fp32", "bf16"))
+    if out is None:
+        raise DataError("a trained model needs a folder; give out=PATH")
+    if not 0 <= drop <= 0.9:
+        raise DataError(f"--drop is {drop}; give a share from 0 to 0.9")
+    if min(epochs, batch, size, patch, width, layers, text_width, text_layers) < 1 or lr <= 0:
+        raise DataError("--epochs, --batch, --lr and all sizes must be above 0")
+    if size % patch:
+        raise DataError(f"patches of {patch} pixels do not fill {size}; give a --patch that divides --size")
+    if width % 64 and width > 64 or text_width % 64 and text_width > 64:
+        raise DataError(f"--width {width} and --text-width {text_width} must be multiples of 64, the width of a head")
+    if kind == "vit" and zero_shot or kind == "clip" and names:
+        raise DataError(f"{'--zero-shot' if zero_shot else '--names'} does not go with {kind}; it is for the other kind")
+    machines = Devices(choose_device(device), devices, precision)
+    imageset = load_images(images or IMAGES[kind], labels=labels, download=download).limit(limit, seed=seed)
+    parts = parts_of(imageset, seed=seed)
+    sizes = Towers(size, patch, width, layers, text_width, text_layers, space=width)
+    recipe = Recipe(
+        lr, epochs=epochs, batch=batch, weight_decay=weight_decay, warmup=0.05, clip=1.0, patience=0, seed=seed
+    )
+    folder, allowed = Path(out), seconds_of(budget)
+    if kind == "clip":
+        shown = load_images(zero_shot, download=download) if zero_shot else None
+        return _clip(imageset, parts, sizes, recipe, shown, drop, machines, folder, allowed)
+    named = load_images(names, download=download) if names else None
+    return _vit(imageset, parts, sizes, recipe, named, drop, machines, folder, allowed)
+
+
+def _clip(
+    imageset: ImageSet,
+    parts: Parts,
+    sizes: Towers,
+    recipe: Recipe,
+    shown: ImageSet | None,
+    drop: float,
+    machines: Devices,
+    folder: Path,
+    allowed: float | None,
+) -> Result:
+    from visus.models.dual import load_dual
+    from visus.studies import train_report as report
+    from visus.training.fresh import train_clip
+
+    done, tokenizer = train_clip(
+        imageset, parts, sizes, recipe, drop=drop, devices=machines, folder=folder, allowed=allowed
+    )
+    trained = load_dual(str(folder))
+    untrained = load_dual(f"{folder}?weights=none", seed=recipe.seed)
+    judged = report.judge_clip(imageset, parts, trained, untrained, shown)
+    settings = _provenance(imageset, parts, sizes, recipe, drop, machines, vocabulary=tokenizer.get_vocab_size())
+    return report.clip_result(imageset, done, judged, folder, settings)
+
+
+def _vit(
+    imageset: ImageSet,
+    parts: Parts,
+    sizes: Towers,
+    recipe: Recipe,
+    named: ImageSet | None,
+    drop: float,
+    machines: Devices,
+    folder: Path,
+    allowed: float | None,
+) -> Result:
+    from visus.models import load_backbone
+    from visus.studies import train_report as report
+    from visus.training.fresh import parts_of, train_vit
+
+    done = train_vit(
+        imageset,
+        parts,
+        sizes,
+        recipe,
+        named=named,
+        named_rows=None if named is None else parts_of(named, seed=recipe.seed).train,
+        drop=drop,
+        devices=machines,
+        folder=folder,
+        allowed=allowed,
+    )
+    judged = report.judge_vit(imageset, parts, load_backbone(str(folder)))
+    settings = _provenance(imageset, parts, sizes, recipe, drop, machines, names=named.name if named else None)
+    return report.vit_result(imageset, done, judged, folder, settings)
+
+
+def _provenance(
+    imageset: ImageSet, parts: Parts, sizes: Towers, recipe: Recipe, drop: float, machines: Devices, **more: object
+) -> Mapping[str, object]:
+    from dataclasses import asdict
+
+    return {
+        "images": imageset.name,
+        "images fingerprint": imageset.fingerprint,
+        "training images": len(parts.train),
+        "validation images": len(parts.validation),
+        "test images": len(parts.test),
+        "sizes": asdict(sizes),
+        "recipe": asdict(recipe),
+        "patches dropped": drop,
+        "device": f"{machines.count} x {machines.kind}, {machines.precision}",
+        **more,
+    }

@@ -1,0 +1,205 @@
+"""Images and texts into one space: the symmetric contrastive loss (InfoNCE) over batches of pictures with captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from visus.training.augment import Augmentation, augmented, cached_draws
+from visus.training.captions import encode, wording
+from visus.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from tokenizers import Tokenizer
+
+    from visus.models.base import Preprocess
+
+LARGEST_SCALE = 100.0  # of the logits, as in CLIP
+EVALUATED = 256
+
+
+def info_nce(
+    images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, same: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Symmetric InfoNCE in nats (Radford et al. 2021): the mean of both cross-entropies of scale * images @ texts.T.
+
+    images, texts: float [b, d] of unit length, row i of one belongs to row i of the other. scale: inverse temperature. same: bool
+    [b, b], pairs off the diagonal that show or say the same thing: they are left out, neither positive nor negative.
+    """
+    logits = scale * images @ texts.T
+    if same is not None:
+        others = same & ~torch.eye(len(images), dtype=torch.bool, device=images.device)
+        logits = logits.masked_fill(others, float("-inf"))
+    y = torch.arange(len(images), device=images.device)
+    return (functional.cross_entropy(logits, y) + functional.cross_entropy(logits.T, y)) / 2
+
+
+class Towers(nn.Module):
+    """A CLIP of transformers as the loop trains it: (pictures, token ids) -> unit vectors of both and the scale of the logits.
+
+    drop: share of patch tokens left out of every training picture (FLIP, Li et al. 2023): faster, and less is learned by heart.
+    """
+
+    def __init__(self, clip: nn.Module, drop: float = 0.0) -> None:
+        super().__init__()
+        self.clip: Any = clip
+        self.drop = drop
+
+    def forward(self, pictures: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """float32 [b, d], float32 [b, d], scalar."""
+        return self.images(pictures), self.texts(ids), self.clip.logit_scale.exp().clamp(max=LARGEST_SCALE)
+
+    def images(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Normalised float [b, 3, h, w] -> float32 [b, d] of unit length."""
+        vision = self.clip.vision_model
+        hidden = vision.embeddings(pictures)
+        if self.training and self.drop:
+            hidden = dropped(hidden, self.drop)
+        hidden = vision.encoder(inputs_embeds=vision.pre_layrnorm(hidden)).last_hidden_state
+        pooled = vision.post_layernorm(hidden[:, 0])
+        return functional.normalize(self.clip.visual_projection(pooled).float(), dim=1)
+
+    def texts(self, ids: torch.Tensor) -> torch.Tensor:
+        """int64 [b, t] -> float32 [b, d] of unit length. Texts are read from left to right, so what pads the end changes nothing."""
+        pooled = self.clip.text_model(input_ids=ids).pooler_output
+        return functional.normalize(self.clip.text_projection(pooled).float(), dim=1)
+
+
+def dropped(tokens: torch.Tensor, share: float, prefix: int = 1) -> torch.Tensor:
+    """[b, prefix + n, c] -> the prefix and a random (1 - share) of the other tokens, another choice for every row."""
+    b, n, c = tokens.shape
+    kept = max(round((n - prefix) * (1 - share)), 1)
+    order = torch.rand(b, n - prefix, device=tokens.device).argsort(dim=1)[:, :kept].sort(dim=1).values + prefix
+    chosen = tokens.gather(1, order[..., None].expand(-1, -1, c))
+    return torch.cat([tokens[:, :prefix], chosen], dim=1)
+
+
+@dataclass(frozen=True)
+class CaptionedPictures:
+    """Pictures with captions in memory.
+
+    pictures: uint8 [n, h, w, 3]. captions: n tuples of texts, the first of which names what is shown. keys: int64 [n], equal where
+    two pictures show the same thing. balance: int64 [n], what every batch holds equally of (artists), or None.
+    """
+
+    pictures: np.ndarray
+    captions: Sequence[Sequence[str]]
+    keys: np.ndarray
+    balance: np.ndarray | None = None
+
+
+class Contrastive:
+    """InfoNCE over captioned pictures; validation: which of all names belongs to a picture that was not trained on.
+
+    names: the texts that validation chooses from; held: validation pictures, their keys index into names.
+    """
+
+    cuts = False
+
+    def __init__(
+        self,
+        train: CaptionedPictures,
+        held: CaptionedPictures,
+        names: Sequence[str],
+        tokenizer: Tokenizer,
+        preprocess: Preprocess,
+        how: Augmentation,
+    ) -> None:
+        self.train, self.held, self.names = train, held, names
+        self.tokenizer, self.preprocess, self.how = tokenizer, preprocess, how
+        self.seed = 0
+        self._worded = lru_cache(maxsize=1)(self._wordings)
+
+    @property
+    def n(self) -> int:
+        """Training pictures."""
+        return len(self.train.keys)
+
+    def batches(self, recipe: Recipe, epoch: int) -> list[np.ndarray]:
+        """Rows of every batch: as many of each artist, whatever their numbers; all pictures of an artist before one comes again."""
+        self.seed = recipe.seed
+        return balanced(self.train.balance, self.n, recipe, epoch)
+
+    def loss(
+        self, model: nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """InfoNCE over the whole batch, and how many pictures of this process's share find their text first."""
+        order = np.concatenate([rows[r :: fabric.world_size] for r in range(fabric.world_size)])
+        mine = rows[fabric.global_rank :: fabric.world_size]
+        ids, said = self._worded(self.seed, epoch)
+        tokens = _short(torch.from_numpy(ids[mine]))
+        raw = torch.from_numpy(self.train.pictures[mine]).to(fabric.device, non_blocking=True)
+        dice = cached_draws(self.n, self.seed, epoch)[mine]
+        views = augmented(raw, self.preprocess.size, dice, self.how).permute(0, 2, 3, 1)
+        x = self.preprocess.normalize(views).contiguous()
+        images, texts, scale = model(x, tokens.to(fabric.device))
+        if fabric.world_size > 1:
+            images, texts = (fabric.all_gather(t, sync_grads=True).flatten(0, 1) for t in (images, texts))
+        keys, worded = (torch.from_numpy(a[order]).to(fabric.device) for a in (self.train.keys, said))
+        same = (keys[:, None] == keys) | (worded[:, None] == worded)
+        loss = info_nce(images, texts, scale, same)
+        with torch.no_grad():
+            first = fabric.global_rank * len(mine)
+            logits = (images[first : first + len(mine)] @ texts.T).masked_fill(
+                (same & ~torch.eye(len(same), dtype=torch.bool, device=same.device))[first : first + len(mine)], -2.0
+            )
+            hits = (logits.argmax(1) == torch.arange(first, first + len(mine), device=logits.device)).sum()
+        return loss, hits
+
+    def validate(self, model: nn.Module, fabric: Fabric) -> tuple[float, float]:
+        """(cross-entropy in nats, accuracy) of choosing a held-out picture's name among all names."""
+        towers: Any = getattr(model, "module", model)
+        towers = getattr(towers, "module", towers)  # below Fabric's wrapper, DDP's
+        device = fabric.device
+        texts = torch.cat([towers.texts(_short(ids).to(device)) for ids in torch.split(self._names, EVALUATED)])
+        images = []
+        for start in range(0, len(self.held.pictures), EVALUATED):
+            raw = torch.from_numpy(self.held.pictures[start : start + EVALUATED]).to(device)
+            images.append(towers.images(self.preprocess.normalize(raw)))
+        logits = towers.clip.logit_scale.exp().clamp(max=LARGEST_SCALE) * torch.cat(images) @ texts.T
+        y = torch.from_numpy(self.held.keys).to(device)
+        return float(functional.cross_entropy(logits, y)), float((logits.argmax(1) == y).float().mean())
+
+    @cached_property
+    def _names(self) -> torch.Tensor:
+        return torch.from_numpy(encode(self.tokenizer, self.names))
+
+    def _wordings(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids of every picture's wording in an epoch, and a number a wording (equal texts share it)."""
+        generator = np.random.default_rng([seed, epoch, 1])
+        texts = [wording(captions, generator) for captions in self.train.captions]
+        return encode(self.tokenizer, texts), np.unique(texts, return_inverse=True)[1].astype(np.int64)
+
+
+def balanced(balance: np.ndarray | None, n: int, recipe: Recipe, epoch: int) -> list[np.ndarray]:
+    """n // batch batches of rows, drawn from (recipe.seed, epoch), with equal shares (to one) of every value of `balance`."""
+    generator = np.random.default_rng([recipe.seed, epoch])
+    size = min(recipe.batch, n)
+    count = n // size
+    if balance is None:
+        order = generator.permutation(n)
+        return [order[i * size : (i + 1) * size] for i in range(count)]
+    sides = [np.flatnonzero(balance == value) for value in np.unique(balance)]
+    each = -(-count * size // len(sides))
+    # Whole permutations one after the other: a small side comes round again, a large one is not finished in this epoch.
+    long = [np.concatenate([generator.permutation(s) for _ in range(-(-each // len(s)))])[:each] for s in sides]
+    order = np.stack(long, axis=1)
+    for row in order:
+        generator.shuffle(row)
+    flat = order.reshape(-1)
+    return [flat[i * size : (i + 1) * size] for i in range(count)]
+
+
+def _short(ids: torch.Tensor) -> torch.Tensor:
+    """Token ids without the columns at the end that are the same padding in all rows."""
+    pad = int(ids[:, -1].max()) if ids.shape[1] else 0
+    used = (ids != pad).any(dim=0).nonzero()
+    return ids[:, : int(used.max()) + 1] if len(used) else ids

@@ -1,0 +1,110 @@
+"""A vision transformer from nothing on few pictures: classes, and beside them the names of all pictures that have one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from visus.training.augment import Augmentation, augmented, cached_draws
+from visus.training.contrastive import balanced, dropped
+from visus.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from visus.models.base import Preprocess
+
+UNKNOWN = -1
+EVALUATED = 256
+
+
+class NamedViT(nn.Module):
+    """A timm ViT as the loop trains it: pictures -> (logits of classes, logits of names).
+
+    The second head sits on the same CLS feature and is dropped when the model is saved. drop: share of patch tokens left out of
+    every training picture.
+    """
+
+    def __init__(self, vit: nn.Module, names: int, drop: float = 0.0) -> None:
+        super().__init__()
+        self.vit: Any = vit
+        self.names = nn.Linear(self.vit.num_features, names) if names else None
+        if self.names is not None:
+            nn.init.trunc_normal_(self.names.weight, std=0.02)
+            nn.init.zeros_(self.names.bias)
+        self.drop = drop
+
+    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """float [b, 3, h, w] -> float [b, classes], float [b, names] or None."""
+        vit = self.vit
+        x = vit.norm_pre(vit._pos_embed(vit.patch_embed(pictures)))
+        if self.training and self.drop:
+            x = dropped(x, self.drop, vit.num_prefix_tokens)
+        feature = vit.forward_head(vit.norm(vit.blocks(x)), pre_logits=True)
+        return vit.head(feature), None if self.names is None else self.names(feature)
+
+
+@dataclass(frozen=True)
+class NamedPictures:
+    """pictures: uint8 [n, h, w, 3]. classes, names: int64 [n], UNKNOWN where a picture has none. balance: as in CaptionedPictures."""
+
+    pictures: np.ndarray
+    classes: np.ndarray
+    names: np.ndarray
+    balance: np.ndarray | None = None
+
+
+class Named:
+    """Cross-entropy of classes plus that of names, each over the pictures that have one; validation: accuracy of classes."""
+
+    cuts = True
+
+    def __init__(
+        self, train: NamedPictures, held: NamedPictures, preprocess: Preprocess, how: Augmentation, *, smoothing: float
+    ) -> None:
+        self.train, self.held, self.preprocess, self.how, self.smoothing = train, held, preprocess, how, smoothing
+        self.seed = 0
+
+    @property
+    def n(self) -> int:
+        """Training pictures."""
+        return len(self.train.classes)
+
+    def batches(self, recipe: Recipe, epoch: int) -> list[np.ndarray]:
+        """Rows of every batch, the values of `balance` in equal shares."""
+        self.seed = recipe.seed
+        return balanced(self.train.balance, self.n, recipe, epoch)
+
+    def loss(
+        self, model: nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum of both mean cross-entropies in nats, and the number of classes right."""
+        raw = torch.from_numpy(self.train.pictures[rows]).to(fabric.device, non_blocking=True)
+        dice = cached_draws(self.n, self.seed, epoch)[rows]
+        views = augmented(raw, self.preprocess.size, dice, self.how).permute(0, 2, 3, 1)
+        classes, names = model(self.preprocess.normalize(views).contiguous())
+        y = torch.from_numpy(self.train.classes[rows]).to(fabric.device)
+        loss = self._cross_entropy(classes, y)
+        if names is not None:
+            loss = loss + self._cross_entropy(names, torch.from_numpy(self.train.names[rows]).to(fabric.device))
+        return loss, (classes.detach().argmax(1) == y).sum()
+
+    def _cross_entropy(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        total = functional.cross_entropy(
+            logits.float(), y, label_smoothing=self.smoothing, ignore_index=UNKNOWN, reduction="sum"
+        )
+        return total / (y != UNKNOWN).sum().clamp(min=1)
+
+    def validate(self, model: nn.Module, fabric: Fabric) -> tuple[float, float]:
+        """(mean cross-entropy in nats, accuracy) of the classes of the held-out pictures."""
+        found = []
+        for start in range(0, len(self.held.pictures), EVALUATED):
+            raw = torch.from_numpy(self.held.pictures[start : start + EVALUATED]).to(fabric.device)
+            found.append(model(self.preprocess.normalize(raw))[0].float())
+        logits, y = torch.cat(found).cpu(), torch.from_numpy(self.held.classes)
+        return float(functional.cross_entropy(logits, y)), float((logits.argmax(1) == y).float().mean())

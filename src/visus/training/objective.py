@@ -1,0 +1,104 @@
+"""What a training minimises and what validation says: cross-entropy over classes here; others bring their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from visus.training.feeds import Feed
+from visus.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+EVALUATED = 64  # held-out pictures a forward pass
+
+
+class Objective(Protocol):
+    """What `fit` asks for. cuts: whether a batch's loss is the mean over any parts it is cut into (contrastive ones are not)."""
+
+    @property
+    def cuts(self) -> bool: ...
+    @property
+    def n(self) -> int:
+        """Training pictures."""
+        ...
+
+    def batches(self, recipe: Recipe, epoch: int) -> list[np.ndarray]:
+        """int64 rows of every batch of an epoch, the same for the same (recipe.seed, epoch)."""
+        ...
+
+    def loss(
+        self, model: torch.nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(mean loss over rows, number right), on the device; all of a step's rows, or this process's share of them where it cuts."""
+        ...
+
+    def validate(self, model: torch.nn.Module, fabric: Fabric) -> tuple[float, float]:
+        """(loss, accuracy) of the validation part, in eval mode."""
+        ...
+
+
+class Classification:
+    """Cross-entropy of a feed's labels, with the recipe's label smoothing; validation without it."""
+
+    cuts = True
+
+    def __init__(self, feed: Feed, smoothing: float) -> None:
+        self.feed = feed
+        self.smoothing = smoothing
+
+    @property
+    def n(self) -> int:
+        """Training pictures."""
+        return len(self.feed.y)
+
+    def batches(self, recipe: Recipe, epoch: int) -> list[np.ndarray]:
+        """A permutation, cut; the last short batch is left out."""
+        return shuffled(self.n, recipe, epoch)
+
+    def loss(
+        self, model: torch.nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean cross-entropy in nats and the number right."""
+        x = self.feed.batch(rows, epoch=epoch, device=fabric.device)
+        y = torch.from_numpy(self.feed.y[rows]).to(fabric.device, non_blocking=True)
+        logits = model(x).float()
+        loss = functional.cross_entropy(logits, y, label_smoothing=self.smoothing)
+        return loss, (logits.detach().argmax(1) == y).sum()
+
+    def validate(self, model: torch.nn.Module, fabric: Fabric) -> tuple[float, float]:
+        """(mean cross-entropy in nats, accuracy)."""
+        logits = torch.from_numpy(held_logits(model, self.feed, "validation", fabric))
+        y = torch.from_numpy(self.feed.held["validation"])
+        return float(functional.cross_entropy(logits, y)), float((logits.argmax(1) == y).float().mean())
+
+
+def shuffled(n: int, recipe: Recipe, epoch: int) -> list[np.ndarray]:
+    """A permutation of n rows in whole batches; all rows at once where there are fewer than a batch."""
+    order = np.random.default_rng([recipe.seed, epoch]).permutation(n)
+    size = min(recipe.batch, n)
+    return [order[start : start + size] for start in range(0, n - size + 1, size)]
+
+
+def held_logits(model: torch.nn.Module, feed: Feed, part: str, fabric: Fabric) -> np.ndarray:
+    """float32 [n, k]: the logits of a held-out part, in eval mode, in its order."""
+    model.eval()
+    n = len(feed.held[part])
+    out: torch.Tensor | None = None
+    with torch.inference_mode():
+        for start in range(fabric.global_rank * EVALUATED, n, fabric.world_size * EVALUATED):
+            rows = np.arange(start, min(start + EVALUATED, n))
+            logits = model(feed.held_batch(part, rows, device=fabric.device)).float()
+            if out is None:
+                out = torch.zeros(n, logits.shape[1], device=fabric.device)
+            out[rows] = logits
+    if fabric.world_size > 1:
+        width = int(fabric.all_reduce(torch.tensor(0 if out is None else out.shape[1]), reduce_op="max"))
+        out = torch.zeros(n, width, device=fabric.device) if out is None else out
+        out = fabric.all_reduce(out, reduce_op="sum")
+    found: np.ndarray = (torch.zeros(0, 0) if out is None else out).cpu().numpy()
+    return found

@@ -1,0 +1,115 @@
+"""InfoNCE against a slow loop, batches that are fair to every artist, captions that stay what they were."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from visus.training.captions import encode, learn_tokenizer, wording
+from visus.training.contrastive import Towers, balanced, dropped, info_nce
+from visus.training.recipe import Recipe
+
+
+def slow_info_nce(images: torch.Tensor, texts: torch.Tensor, scale: float, same: torch.Tensor) -> torch.Tensor:
+    """The definition, pair by pair: -log of a pair's share among its own and the pairs that may stand against it, both ways."""
+    b, total = len(images), torch.zeros((), dtype=images.dtype)
+    for i in range(b):
+        own = scale * (images[i] * texts[i]).sum()
+        rows = [scale * (images[i] * texts[j]).sum() for j in range(b) if j == i or not same[i, j]]
+        columns = [scale * (images[j] * texts[i]).sum() for j in range(b) if j == i or not same[j, i]]
+        total = total + (torch.stack(rows).exp().sum().log() - own) + (torch.stack(columns).exp().sum().log() - own)
+    return total / (2 * b)
+
+
+def vectors(b: int = 7, d: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    a, c = (torch.randn(b, d, generator=generator, dtype=torch.float64) for _ in range(2))
+    return functional.normalize(a, dim=1).requires_grad_(), functional.normalize(c, dim=1).requires_grad_()
+
+
+@pytest.mark.parametrize("keys", [[0, 1, 2, 3, 4, 5, 6], [0, 1, 0, 2, 2, 2, 3]])
+def test_info_nce_and_its_gradients_are_the_definition(keys: list[int]) -> None:
+    images, texts = vectors()
+    scale = torch.tensor(4.0, dtype=torch.float64, requires_grad=True)
+    k = torch.tensor(keys)
+    same = k[:, None] == k
+    inputs = (images, texts, scale)
+    fast, slow = info_nce(images, texts, scale, same), slow_info_nce(images, texts, scale, same)
+    assert float(fast) == pytest.approx(float(slow), abs=1e-12)
+    for a, b in zip(torch.autograd.grad(fast, inputs), torch.autograd.grad(slow, inputs), strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
+
+
+def test_equal_pairs_score_the_logarithm_of_the_batch() -> None:
+    ones = torch.full((8, 4), 0.5)
+    assert float(info_nce(ones, ones, torch.tensor(10.0))) == pytest.approx(math.log(8), abs=1e-6)
+
+
+def test_every_artist_has_the_same_share_of_every_batch_and_no_picture_comes_twice_too_soon() -> None:
+    balance = np.repeat([0, 1, 2], [100, 40, 60])
+    batches = balanced(balance, 200, Recipe(1e-3, batch=30, seed=1), 0)
+    assert [len(b) for b in batches] == [30] * 6
+    for batch in batches:
+        assert np.abs(np.bincount(balance[batch]) - 10).max() <= 1
+    seen = np.bincount(np.concatenate(batches), minlength=200)
+    assert seen[:100].max() == 1
+    assert set(seen[100:140]) == {1, 2}
+    assert seen[140:].min() >= 1
+    again = balanced(balance, 200, Recipe(1e-3, batch=30, seed=1), 0)
+    assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
+    assert not np.array_equal(batches[0], balanced(balance, 200, Recipe(1e-3, batch=30, seed=1), 1)[0])
+
+
+def test_dropping_keeps_the_prefix_and_tokens_of_the_row() -> None:
+    tokens = torch.arange(3 * 17 * 2, dtype=torch.float32).view(3, 17, 2)
+    kept = dropped(tokens, 0.5)
+    assert kept.shape == (3, 9, 2)
+    assert torch.equal(kept[:, 0], tokens[:, 0])
+    for row, whole in zip(kept, tokens, strict=True):
+        at = [int((whole == token).all(dim=1).nonzero()) for token in row]
+        assert at == sorted(set(at))
+    assert not torch.equal(kept[0, :, 0] - tokens[0, 0, 0], kept[1, :, 0] - tokens[1, 0, 0])
+
+
+CAPTIONS = ["grinning face", "cat face with tears of joy", "flag of Österreich", "red heart", "naïve café ☕ 猫"]
+
+
+def test_what_is_encoded_decodes_to_the_text_in_lower_case() -> None:
+    tokenizer = learn_tokenizer(CAPTIONS, size=400, context=64)
+    for text in [*CAPTIONS, "words it never saw: quixotic zebra 123 🦓"]:
+        assert tokenizer.decode(tokenizer.encode(text).ids).strip() == text.lower()
+    twin = type(tokenizer).from_str(tokenizer.to_str())
+    assert np.array_equal(encode(twin, CAPTIONS), encode(tokenizer, CAPTIONS))
+
+
+def test_a_long_text_is_cut_to_the_context_and_still_ends() -> None:
+    tokenizer = learn_tokenizer(CAPTIONS, size=400, context=8)
+    ids = encode(tokenizer, ["cat face with tears of joy and a very long tail", "cat"])
+    assert ids.shape == (2, 8)
+    assert ids[0, -1] == tokenizer.token_to_id("<|endoftext|>")
+
+
+def test_a_wording_is_one_of_the_captions_or_some_of_its_keywords() -> None:
+    captions = ("grinning face", "cheerful, face, grin, happy, smile")
+    words = set(captions[1].split(", "))
+    said = {wording(captions, np.random.default_rng(seed)) for seed in range(60)}
+    assert "grinning face" in said
+    lists = [set(text.split(", ")) for text in said - {"grinning face"}]
+    assert all(chosen <= words and 1 <= len(chosen) <= 4 for chosen in lists)
+    assert len(lists) > 5
+
+
+def test_padding_changes_no_text() -> None:
+    from visus.models.dual import Towers as Sizes
+    from visus.models.dual import new_clip
+
+    tokenizer = learn_tokenizer(CAPTIONS, size=400, context=32)
+    towers = Towers(new_clip(tokenizer, Sizes(32, 8, 64, 1, 64, 1, 64), seed=0)).eval()
+    with torch.inference_mode():
+        alone = torch.cat([towers.texts(torch.from_numpy(encode(tokenizer, [text]))) for text in CAPTIONS])
+        together = towers.texts(torch.from_numpy(encode(tokenizer, CAPTIONS)))
+    assert torch.allclose(alone, together, atol=1e-6)
