@@ -14,7 +14,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/visus transfer --model visus:effnet-lite0 --images visus:emoji --out visus-out/transfer
+	@$(BIN)/visus transfer --model visus:effnet-lite0 --images visus:emoji --regime head,last-block --budget 3m --out visus-out/transfer
 
 test: $(READY) lint
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"

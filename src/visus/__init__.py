@@ -28,7 +28,17 @@ _HOMES = {
     "Result": "visus.result",
     "VisusError": "visus.errors",
 }
-__all__ = ["Result", "VisusError", "extract", "load_backbone", "load_dual", "load_images", "predict", "train", "transfer"]
+__all__ = [
+    "Result",
+    "VisusError",
+    "extract",
+    "load_backbone",
+    "load_dual",
+    "load_images",
+    "predict",
+    "train",
+    "transfer",
+]
 
 
 def __getattr__(name: str) -> Any:

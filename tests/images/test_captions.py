@@ -21,7 +21,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_rows_of_a_csv_become_captions_in_their_order(folder: Path) -> None:
-    (folder / "metadata.csv").write_text('file_name,text\nsub/b.png,"a dog, running"\na.png,a cat\na.png, \na.png,a kitten\n')
+    (folder / "metadata.csv").write_text(
+        'file_name,text\nsub/b.png,"a dog, running"\na.png,a cat\na.png, \na.png,a kitten\n'
+    )
     images = load_images(f"folder:{folder}?labels={_labels(folder)}")
     said = dict(zip(images.ids, images.captions or (), strict=True))
     assert said == {"a.png": ("a cat", "a kitten"), "sub/b.png": ("a dog, running",), "c.png": ()}

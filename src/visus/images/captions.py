@@ -27,7 +27,9 @@ def captions_beside(root: Path, files: Iterable[str]) -> tuple[tuple[str, ...], 
         text = file.read_text(encoding="utf-8-sig")
         rows = list(_lines(text) if file.suffix == ".jsonl" else csv.DictReader(text.splitlines(keepends=True)))
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise DataError(f"{file} cannot be read: {error}; write file_name,text, a row for each picture, in UTF-8") from error
+        raise DataError(
+            f"{file} cannot be read: {error}; write file_name,text, a row for each picture, in UTF-8"
+        ) from error
     column = next((name for name in TEXT if rows and name in rows[0]), None)
     if column is None or FILE not in rows[0]:
         return None

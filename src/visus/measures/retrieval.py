@@ -24,7 +24,9 @@ def ranks(queries: Array, base: Array, keys: npt.ArrayLike, base_keys: npt.Array
     if queries.shape[1] != base.shape[1]:
         raise DataError(f"the queries have {queries.shape[1]} dimensions, the base {base.shape[1]}; they must agree")
     if len(keys) != len(queries) or len(base_keys) != len(base):
-        raise DataError(f"{len(keys)} and {len(base_keys)} keys were given for {len(queries)} queries and {len(base)} rows")
+        raise DataError(
+            f"{len(keys)} and {len(base_keys)} keys were given for {len(queries)} queries and {len(base)} rows"
+        )
     missing = np.setdiff1d(keys, base_keys)
     if len(missing):
         raise DataError(f"the base holds nothing for {len(missing)} of the keys asked for, the first: {missing[0]}")

@@ -202,7 +202,9 @@ def _folder(spec: Spec) -> Path:
         return shipped_folder(spec)
     path = Path(spec.name).expanduser()
     if spec.scheme or not path.is_dir():
-        raise SpecError(f"{spec.text!r} is no folder of a dual encoder; give one that visus train clip wrote, or visus:emoji-clip")
+        raise SpecError(
+            f"{spec.text!r} is no folder of a dual encoder; give one that visus train clip wrote, or visus:emoji-clip"
+        )
     return path
 
 
@@ -215,14 +217,18 @@ def _open(folder: Path, *, random: bool, seed: int) -> tuple[Any, Tokenizer]:
     try:
         body = json.loads((folder / CONFIG).read_text("utf-8"))
         if body.get("model_type") != "clip":
-            raise SpecError(f"{folder} holds a {body.get('model_type') or body.get('architecture')} model, which reads no texts")
+            raise SpecError(
+                f"{folder} holds a {body.get('model_type') or body.get('architecture')} model, which reads no texts"
+            )
         config = CLIPConfig.from_dict(body)
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = CLIPModel(config).eval()
     except FileNotFoundError as error:
-        raise DataError(f"{folder} is no whole dual encoder: {Path(error.filename or CONFIG).name} is missing") from error
+        raise DataError(
+            f"{folder} is no whole dual encoder: {Path(error.filename or CONFIG).name} is missing"
+        ) from error
     except SpecError:
         raise
     except Exception as error:  # tokenizers raises bare Exception for a file that it cannot read
@@ -232,5 +238,3 @@ def _open(folder: Path, *, random: bool, seed: int) -> tuple[Any, Tokenizer]:
         take_in(module, tensors, what=f"{folder / WEIGHTS} into its config")
     module.requires_grad_(requires_grad=False)
     return module, tokenizer
-
-

@@ -191,13 +191,18 @@ def _sweep_words(
     return tuple(said)
 
 
+def _times(ratio: float) -> str:
+    """Two digits: '0.031', '2.8', '240'."""
+    return f"{ratio:.2g}" if ratio < 99.5 else f"{float(f'{ratio:.2g}'):,.0f}"
+
+
 def _flow(found: Sequence[Variant]) -> tuple[str, ...]:
     intact, *others = found
     first = next(iter(intact.gradients))
     if not intact.gradients[first] > 0:
         return ()
     ratios = [
-        f"{v.gradients[first] / intact.gradients[first]:.2g} times as large for the network {v.name}" for v in others
+        f"{_times(v.gradients[first] / intact.gradients[first])} times as large for the network {v.name}" for v in others
     ]
     return (f"The loss's gradient at the first stage ({first}) is {', and '.join(ratios)} as for the intact one.",)
 

@@ -103,10 +103,12 @@ def train(
         raise DataError("--epochs, --batch, --lr and all sizes must be above 0")
     if size % patch:
         raise DataError(f"patches of {patch} pixels do not fill {size}; give a --patch that divides --size")
-    if width % 64 and width > 64 or text_width % 64 and text_width > 64:
+    if (width % 64 and width > 64) or (text_width % 64 and text_width > 64):
         raise DataError(f"--width {width} and --text-width {text_width} must be multiples of 64, the width of a head")
-    if kind == "vit" and zero_shot or kind == "clip" and names:
-        raise DataError(f"{'--zero-shot' if zero_shot else '--names'} does not go with {kind}; it is for the other kind")
+    if (kind == "vit" and zero_shot) or (kind == "clip" and names):
+        raise DataError(
+            f"{'--zero-shot' if zero_shot else '--names'} does not go with {kind}; it is for the other kind"
+        )
     machines = Devices(choose_device(device), devices, precision)
     imageset = load_images(images or IMAGES[kind], labels=labels, download=download).limit(limit, seed=seed)
     parts = parts_of(imageset, seed=seed)

@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 PROMPTS: Mapping[str, tuple[str, ...]] = {
     "plain": ("{}",),
     "short": ("a picture of a {}",),
-    "variants": ("{}", "{} emoji", "a small drawing, {}", "a picture of a {}", "a picture of the kind {}", "a drawing of a {}"),
+    "variants": (
+        "{}",
+        "{} emoji",
+        "a small drawing, {}",
+        "a picture of a {}",
+        "a picture of the kind {}",
+        "a drawing of a {}",
+    ),
 }
 RECALLS = (1, 5, 10)
 
@@ -124,7 +131,9 @@ def judge_vit(imageset: ImageSet, parts: Parts, backbone: Backbone) -> Judged:
     k = len(imageset.classes)
     common = float(np.bincount(y, minlength=k).max() / len(y))
     score = Score(f"{k} classes; the commonest alone gives the chance", int(np.sum(guess == y)), len(y), common)
-    return Judged({"accuracy": score}, {"accuracy": macro_recall(y, guess, n_classes=k)}, None, ece(said.probabilities, y))
+    return Judged(
+        {"accuracy": score}, {"accuracy": macro_recall(y, guess, n_classes=k)}, None, ece(said.probabilities, y)
+    )
 
 
 def clip_result(
@@ -159,15 +168,15 @@ def vit_result(
 ) -> Result:
     """The page of a ViT's training."""
     findings = [_finding("accuracy", judged.scores["accuracy"])]
-    findings[0] += f" Macro recall {percent(judged.macro['accuracy'])}, calibration error (15 bins) {percent(judged.calibration or 0.0)}."
+    findings[0] += (
+        f" Macro recall {percent(judged.macro['accuracy'])}, calibration error (15 bins) {percent(judged.calibration or 0.0)}."
+    )
     return _result("vit", imageset, done, findings, {"held-out": _table(judged)}, folder, settings, "accuracy, %")
 
 
 def _finding(name: str, score: Score) -> str:
     low, high = wilson(score.hits, score.n)
-    return (
-        f"{name[0].upper()}{name[1:]}: {percent(score.value)} ({interval_text(low, high)}, n = {score.n:,}; chance {percent(score.chance)})."
-    )
+    return f"{name[0].upper()}{name[1:]}: {percent(score.value)} ({interval_text(low, high)}, n = {score.n:,}; chance {percent(score.chance)})."
 
 
 def _table(judged: Judged) -> Table:
@@ -206,7 +215,11 @@ def _result(
 
     def panel(title: str, train: list[float], held: list[float]) -> dict[str, Any]:
         series = [{"name": "training", "x": x, "y": train}, {"name": "validation", "x": x, "y": held}]
-        return {"title": title, "series": series, "marks": [{"label": "kept", "x": x[done.fit.best], "y": held[done.fit.best]}]}
+        return {
+            "title": title,
+            "series": series,
+            "marks": [{"label": "kept", "x": x[done.fit.best], "y": held[done.fit.best]}],
+        }
 
     figures = (
         Figure(
@@ -239,7 +252,15 @@ def _result(
         "epochs": Table(
             ("epoch", "training loss", "validation loss", "training, %", "validation, %", "learning rate", "seconds"),
             tuple(
-                (e.number, e.train_loss, e.val_loss, 100 * e.train_accuracy, 100 * e.val_accuracy, f"{e.lr:.1e}", e.seconds)
+                (
+                    e.number,
+                    e.train_loss,
+                    e.val_loss,
+                    100 * e.train_accuracy,
+                    100 * e.val_accuracy,
+                    f"{e.lr:.1e}",
+                    e.seconds,
+                )
                 for e in epochs
             ),
             title="Epoch by epoch",

@@ -43,26 +43,24 @@ def info_nce(
 
 
 class Towers(nn.Module):
-    """A CLIP of transformers as the loop trains it: (pictures, token ids) -> unit vectors of both and the scale of the logits.
+    """A CLIP of transformers as the loop trains it: (pictures, token ids) -> unit vectors of both and the scale of the logits."""
 
-    drop: share of patch tokens left out of every training picture (FLIP, Li et al. 2023): faster, and less is learned by heart.
-    """
-
-    def __init__(self, clip: nn.Module, drop: float = 0.0) -> None:
+    def __init__(self, clip: nn.Module) -> None:
         super().__init__()
         self.clip: Any = clip
-        self.drop = drop
 
-    def forward(self, pictures: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """float32 [b, d], float32 [b, d], scalar."""
-        return self.images(pictures), self.texts(ids), self.clip.logit_scale.exp().clamp(max=LARGEST_SCALE)
+    def forward(
+        self, pictures: torch.Tensor, ids: torch.Tensor, drop: float = 0.0
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """float32 [b, d], float32 [b, d], scalar. drop: share of patch tokens left out of every picture."""
+        return self.images(pictures, drop), self.texts(ids), self.clip.logit_scale.exp().clamp(max=LARGEST_SCALE)
 
-    def images(self, pictures: torch.Tensor) -> torch.Tensor:
+    def images(self, pictures: torch.Tensor, drop: float = 0.0) -> torch.Tensor:
         """Normalised float [b, 3, h, w] -> float32 [b, d] of unit length."""
         vision = self.clip.vision_model
         hidden = vision.embeddings(pictures)
-        if self.training and self.drop:
-            hidden = dropped(hidden, self.drop)
+        if drop:
+            hidden = dropped(hidden, drop)
         hidden = vision.encoder(inputs_embeds=vision.pre_layrnorm(hidden)).last_hidden_state
         pooled = vision.post_layernorm(hidden[:, 0])
         return functional.normalize(self.clip.visual_projection(pooled).float(), dim=1)
@@ -71,6 +69,19 @@ class Towers(nn.Module):
         """int64 [b, t] -> float32 [b, d] of unit length. Texts are read from left to right, so what pads the end changes nothing."""
         pooled = self.clip.text_model(input_ids=ids).pooler_output
         return functional.normalize(self.clip.text_projection(pooled).float(), dim=1)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """share: of patch tokens, left out of every training picture, faster and harder to learn by heart (FLIP, Li et al. 2023); whole:
+    last share of the epochs, in which pictures are seen whole, as they will be used."""
+
+    share: float = 0.5
+    whole: float = 0.1
+
+    def at(self, epoch: int, epochs: int) -> float:
+        """The share in epoch `epoch` (from 0) of `epochs`."""
+        return self.share if epoch < round(epochs * (1 - self.whole)) else 0.0
 
 
 def dropped(tokens: torch.Tensor, share: float, prefix: int = 1) -> torch.Tensor:
@@ -112,10 +123,12 @@ class Contrastive:
         tokenizer: Tokenizer,
         preprocess: Preprocess,
         how: Augmentation,
+        recipe: Recipe,
+        drop: Drop,
     ) -> None:
         self.train, self.held, self.names = train, held, names
         self.tokenizer, self.preprocess, self.how = tokenizer, preprocess, how
-        self.seed = 0
+        self.recipe, self.drop = recipe, drop
         self._worded = lru_cache(maxsize=1)(self._wordings)
 
     @property
@@ -125,7 +138,6 @@ class Contrastive:
 
     def batches(self, recipe: Recipe, epoch: int) -> list[np.ndarray]:
         """Rows of every batch: as many of each artist, whatever their numbers; all pictures of an artist before one comes again."""
-        self.seed = recipe.seed
         return balanced(self.train.balance, self.n, recipe, epoch)
 
     def loss(
@@ -134,13 +146,13 @@ class Contrastive:
         """InfoNCE over the whole batch, and how many pictures of this process's share find their text first."""
         order = np.concatenate([rows[r :: fabric.world_size] for r in range(fabric.world_size)])
         mine = rows[fabric.global_rank :: fabric.world_size]
-        ids, said = self._worded(self.seed, epoch)
+        ids, said = self._worded(self.recipe.seed, epoch)
         tokens = _short(torch.from_numpy(ids[mine]))
         raw = torch.from_numpy(self.train.pictures[mine]).to(fabric.device, non_blocking=True)
-        dice = cached_draws(self.n, self.seed, epoch)[mine]
+        dice = cached_draws(self.n, self.recipe.seed, epoch)[mine]
         views = augmented(raw, self.preprocess.size, dice, self.how).permute(0, 2, 3, 1)
         x = self.preprocess.normalize(views).contiguous()
-        images, texts, scale = model(x, tokens.to(fabric.device))
+        images, texts, scale = model(x, tokens.to(fabric.device), self.drop.at(epoch, self.recipe.epochs))
         if fabric.world_size > 1:
             images, texts = (fabric.all_gather(t, sync_grads=True).flatten(0, 1) for t in (images, texts))
         keys, worded = (torch.from_numpy(a[order]).to(fabric.device) for a in (self.train.keys, said))

@@ -17,7 +17,7 @@ from visus.models.dual import Towers, new_clip, save_dual, square
 from visus.paths import atomic_path, write_text
 from visus.training.augment import Augmentation
 from visus.training.captions import learn_tokenizer
-from visus.training.contrastive import CaptionedPictures, Contrastive
+from visus.training.contrastive import CaptionedPictures, Contrastive, Drop
 from visus.training.contrastive import Towers as ClipTowers
 from visus.training.devices import Devices, with_fabric
 from visus.training.feeds import decoded
@@ -72,7 +72,9 @@ def names_of(imageset: ImageSet) -> tuple[tuple[str, ...], np.ndarray]:
         )
     empty = [imageset.ids[i] for i, c in enumerate(imageset.captions) if not c or not c[0].strip()]
     if empty:
-        raise DataError(f"{len(empty)} pictures of {imageset.name} have no caption, the first: {empty[0]}; give each one")
+        raise DataError(
+            f"{len(empty)} pictures of {imageset.name} have no caption, the first: {empty[0]}; give each one"
+        )
     names, keys = np.unique([c[0] for c in imageset.captions], return_inverse=True)
     return tuple(str(n) for n in names), keys.astype(np.int64)
 
@@ -126,9 +128,11 @@ def train_clip(
         [captions[i] for i in parts.validation],
         np.searchsorted(choice, keys[parts.validation]),
     )
-    objective = Contrastive(train, held, [names[k] for k in choice], tokenizer, preprocess, CLIP_VIEWS)
+    objective = Contrastive(
+        train, held, [names[k] for k in choice], tokenizer, preprocess, CLIP_VIEWS, recipe, Drop(drop)
+    )
     clip = new_clip(tokenizer, sizes, seed=recipe.seed)
-    towers = ClipTowers(clip, drop)
+    towers = ClipTowers(clip)
 
     def save() -> None:
         save_dual(folder, clip, tokenizer, preprocess)
@@ -180,8 +184,8 @@ def train_vit(
     vit = new_vit(sizes, len(imageset.classes), seed=recipe.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed + 1)
-        network = NamedViT(vit, names, drop)
-    objective = Named(train, held, preprocess, VIT_VIEWS, smoothing=recipe.smoothing)
+        network = NamedViT(vit, names)
+    objective = Named(train, held, preprocess, VIT_VIEWS, recipe, Drop(drop))
 
     def save() -> None:
         save_vit(folder, vit, sizes, imageset.classes, preprocess)
@@ -201,7 +205,7 @@ def _with_names(
     train: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, int]:
     """The labelled pictures and the named ones as one set: pictures, classes, names, balance, number of names."""
-    names, keys = names_of(named)
+    _names, keys = names_of(named)
     extra = decoded(named, rows, preprocess, what="named")
     kept = np.array([p.tobytes() not in forbidden for p in extra], bool)
     rows, extra = rows[kept], extra[kept]
@@ -228,7 +232,9 @@ def new_vit(sizes: Towers, classes: int, *, seed: int) -> Any:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=classes, **_vit_args(sizes)).eval()
+        return timm.create_model(
+            "vit_tiny_patch16_224", pretrained=False, num_classes=classes, **_vit_args(sizes)
+        ).eval()
 
 
 def _vit_args(sizes: Towers) -> dict[str, Any]:
@@ -325,7 +331,9 @@ def _claim(folder: Path, key: Mapping[str, Any]) -> Path:
     file = folder / SETTINGS
     text = json.dumps(key, indent=1) + "\n"
     if file.is_file() and file.read_text("utf-8") != text:
-        raise DataError(f"{folder} holds a training with other settings or images; choose another --out, or delete that one")
+        raise DataError(
+            f"{folder} holds a training with other settings or images; choose another --out, or delete that one"
+        )
     if not file.is_file():
         write_text(file, text)
     return folder / CHECKPOINTS
@@ -333,4 +341,6 @@ def _claim(folder: Path, key: Mapping[str, Any]) -> Path:
 
 def _enough(rows: np.ndarray, recipe: Recipe) -> None:
     if len(rows) < recipe.batch:
-        raise DataError(f"a batch of {recipe.batch} is larger than the {len(rows)} training pictures; give --batch {max(len(rows) // 4, 2)}")
+        raise DataError(
+            f"a batch of {recipe.batch} is larger than the {len(rows)} training pictures; give --batch {max(len(rows) // 4, 2)}"
+        )

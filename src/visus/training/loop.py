@@ -74,7 +74,7 @@ def fit(
     recipe: Recipe,
     *,
     fabric: Fabric,
-    train_mode: Callable[[], None],
+    train_mode: Callable[[], object],
     holder: torch.nn.Module | None = None,
     folder: Path | None = None,
     allowed: float | None = None,

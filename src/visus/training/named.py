@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from visus.training.augment import Augmentation, augmented, cached_draws
-from visus.training.contrastive import balanced, dropped
+from visus.training.contrastive import Drop, balanced, dropped
 from visus.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -26,25 +26,23 @@ EVALUATED = 256
 class NamedViT(nn.Module):
     """A timm ViT as the loop trains it: pictures -> (logits of classes, logits of names).
 
-    The second head sits on the same CLS feature and is dropped when the model is saved. drop: share of patch tokens left out of
-    every training picture.
+    The second head sits on the same CLS feature and is dropped when the model is saved.
     """
 
-    def __init__(self, vit: nn.Module, names: int, drop: float = 0.0) -> None:
+    def __init__(self, vit: Any, names: int) -> None:
         super().__init__()
-        self.vit: Any = vit
-        self.names = nn.Linear(self.vit.num_features, names) if names else None
+        self.vit = vit
+        self.names = nn.Linear(vit.num_features, names) if names else None
         if self.names is not None:
             nn.init.trunc_normal_(self.names.weight, std=0.02)
             nn.init.zeros_(self.names.bias)
-        self.drop = drop
 
-    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """float [b, 3, h, w] -> float [b, classes], float [b, names] or None."""
+    def forward(self, pictures: torch.Tensor, drop: float = 0.0) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """float [b, 3, h, w] -> float [b, classes], float [b, names] or None. drop: share of patch tokens left out."""
         vit = self.vit
         x = vit.norm_pre(vit._pos_embed(vit.patch_embed(pictures)))
-        if self.training and self.drop:
-            x = dropped(x, self.drop, vit.num_prefix_tokens)
+        if drop:
+            x = dropped(x, drop, vit.num_prefix_tokens)
         feature = vit.forward_head(vit.norm(vit.blocks(x)), pre_logits=True)
         return vit.head(feature), None if self.names is None else self.names(feature)
 
@@ -65,10 +63,16 @@ class Named:
     cuts = True
 
     def __init__(
-        self, train: NamedPictures, held: NamedPictures, preprocess: Preprocess, how: Augmentation, *, smoothing: float
+        self,
+        train: NamedPictures,
+        held: NamedPictures,
+        preprocess: Preprocess,
+        how: Augmentation,
+        recipe: Recipe,
+        drop: Drop,
     ) -> None:
-        self.train, self.held, self.preprocess, self.how, self.smoothing = train, held, preprocess, how, smoothing
-        self.seed = 0
+        self.train, self.held, self.preprocess, self.how = train, held, preprocess, how
+        self.recipe, self.drop = recipe, drop
 
     @property
     def n(self) -> int:
@@ -77,7 +81,6 @@ class Named:
 
     def batches(self, recipe: Recipe, epoch: int) -> list[np.ndarray]:
         """Rows of every batch, the values of `balance` in equal shares."""
-        self.seed = recipe.seed
         return balanced(self.train.balance, self.n, recipe, epoch)
 
     def loss(
@@ -85,9 +88,9 @@ class Named:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Sum of both mean cross-entropies in nats, and the number of classes right."""
         raw = torch.from_numpy(self.train.pictures[rows]).to(fabric.device, non_blocking=True)
-        dice = cached_draws(self.n, self.seed, epoch)[rows]
+        dice = cached_draws(self.n, self.recipe.seed, epoch)[rows]
         views = augmented(raw, self.preprocess.size, dice, self.how).permute(0, 2, 3, 1)
-        classes, names = model(self.preprocess.normalize(views).contiguous())
+        classes, names = model(self.preprocess.normalize(views).contiguous(), self.drop.at(epoch, self.recipe.epochs))
         y = torch.from_numpy(self.train.classes[rows]).to(fabric.device)
         loss = self._cross_entropy(classes, y)
         if names is not None:
@@ -96,7 +99,7 @@ class Named:
 
     def _cross_entropy(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         total = functional.cross_entropy(
-            logits.float(), y, label_smoothing=self.smoothing, ignore_index=UNKNOWN, reduction="sum"
+            logits.float(), y, label_smoothing=self.recipe.smoothing, ignore_index=UNKNOWN, reduction="sum"
         )
         return total / (y != UNKNOWN).sum().clamp(min=1)
 
