@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from visus.training.captions import encode, learn_tokenizer, wording
-from visus.training.contrastive import Towers, balanced, dropped, info_nce
+from visus.training.contrastive import Towers, _short, balanced, dropped, info_nce
 from visus.training.recipe import Recipe
 
 
@@ -113,3 +113,13 @@ def test_padding_changes_no_text() -> None:
         alone = torch.cat([towers.texts(torch.from_numpy(encode(tokenizer, [text]))) for text in CAPTIONS])
         together = towers.texts(torch.from_numpy(encode(tokenizer, CAPTIONS)))
     assert torch.allclose(alone, together, atol=1e-6)
+
+
+def test_cutting_padding_leaves_the_end_of_texts_that_are_equally_long() -> None:
+    tokenizer = learn_tokenizer(CAPTIONS, size=400, context=32)
+    pad = tokenizer.token_to_id("<|pad|>")
+    same = torch.from_numpy(encode(tokenizer, ["red heart", "red heart"]))
+    assert torch.equal(_short(same, pad), same)
+    mixed = torch.from_numpy(encode(tokenizer, ["red heart", CAPTIONS[1]]))
+    assert torch.equal(_short(mixed, pad), mixed)
+    assert torch.equal(_short(mixed[:1], pad), same[:1])

@@ -208,33 +208,40 @@ def _folder(spec: Spec) -> Path:
     return path
 
 
+def _kind(config: Path) -> str:
+    """The model's type as its config says. Raises DataError for a config that is missing or damaged."""
+    try:
+        body = json.loads(config.read_text("utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{config.parent} is no whole dual encoder: {config.name} is missing; save or train it again"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{config} cannot be read: {first_line(error)}") from error
+    return str(body.get("model_type") or body.get("architecture") or "nameless")
+
+
 def _open(folder: Path, *, random: bool, seed: int) -> tuple[Any, Tokenizer]:
     from tokenizers import Tokenizer
     from transformers import CLIPConfig, CLIPModel
 
     from visus.models.checkpoint import read, take_in
 
+    kind = _kind(folder / CONFIG)
+    if kind != "clip":
+        raise SpecError(f"{folder} holds a {kind} model, which reads no texts; give one that visus train clip wrote")
+    missing = [n for n in (TOKENIZER, WEIGHTS) if not (folder / n).is_file() and not (random and n == WEIGHTS)]
+    if missing:
+        raise DataError(f"{folder} is no whole dual encoder: {', '.join(missing)} is missing; save or train it again")
     try:
-        body = json.loads((folder / CONFIG).read_text("utf-8"))
-        if body.get("model_type") != "clip":
-            raise SpecError(
-                f"{folder} holds a {body.get('model_type') or body.get('architecture')} model, which reads no texts"
-            )
-        config = CLIPConfig.from_dict(body)
+        config = CLIPConfig.from_dict(json.loads((folder / CONFIG).read_text("utf-8")))
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = CLIPModel(config).eval()
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{folder} is no whole dual encoder: {Path(error.filename or CONFIG).name} is missing"
-        ) from error
-    except SpecError:
-        raise
     except Exception as error:  # tokenizers raises bare Exception for a file that it cannot read
         raise DataError(f"{folder} cannot be read as a dual encoder: {first_line(error)}") from error
     if not random:
-        tensors = {k: v.float() if v.is_floating_point() else v for k, v in read(folder / WEIGHTS).items()}
-        take_in(module, tensors, what=f"{folder / WEIGHTS} into its config")
+        take_in(module, read(folder / WEIGHTS), what=f"{folder / WEIGHTS} into its config")
     module.requires_grad_(requires_grad=False)
     return module, tokenizer

@@ -202,7 +202,8 @@ def _flow(found: Sequence[Variant]) -> tuple[str, ...]:
     if not intact.gradients[first] > 0:
         return ()
     ratios = [
-        f"{_times(v.gradients[first] / intact.gradients[first])} times as large for the network {v.name}" for v in others
+        f"{_times(v.gradients[first] / intact.gradients[first])} times as large for the network {v.name}"
+        for v in others
     ]
     return (f"The loss's gradient at the first stage ({first}) is {', and '.join(ratios)} as for the intact one.",)
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from visus.images import ImageSet
+    from visus.models import Backbone
     from visus.models.dual import Towers
     from visus.result import Result
     from visus.training.devices import Devices
@@ -24,10 +25,11 @@ def train(
     *,
     images: str | None = None,
     names: str | None = None,
+    teacher: str | None = None,
     zero_shot: str | None = None,
     labels: str | None = None,
     epochs: int = 60,
-    batch: int = 128,
+    batch: int = 64,
     lr: float = 1e-3,
     weight_decay: float = 0.1,
     drop: float = 0.5,
@@ -56,11 +58,12 @@ def train(
         images: spec of the images; default visus:emoji for vit, visus:emoji?task=all for clip. A folder gets captions from a
             metadata.csv with file_name,text.
         names: spec of images whose captions vit learns beside the classes; only their training part is used.
+        teacher: spec of a trained backbone whose features of the training images the image tower learns beside.
         zero_shot: spec of labelled images that clip is tried on without having learned their classes.
         labels: CSV file of name,label for a folder without class subfolders.
         epochs: passes over the training images.
         batch: images an optimizer step.
-        lr: the peak learning rate.
+        lr: the peak learning rate, of AdamW; Muon, over the matrices of the blocks, has three times as much.
         weight_decay: of matrices and kernels.
         drop: share of patches left out of every training image (Li et al. 2023), from 0 to 0.9.
         size: side of the images in pixels.
@@ -86,6 +89,7 @@ def train(
     from visus.errors import DataError
     from visus.features.engines import choose_device
     from visus.images import load_images
+    from visus.models import load_backbone
     from visus.models.dual import Towers
     from visus.studies.common import check_choice
     from visus.training.budget import seconds_of
@@ -114,14 +118,23 @@ def train(
     parts = parts_of(imageset, seed=seed)
     sizes = Towers(size, patch, width, layers, text_width, text_layers, space=width)
     recipe = Recipe(
-        lr, epochs=epochs, batch=batch, weight_decay=weight_decay, warmup=0.05, clip=1.0, patience=0, seed=seed
+        lr,
+        epochs=epochs,
+        batch=batch,
+        weight_decay=weight_decay,
+        warmup=0.05,
+        clip=1.0,
+        patience=0,
+        seed=seed,
+        optimizer="muon",
     )
     folder, allowed = Path(out), seconds_of(budget)
+    guide = load_backbone(teacher, seed=seed, download=download) if teacher else None
     if kind == "clip":
         shown = load_images(zero_shot, download=download) if zero_shot else None
-        return _clip(imageset, parts, sizes, recipe, shown, drop, machines, folder, allowed)
+        return _clip(imageset, parts, sizes, recipe, shown, drop, guide, machines, folder, allowed)
     named = load_images(names, download=download) if names else None
-    return _vit(imageset, parts, sizes, recipe, named, drop, machines, folder, allowed)
+    return _vit(imageset, parts, sizes, recipe, named, drop, guide, machines, folder, allowed)
 
 
 def _clip(
@@ -131,6 +144,7 @@ def _clip(
     recipe: Recipe,
     shown: ImageSet | None,
     drop: float,
+    teacher: Backbone | None,
     machines: Devices,
     folder: Path,
     allowed: float | None,
@@ -140,12 +154,14 @@ def _clip(
     from visus.training.fresh import train_clip
 
     done, tokenizer = train_clip(
-        imageset, parts, sizes, recipe, drop=drop, devices=machines, folder=folder, allowed=allowed
+        imageset, parts, sizes, recipe, drop=drop, teacher=teacher, devices=machines, folder=folder, allowed=allowed
     )
     trained = load_dual(str(folder))
     untrained = load_dual(f"{folder}?weights=none", seed=recipe.seed)
     judged = report.judge_clip(imageset, parts, trained, untrained, shown)
-    settings = _provenance(imageset, parts, sizes, recipe, drop, machines, vocabulary=tokenizer.get_vocab_size())
+    settings = _provenance(
+        imageset, parts, sizes, recipe, drop, machines, teacher, vocabulary=tokenizer.get_vocab_size()
+    )
     return report.clip_result(imageset, done, judged, folder, settings)
 
 
@@ -156,6 +172,7 @@ def _vit(
     recipe: Recipe,
     named: ImageSet | None,
     drop: float,
+    teacher: Backbone | None,
     machines: Devices,
     folder: Path,
     allowed: float | None,
@@ -172,17 +189,25 @@ def _vit(
         named=named,
         named_rows=None if named is None else parts_of(named, seed=recipe.seed).train,
         drop=drop,
+        teacher=teacher,
         devices=machines,
         folder=folder,
         allowed=allowed,
     )
     judged = report.judge_vit(imageset, parts, load_backbone(str(folder)))
-    settings = _provenance(imageset, parts, sizes, recipe, drop, machines, names=named.name if named else None)
+    settings = _provenance(imageset, parts, sizes, recipe, drop, machines, teacher, names=named.name if named else None)
     return report.vit_result(imageset, done, judged, folder, settings)
 
 
 def _provenance(
-    imageset: ImageSet, parts: Parts, sizes: Towers, recipe: Recipe, drop: float, machines: Devices, **more: object
+    imageset: ImageSet,
+    parts: Parts,
+    sizes: Towers,
+    recipe: Recipe,
+    drop: float,
+    machines: Devices,
+    teacher: Backbone | None,
+    **more: object,
 ) -> Mapping[str, object]:
     from dataclasses import asdict
 
@@ -195,6 +220,7 @@ def _provenance(
         "sizes": asdict(sizes),
         "recipe": asdict(recipe),
         "patches dropped": drop,
+        "teacher": teacher.spec if teacher else None,
         "device": f"{machines.count} x {machines.kind}, {machines.precision}",
         **more,
     }

@@ -157,7 +157,15 @@ def clip_result(
             title="The gap between images and texts",
             note=f"{after.n:,} test images with their names, unit vectors. Separable: accuracy of a linear classifier on held-out pairs.",
         )
-    return _result("clip", imageset, done, findings, tables, folder, settings, "share that finds its name, %")
+    said = [captions[0] for captions in imageset.captions or ()]
+    alone = (
+        (
+            "No caption has a second picture: no held-out name was seen in training, so retrieval is as hard as it can be.",
+        )
+        if len(set(said)) == len(said)
+        else ()
+    )
+    return _result("clip", imageset, done, findings, tables, folder, settings, "share that finds its name, %", alone)
 
 
 _TOLD = ("recall@10, image to name", "zero-shot, plain prompts", "zero-shot, variants prompts")
@@ -208,6 +216,7 @@ def _result(
     folder: Path,
     settings: Mapping[str, object],
     judged: str,
+    warnings: Sequence[str] = (),
 ) -> Result:
     epochs = done.fit.epochs
     best = epochs[done.fit.best]
@@ -242,7 +251,7 @@ def _result(
         f"{len(epochs)} epochs over {settings['training images']:,} images took {seconds / 60:.1f} minutes; epoch {best.number} was kept "
         f"({done.parameters / 1e6:.1f} M parameters). The model is in {folder}, and loads by that path.",
     ]
-    warnings = []
+    warnings = [*warnings]
     if done.fit.stopped == "budget":
         warnings.append("The time given was used up before the last epoch; the learning rate had come down with it.")
     if done.fit.best == len(epochs) - 1 and len(epochs) > 1:

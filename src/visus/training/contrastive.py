@@ -12,8 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from visus.models.dual import PAD
 from visus.training.augment import Augmentation, augmented, cached_draws
 from visus.training.captions import encode, wording
+from visus.training.guide import guide_head, guide_loss
 from visus.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -43,27 +45,41 @@ def info_nce(
 
 
 class Towers(nn.Module):
-    """A CLIP of transformers as the loop trains it: (pictures, token ids) -> unit vectors of both and the scale of the logits."""
+    """A CLIP of transformers as the loop trains it: (pictures, token ids) -> unit vectors of both and the scale of the logits.
 
-    def __init__(self, clip: nn.Module) -> None:
+    dims: of a teacher's features, which a head on the image tower predicts (0: no teacher); the head is no part of the CLIP.
+    """
+
+    def __init__(self, clip: Any, dims: int = 0) -> None:
         super().__init__()
-        self.clip: Any = clip
+        self.clip = clip
+        self.guide = guide_head(clip.config.vision_config.hidden_size, dims)
 
     def forward(
         self, pictures: torch.Tensor, ids: torch.Tensor, drop: float = 0.0
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """float32 [b, d], float32 [b, d], scalar. drop: share of patch tokens left out of every picture."""
-        return self.images(pictures, drop), self.texts(ids), self.clip.logit_scale.exp().clamp(max=LARGEST_SCALE)
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """float32 [b, d], float32 [b, d], scalar, [b, dims] or None. drop: share of patch tokens left out of every picture."""
+        feature = self.feature(pictures, drop)
+        scale = self.clip.logit_scale.exp().clamp(max=LARGEST_SCALE)
+        return self.project(feature), self.texts(ids), scale, None if self.guide is None else self.guide(feature)
 
-    def images(self, pictures: torch.Tensor, drop: float = 0.0) -> torch.Tensor:
+    def images(self, pictures: torch.Tensor) -> torch.Tensor:
         """Normalised float [b, 3, h, w] -> float32 [b, d] of unit length."""
+        return self.project(self.feature(pictures))
+
+    def project(self, feature: torch.Tensor) -> torch.Tensor:
+        """The image tower's feature -> float32 [b, d] of unit length."""
+        return functional.normalize(self.clip.visual_projection(feature).float(), dim=1)
+
+    def feature(self, pictures: torch.Tensor, drop: float = 0.0) -> torch.Tensor:
+        """The image tower's normed CLS token, [b, c]."""
         vision = self.clip.vision_model
         hidden = vision.embeddings(pictures)
         if drop:
             hidden = dropped(hidden, drop)
         hidden = vision.encoder(inputs_embeds=vision.pre_layrnorm(hidden)).last_hidden_state
-        pooled = vision.post_layernorm(hidden[:, 0])
-        return functional.normalize(self.clip.visual_projection(pooled).float(), dim=1)
+        pooled: torch.Tensor = vision.post_layernorm(hidden[:, 0])
+        return pooled
 
     def texts(self, ids: torch.Tensor) -> torch.Tensor:
         """int64 [b, t] -> float32 [b, d] of unit length. Texts are read from left to right, so what pads the end changes nothing."""
@@ -98,13 +114,15 @@ class CaptionedPictures:
     """Pictures with captions in memory.
 
     pictures: uint8 [n, h, w, 3]. captions: n tuples of texts, the first of which names what is shown. keys: int64 [n], equal where
-    two pictures show the same thing. balance: int64 [n], what every batch holds equally of (artists), or None.
+    two pictures show the same thing. balance: int64 [n], what every batch holds equally of (artists), or None. guides: float32 [n, d],
+    a teacher's features, or None.
     """
 
     pictures: np.ndarray
     captions: Sequence[Sequence[str]]
     keys: np.ndarray
     balance: np.ndarray | None = None
+    guides: np.ndarray | None = None
 
 
 class Contrastive:
@@ -129,6 +147,7 @@ class Contrastive:
         self.train, self.held, self.names = train, held, names
         self.tokenizer, self.preprocess, self.how = tokenizer, preprocess, how
         self.recipe, self.drop = recipe, drop
+        self.pad = tokenizer.get_vocab()[PAD]
         self._worded = lru_cache(maxsize=1)(self._wordings)
 
     @property
@@ -147,17 +166,19 @@ class Contrastive:
         order = np.concatenate([rows[r :: fabric.world_size] for r in range(fabric.world_size)])
         mine = rows[fabric.global_rank :: fabric.world_size]
         ids, said = self._worded(self.recipe.seed, epoch)
-        tokens = _short(torch.from_numpy(ids[mine]))
+        tokens = _short(torch.from_numpy(ids[mine]), self.pad)
         raw = torch.from_numpy(self.train.pictures[mine]).to(fabric.device, non_blocking=True)
         dice = cached_draws(self.n, self.recipe.seed, epoch)[mine]
         views = augmented(raw, self.preprocess.size, dice, self.how).permute(0, 2, 3, 1)
         x = self.preprocess.normalize(views).contiguous()
-        images, texts, scale = model(x, tokens.to(fabric.device), self.drop.at(epoch, self.recipe.epochs))
+        images, texts, scale, guided = model(x, tokens.to(fabric.device), self.drop.at(epoch, self.recipe.epochs))
         if fabric.world_size > 1:
             images, texts = (fabric.all_gather(t, sync_grads=True).flatten(0, 1) for t in (images, texts))
         keys, worded = (torch.from_numpy(a[order]).to(fabric.device) for a in (self.train.keys, said))
         same = (keys[:, None] == keys) | (worded[:, None] == worded)
         loss = info_nce(images, texts, scale, same)
+        if guided is not None and self.train.guides is not None:
+            loss = loss + guide_loss(guided, torch.from_numpy(self.train.guides[mine]).to(fabric.device))
         with torch.no_grad():
             first = fabric.global_rank * len(mine)
             logits = (images[first : first + len(mine)] @ texts.T).masked_fill(
@@ -171,7 +192,7 @@ class Contrastive:
         towers: Any = getattr(model, "module", model)
         towers = getattr(towers, "module", towers)  # below Fabric's wrapper, DDP's
         device = fabric.device
-        texts = torch.cat([towers.texts(_short(ids).to(device)) for ids in torch.split(self._names, EVALUATED)])
+        texts = torch.cat([towers.texts(_short(ids, self.pad).to(device)) for ids in torch.split(self._names, EVALUATED)])
         images = []
         for start in range(0, len(self.held.pictures), EVALUATED):
             raw = torch.from_numpy(self.held.pictures[start : start + EVALUATED]).to(device)
@@ -210,8 +231,7 @@ def balanced(balance: np.ndarray | None, n: int, recipe: Recipe, epoch: int) -> 
     return [flat[i * size : (i + 1) * size] for i in range(count)]
 
 
-def _short(ids: torch.Tensor) -> torch.Tensor:
-    """Token ids without the columns at the end that are the same padding in all rows."""
-    pad = int(ids[:, -1].max()) if ids.shape[1] else 0
+def _short(ids: torch.Tensor, pad: int) -> torch.Tensor:
+    """Token ids without the columns at the end that are padding in all rows."""
     used = (ids != pad).any(dim=0).nonzero()
-    return ids[:, : int(used.max()) + 1] if len(used) else ids
+    return ids[:, : int(used.max()) + 1]

@@ -21,6 +21,7 @@ from visus.training.contrastive import CaptionedPictures, Contrastive, Drop
 from visus.training.contrastive import Towers as ClipTowers
 from visus.training.devices import Devices, with_fabric
 from visus.training.feeds import decoded
+from visus.training.guide import guides
 from visus.training.loop import Fit, fit
 from visus.training.named import UNKNOWN, Named, NamedPictures, NamedViT
 from visus.training.objective import Objective
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from visus.images import ImageSet
+    from visus.models import Backbone
 
 VOCABULARY = 4000
-# Drawings: crops keep most of the picture, mirrors are left out where left and right have names of their own.
-CLIP_VIEWS = Augmentation(scale=(0.5, 1.0), mirror=0.0, jitter=0.4, turn=12.0, grey=0.1)
-VIT_VIEWS = Augmentation(scale=(0.4, 1.0), mirror=0.5, jitter=0.4, turn=15.0, grey=0.1)
+# Drawings: crops keep most of the picture; no mirrors, as left and right have names of their own. Stronger views slow short
+# trainings down more than they help.
+VIEWS = Augmentation(scale=(0.7, 1.0), mirror=0.0, jitter=0.3, turn=8.0, grey=0.05)
 SETTINGS, CHECKPOINTS = "training.json", "checkpoints"
 
 
@@ -98,13 +100,15 @@ def train_clip(
     recipe: Recipe,
     *,
     drop: float,
+    teacher: Backbone | None,
     devices: Devices,
     folder: Path,
     allowed: float | None = None,
 ) -> tuple[Trained, Tokenizer]:
     """Train a CLIP on the pictures at `parts.train`, saved to `folder` in transformers' format; resumed by the same call.
 
-    The tokenizer is learned from the training captions alone. Raises DataError: captions missing, a batch larger than the set, other
+    The tokenizer is learned from the training captions alone. teacher: a backbone whose features of the training pictures the image
+    tower learns beside (None: no teacher). Raises DataError: captions missing, a batch larger than the set, other
     settings in the folder.
     """
     names, keys = names_of(imageset)
@@ -113,7 +117,7 @@ def train_clip(
     said = [captions[i] for i in parts.train]
     tokenizer = learn_tokenizer((c for cs in said for c in cs), size=VOCABULARY, context=sizes.context)
     preprocess = square(sizes.image)
-    key = {"kind": "clip", "images": imageset.fingerprint, **_settings(parts, sizes, recipe, drop)}
+    key = {"kind": "clip", "images": imageset.fingerprint, **_settings(parts, sizes, recipe, drop, teacher)}
     checkpoints = _claim(folder, key)
     choice = candidates(keys, parts.validation, parts.train)
     drawn = artists(imageset)
@@ -122,17 +126,18 @@ def train_clip(
         said,
         keys[parts.train],
         None if drawn is None else drawn[parts.train],
+        guides([(imageset, parts.train)], teacher, device=devices.kind, seed=recipe.seed) if teacher else None,
     )
     held = CaptionedPictures(
         decoded(imageset, parts.validation, preprocess, what="validation"),
         [captions[i] for i in parts.validation],
         np.searchsorted(choice, keys[parts.validation]),
     )
-    objective = Contrastive(
-        train, held, [names[k] for k in choice], tokenizer, preprocess, CLIP_VIEWS, recipe, Drop(drop)
-    )
+    objective = Contrastive(train, held, [names[k] for k in choice], tokenizer, preprocess, VIEWS, recipe, Drop(drop))
     clip = new_clip(tokenizer, sizes, seed=recipe.seed)
-    towers = ClipTowers(clip)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed + 1)
+        towers = ClipTowers(clip, 0 if train.guides is None else train.guides.shape[1])
 
     def save() -> None:
         save_dual(folder, clip, tokenizer, preprocess)
@@ -150,6 +155,7 @@ def train_vit(
     named: ImageSet | None,
     named_rows: np.ndarray | None,
     drop: float,
+    teacher: Backbone | None,
     devices: Devices,
     folder: Path,
     allowed: float | None = None,
@@ -168,24 +174,26 @@ def train_vit(
         labels[parts.validation],
         np.full(len(parts.validation), UNKNOWN),
     )
+    _enough(parts.train, recipe)
     pictures = decoded(imageset, parts.train, preprocess, what="training")
     classes, bears, drawn, names = labels[parts.train], np.full(len(parts.train), UNKNOWN), artists(imageset), 0
     balance = None if drawn is None else drawn[parts.train]
+    sources = [(imageset, parts.train)]
     if named is not None and named_rows is not None:
         forbidden = {p.tobytes() for p in held.pictures}
         forbidden |= {p.tobytes() for p in decoded(imageset, parts.test, preprocess, what="test")}
-        pictures, classes, bears, balance, names = _with_names(
-            pictures, classes, named, named_rows, preprocess, forbidden, imageset.ids, parts.train
+        pictures, classes, bears, balance, names, sources = _with_names(
+            pictures, classes, named, named_rows, preprocess, forbidden, imageset, parts.train
         )
-    train = NamedPictures(pictures, classes, bears, balance)
-    _enough(train.classes, recipe)
+    guided = guides(sources, teacher, device=devices.kind, seed=recipe.seed) if teacher else None
+    train = NamedPictures(pictures, classes, bears, balance, guided)
     key = {"kind": "vit", "images": imageset.fingerprint, "named": named.fingerprint if named else ""}
-    checkpoints = _claim(folder, {**key, **_settings(parts, sizes, recipe, drop)})
+    checkpoints = _claim(folder, {**key, **_settings(parts, sizes, recipe, drop, teacher)})
     vit = new_vit(sizes, len(imageset.classes), seed=recipe.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed + 1)
-        network = NamedViT(vit, names)
-    objective = Named(train, held, preprocess, VIT_VIEWS, recipe, Drop(drop))
+        network = NamedViT(vit, names, 0 if guided is None else guided.shape[1])
+    objective = Named(train, held, preprocess, VIEWS, recipe, Drop(drop))
 
     def save() -> None:
         save_vit(folder, vit, sizes, imageset.classes, preprocess)
@@ -201,15 +209,15 @@ def _with_names(
     rows: np.ndarray,
     preprocess: Preprocess,
     forbidden: set[bytes],
-    ids: Sequence[str],
+    labelled: ImageSet,
     train: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, int]:
-    """The labelled pictures and the named ones as one set: pictures, classes, names, balance, number of names."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, int, list[tuple[ImageSet, np.ndarray]]]:
+    """The labelled pictures and the named ones as one set: pictures, classes, names, balance, number of names, where they are from."""
     _names, keys = names_of(named)
     extra = decoded(named, rows, preprocess, what="named")
     kept = np.array([p.tobytes() not in forbidden for p in extra], bool)
     rows, extra = rows[kept], extra[kept]
-    at = {ids[i]: k for k, i in enumerate(train)}
+    at = {labelled.ids[i]: k for k, i in enumerate(train)}
     known = np.array([at.get(named.ids[i], UNKNOWN) for i in rows], np.int64)
     # Pictures of both sets are one row with a class and a name; the rest have one of the two.
     alone = np.setdiff1d(np.arange(len(train)), known)
@@ -223,6 +231,7 @@ def _with_names(
         np.concatenate([bears.astype(np.int64), np.full(len(alone), UNKNOWN)]),
         balance,
         len(used),
+        [(named, rows), (labelled, train[alone])],
     )
 
 
@@ -322,8 +331,15 @@ def _run(
     return Fit(**{**body, "epochs": tuple(Epoch(**e) for e in body["epochs"])})
 
 
-def _settings(parts: Parts, sizes: Towers, recipe: Recipe, drop: float) -> dict[str, Any]:
-    return {"train": len(parts.train), "sizes": asdict(sizes), "recipe": asdict(recipe), "drop": drop}
+def _settings(parts: Parts, sizes: Towers, recipe: Recipe, drop: float, teacher: Backbone | None) -> dict[str, Any]:
+    taught = teacher.spec if teacher else None
+    return {
+        "train": len(parts.train),
+        "sizes": asdict(sizes),
+        "recipe": asdict(recipe),
+        "drop": drop,
+        "teacher": taught,
+    }
 
 
 def _claim(folder: Path, key: Mapping[str, Any]) -> Path:

@@ -182,7 +182,7 @@ def _epoch(
         # At the middle of the step: the first one moves, the last one still does.
         lr = recipe.lr * lr_factor(max((at.step + 0.5) / steps, share), recipe.warmup)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_factor", 1.0)
         loss, hits = _step(model, optimizer, objective, rows, recipe, at, fabric, what=what)
         losses.append(loss)
         right += hits

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from visus.training.augment import Augmentation, augmented, cached_draws
 from visus.training.contrastive import Drop, balanced, dropped
+from visus.training.guide import guide_head, guide_loss
 from visus.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -24,37 +25,46 @@ EVALUATED = 256
 
 
 class NamedViT(nn.Module):
-    """A timm ViT as the loop trains it: pictures -> (logits of classes, logits of names).
+    """A timm ViT as the loop trains it: pictures -> (logits of classes, of names, a teacher's features).
 
-    The second head sits on the same CLS feature and is dropped when the model is saved.
+    The second and third heads sit on the same CLS feature and are dropped when the model is saved.
     """
 
-    def __init__(self, vit: Any, names: int) -> None:
+    def __init__(self, vit: Any, names: int, dims: int = 0) -> None:
         super().__init__()
         self.vit = vit
         self.names = nn.Linear(vit.num_features, names) if names else None
         if self.names is not None:
             nn.init.trunc_normal_(self.names.weight, std=0.02)
             nn.init.zeros_(self.names.bias)
+        self.guide = guide_head(vit.num_features, dims)
 
-    def forward(self, pictures: torch.Tensor, drop: float = 0.0) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """float [b, 3, h, w] -> float [b, classes], float [b, names] or None. drop: share of patch tokens left out."""
+    def forward(
+        self, pictures: torch.Tensor, drop: float = 0.0
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """float [b, 3, h, w] -> [b, classes], [b, names] or None, [b, dims] or None. drop: share of patch tokens left out."""
         vit = self.vit
         x = vit.norm_pre(vit._pos_embed(vit.patch_embed(pictures)))
         if drop:
             x = dropped(x, drop, vit.num_prefix_tokens)
         feature = vit.forward_head(vit.norm(vit.blocks(x)), pre_logits=True)
-        return vit.head(feature), None if self.names is None else self.names(feature)
+        return (
+            vit.head(feature),
+            None if self.names is None else self.names(feature),
+            None if self.guide is None else self.guide(feature),
+        )
 
 
 @dataclass(frozen=True)
 class NamedPictures:
-    """pictures: uint8 [n, h, w, 3]. classes, names: int64 [n], UNKNOWN where a picture has none. balance: as in CaptionedPictures."""
+    """pictures: uint8 [n, h, w, 3]. classes, names: int64 [n], UNKNOWN where a picture has none. balance, guides: as in
+    CaptionedPictures."""
 
     pictures: np.ndarray
     classes: np.ndarray
     names: np.ndarray
     balance: np.ndarray | None = None
+    guides: np.ndarray | None = None
 
 
 class Named:
@@ -90,11 +100,15 @@ class Named:
         raw = torch.from_numpy(self.train.pictures[rows]).to(fabric.device, non_blocking=True)
         dice = cached_draws(self.n, self.recipe.seed, epoch)[rows]
         views = augmented(raw, self.preprocess.size, dice, self.how).permute(0, 2, 3, 1)
-        classes, names = model(self.preprocess.normalize(views).contiguous(), self.drop.at(epoch, self.recipe.epochs))
+        classes, names, guided = model(
+            self.preprocess.normalize(views).contiguous(), self.drop.at(epoch, self.recipe.epochs)
+        )
         y = torch.from_numpy(self.train.classes[rows]).to(fabric.device)
         loss = self._cross_entropy(classes, y)
         if names is not None:
             loss = loss + self._cross_entropy(names, torch.from_numpy(self.train.names[rows]).to(fabric.device))
+        if guided is not None and self.train.guides is not None:
+            loss = loss + guide_loss(guided, torch.from_numpy(self.train.guides[rows]).to(fabric.device))
         return loss, (classes.detach().argmax(1) == y).sum()
 
     def _cross_entropy(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -19,6 +21,8 @@ GRIDS: Mapping[str, tuple[float, ...]] = {
     "scratch": (3e-4, 1e-3, 3e-3),
 }
 EPOCHS = 10
+MUON = 3.0  # its learning rate, in those of AdamW
+INSIDE = re.compile(r"(^|\.)(blocks|layers)\.\d+\.")  # names of what stands inside a transformer's blocks
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Recipe:
 
     epochs: at most. lr: the peak. batch: pictures an optimizer step, in `accumulate` forward passes. weight_decay: of matrices and
     kernels; biases and norms get none. warmup: share of the steps. clip: largest gradient norm. smoothing: of the labels.
-    patience: epochs without a better validation accuracy before it stops (0: never).
+    patience: epochs without a better validation accuracy before it stops (0: never). optimizer: see `optimizer_for`.
     """
 
     lr: float
@@ -40,6 +44,7 @@ class Recipe:
     smoothing: float = 0.1
     patience: int = 5
     seed: int = 0
+    optimizer: Literal["adamw", "muon"] = "adamw"
 
 
 def lr_factor(progress: float, warmup: float) -> float:
@@ -68,5 +73,43 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
 
 
 def optimizer_for(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW over what trains (Loshchilov and Hutter 2019)."""
-    return torch.optim.AdamW(parameter_groups(network, recipe.weight_decay), lr=recipe.lr)
+    """AdamW over what trains (Loshchilov and Hutter 2019); 'muon': Muon over the matrices of the blocks, AdamW over the rest.
+
+    Muon (Jordan et al. 2024; torch.optim.Muon), at MUON times the learning rate, scaled to AdamW's step size (Liu et al. 2025).
+    """
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameter_groups(network, recipe.weight_decay), lr=recipe.lr)
+    # Matrices between hidden features only: embeddings, positions and heads are not what Muon is for.
+    hidden = [p for name, p in network.named_parameters() if p.requires_grad and p.ndim == 2 and INSIDE.search(name)]
+    own = {id(p) for p in hidden}
+    groups = [
+        {**g, "params": [p for p in g["params"] if id(p) not in own]}  # type: ignore[attr-defined]
+        for g in parameter_groups(network, recipe.weight_decay)
+    ]
+    muon = torch.optim.Muon(hidden, lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
+    muon.param_groups[0]["lr_factor"] = MUON
+    return Joined(muon, torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.lr))
+
+
+class Joined(torch.optim.Optimizer):
+    """Several optimizers, each over its own parameters, as one."""
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self.parts = parts
+        super().__init__([g for part in parts for g in part.param_groups], {})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step of each."""
+        for part in self.parts:
+            part.step(closure)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What `state_dict` gave."""
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        # Loading makes new groups; whoever sets the learning rate must reach these.
+        self.param_groups = [g for part in self.parts for g in part.param_groups]

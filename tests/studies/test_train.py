@@ -1,0 +1,304 @@
+"""visus train: what it learns, what it writes, what other libraries make of that, and what it says to bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests import shapes
+
+import visus
+from visus.errors import DataError, SpecError
+from visus.images import load_images
+from visus.training import checkpoint
+
+SMALL: dict[str, Any] = {
+    "size": 32, "patch": 8, "width": 64, "layers": 2, "text_width": 64, "text_layers": 1, "batch": 16, "device": "cpu",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shapes.write(tmp_path_factory.mktemp("shapes"), each=16)
+
+
+@pytest.fixture(scope="module")
+def clip(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, visus.Result]:
+    out = tmp_path_factory.mktemp("clip") / "model"
+    result = visus.train(
+        "clip", images=str(pictures), zero_shot=str(pictures), epochs=40, lr=2e-3, drop=0.25, out=str(out), **SMALL
+    )
+    return out, result
+
+
+@pytest.fixture(scope="module")
+def vit(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, visus.Result]:
+    out = tmp_path_factory.mktemp("vit") / "model"
+    result = visus.train(
+        "vit", images=str(pictures), names=str(pictures), epochs=12, lr=2e-3, drop=0.25, out=str(out), **SMALL
+    )
+    return out, result
+
+
+def rows(result: visus.Result, table: str) -> dict[str, dict[str, Any]]:
+    t = result.tables[table]
+    return {row[0]: dict(zip(t.columns, row, strict=True)) for row in t.rows}
+
+
+def test_a_short_training_is_far_above_chance_on_images_it_never_saw(clip: tuple[Path, visus.Result]) -> None:
+    found = rows(clip[1], "held-out")
+    name = found["recall@1, image to name"]
+    assert name["n"] == 38
+    assert name["chance, %"] == pytest.approx(100 / 12)
+    assert name["low"] > 40
+    assert name["untrained, %"] < 40
+    assert found["zero-shot, plain prompts"]["low"] > 40
+    assert found["recall@5, name to image"]["%"] >= found["recall@1, name to image"]["%"]
+    gap = clip[1].tables["gap"]
+    assert [row[0] for row in gap.rows] == ["untrained", "trained"]
+    assert gap.rows[1][2] > gap.rows[1][3] + 0.2  # cosine of pairs over that of others
+
+
+def test_its_figures_are_those_of_a_slow_loop_over_the_saved_model(
+    clip: tuple[Path, visus.Result], pictures: Path
+) -> None:
+    images = load_images(str(pictures))
+    test = images.split(seed=0).test
+    encoder = visus.load_dual(str(clip[0]))
+    names = sorted({c[0] for c in images.captions or ()})
+    texts = encoder.encode_texts(names)
+    hits = 0
+    for i in test:
+        cosines = texts @ encoder.encode_images(images, np.array([i]))[0]
+        hits += names[int(cosines.argmax())] == (images.captions or ())[i][0]
+    assert rows(clip[1], "held-out")["recall@1, image to name"]["%"] == pytest.approx(100 * hits / len(test))
+
+
+def test_transformers_opens_the_clip_and_gives_the_same_embeddings(
+    clip: tuple[Path, visus.Result], pictures: Path
+) -> None:
+    from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
+
+    model = CLIPModel.from_pretrained(clip[0]).eval()
+    tokenizer, processor = AutoTokenizer.from_pretrained(clip[0]), CLIPImageProcessor.from_pretrained(clip[0])
+    images = load_images(str(pictures))
+    texts = ["red square", "a triangle that is blue", "something it never read"]
+    shown = [images.decode(i) for i in (0, 60, 100)]
+    with torch.inference_mode():
+        said = model(
+            **tokenizer(texts, padding=True, return_tensors="pt"), **processor(images=shown, return_tensors="pt")
+        )
+    encoder = visus.load_dual(str(clip[0]))
+    assert np.allclose(encoder.encode_texts(texts), said.text_embeds.numpy(), atol=1e-5)
+    assert np.allclose(encoder.encode_images(images, np.array([0, 60, 100])), said.image_embeds.numpy(), atol=1e-4)
+    assert encoder.logit_scale == pytest.approx(model.logit_scale.exp().item())
+
+
+def test_the_image_tower_is_a_backbone_like_any_other(clip: tuple[Path, visus.Result], pictures: Path) -> None:
+    backbone = visus.load_backbone(str(clip[0]))
+    assert {"early", "middle", "late"} <= set(backbone.aliases)
+    assert backbone.preprocess == visus.load_dual(str(clip[0])).preprocess
+    assert visus.load_backbone(f"{clip[0]}?weights=none").random
+
+
+def test_the_vit_learns_loads_by_path_and_opens_in_timm(vit: tuple[Path, visus.Result], pictures: Path) -> None:
+    import timm
+
+    score = rows(vit[1], "held-out")["accuracy"]
+    assert score["low"] > 50
+    backbone = visus.load_backbone(str(vit[0]))
+    assert backbone.labels == shapes_sorted()
+    said = visus.predict([str(pictures / "circle" / "red-0.png")], model=str(vit[0]), top=3)
+    theirs = timm.create_model(f"local-dir:{vit[0]}", pretrained=True).eval()
+    x = torch.from_numpy(backbone.preprocess(load_images(str(pictures)).decode(12)).copy())[None]
+    assert torch.allclose(
+        theirs(backbone.preprocess.normalize(x)), backbone.classify(backbone.preprocess.normalize(x)), atol=1e-5
+    )
+    assert {row[2] for row in said.tables["predictions"].rows} == set(shapes_sorted())
+
+
+def shapes_sorted() -> tuple[str, ...]:
+    return tuple(sorted(shapes.SHAPES))
+
+
+def test_names_never_come_from_pictures_that_are_held_out(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from visus.training import fresh
+
+    seen: list[Any] = []
+    monkeypatch.setattr(fresh, "_run", lambda network, objective, *a, **k: seen.append(objective) or stop())
+    with pytest.raises(KeyboardInterrupt):
+        # Another seed's split: what it trains on overlaps what this one holds out.
+        images = load_images(str(pictures))
+        fresh.train_vit(
+            images,
+            fresh.parts_of(images, seed=0),
+            fresh.Towers(32, 8, 64, 1),
+            fresh.Recipe(1e-3, batch=16),
+            named=images,
+            named_rows=fresh.parts_of(images, seed=5).train,
+            drop=0.0,
+            teacher=None,
+            devices=fresh.Devices(),
+            folder=tmp_path,
+        )
+    parts = fresh.parts_of(images, seed=0)
+    held = {images.decode(int(i)).tobytes() for i in np.concatenate([parts.validation, parts.test])}
+    held -= {images.decode(int(i)).tobytes() for i in parts.train}  # shapes may stand in the same place twice
+    assert len(held) > 20
+    assert not held & {p.tobytes() for p in seen[0].train.pictures}
+    assert len(seen[0].train.pictures) >= len(parts.train)
+
+
+def stop() -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_teacher_is_learned_beside_and_left_behind(pictures: Path, tmp_path: Path) -> None:
+    result = visus.train(
+        "vit", images=str(pictures), teacher="visus:effnet-lite0", epochs=1, out=str(tmp_path / "m"), **SMALL
+    )
+    assert result.provenance["teacher"] == "visus:effnet-lite0"
+    assert not any("guide" in n for n in visus.load_backbone(str(tmp_path / "m")).module.state_dict())
+
+
+def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(name: str) -> bytes:
+        visus.train("clip", images=str(pictures), epochs=4, out=str(tmp_path / name), **SMALL)
+        return (tmp_path / name / "model.safetensors").read_bytes()
+
+    whole = run("whole")
+    save, calls = checkpoint.save, []
+
+    def dies(fabric: Any, path: Path, state: Any) -> None:
+        save(fabric, path, state)
+        calls.append(path.name)
+        if calls.count(checkpoint.LAST) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run("cut")
+    monkeypatch.setattr(checkpoint, "save", save)
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    assert run("cut") == whole
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on_and_ends_with_the_same_bytes(pictures: Path, tmp_path: Path) -> None:
+    def command(name: str) -> list[str]:
+        options = [f"--{k.replace('_', '-')}={v}" for k, v in SMALL.items()]
+        return [
+            sys.executable, "-m", "visus.app.cli", "train", "clip", f"--images={pictures}", "--epochs=12",
+            f"--out={tmp_path / name}", *options,
+        ]  # fmt: skip
+
+    subprocess.run(command("whole"), check=True, capture_output=True)
+    process = subprocess.Popen(command("cut"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    last = tmp_path / "cut" / "checkpoints" / checkpoint.LAST
+    while not last.exists() and process.poll() is None:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    subprocess.run(command("cut"), check=True, capture_output=True)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        ("clip", {"batch": 500}, r"a batch of 500 is larger than the \d+ training pictures"),
+        ("vit", {"batch": 500}, r"a batch of 500 is larger"),
+        ("clip", {"patch": 7}, "patches of 7 pixels do not fill 32"),
+        ("clip", {"width": 100}, "multiples of 64"),
+        ("clip", {"drop": 0.95}, "from 0 to 0.9"),
+        ("clip", {"epochs": 0}, "must be above 0"),
+        ("vit", {"zero_shot": "visus:emoji"}, "does not go with vit"),
+        ("clip", {"names": "visus:emoji"}, "does not go with clip"),
+        ("clip", {"images": "visus:digits"}, "has no captions"),
+        ("clip", {"out": None}, "needs a folder"),
+    ],
+)
+def test_bad_settings_say_what_to_do(
+    pictures: Path, tmp_path: Path, kind: str, settings: dict[str, Any], message: str
+) -> None:
+    arguments = {**SMALL, "images": str(pictures), "out": str(tmp_path / "m"), "epochs": 1, **settings}
+    with pytest.raises(DataError, match=message):
+        visus.train(kind, **arguments)
+
+
+def test_an_unknown_kind_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="vit"):
+        visus.train("vitt", out=str(tmp_path))
+
+
+def test_missing_captions_are_named(pictures: Path, tmp_path: Path) -> None:
+    shapes.write(tmp_path / "set", each=4)
+    file = tmp_path / "set" / "metadata.csv"
+    file.write_text("".join(line for line in file.open() if "circle/red-1" not in line))
+    with pytest.raises(DataError, match=r"1 pictures of .* have no caption, the first: circle/red-1\.png"):
+        visus.train("clip", images=str(tmp_path / "set"), out=str(tmp_path / "m"), **SMALL)
+
+
+def test_captions_with_one_picture_each_are_trained_on_and_said(tmp_path: Path) -> None:
+    shapes.write(tmp_path / "set", each=8)
+    rows_ = [
+        (f"{s}/{c}-{i}.png", f"{c} {s} number {i}") for s in shapes.SHAPES for c in shapes.COLOURS for i in range(8)
+    ]
+    (tmp_path / "set" / "metadata.csv").write_text("file_name,text\n" + "".join(f"{a},{b}\n" for a, b in rows_))
+    result = visus.train("clip", images=str(tmp_path / "set"), epochs=1, out=str(tmp_path / "m"), **SMALL)
+    assert any("no caption has a second picture" in w.lower() for w in result.warnings)
+
+
+def test_another_training_in_the_same_folder_is_refused(pictures: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "m")
+    visus.train("vit", images=str(pictures), epochs=1, out=out, **SMALL)
+    before = (tmp_path / "m" / "model.safetensors").read_bytes()
+    with pytest.raises(DataError, match="another --out"):
+        visus.train("vit", images=str(pictures), epochs=2, out=out, **SMALL)
+    assert (tmp_path / "m" / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_truncated_and_missing_files_are_named(clip: tuple[Path, visus.Result], tmp_path: Path, name: str) -> None:
+    import shutil
+
+    shutil.copytree(clip[0], tmp_path / "m")
+    whole = (tmp_path / "m" / name).read_bytes()
+    (tmp_path / "m" / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="cannot be read"):
+        visus.load_dual(str(tmp_path / "m"))
+    (tmp_path / "m" / name).unlink()
+    with pytest.raises(DataError, match=name.replace(".", r"\.")):
+        visus.load_dual(str(tmp_path / "m"))
+
+
+def test_what_is_no_dual_encoder_is_refused(
+    vit: tuple[Path, visus.Result], clip: tuple[Path, visus.Result], tmp_path: Path
+) -> None:
+    import shutil
+
+    with pytest.raises(SpecError, match="reads no texts"):
+        visus.load_dual(str(vit[0]))
+    with pytest.raises(SpecError, match="no folder of a dual encoder"):
+        visus.load_dual("timm:resnet18")
+    shutil.copytree(clip[0], tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    config["vision_config"]["hidden_size"] = 128
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match="of another shape"):
+        visus.load_dual(str(tmp_path / "m"))
