@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint format bench emoji clean
+.PHONY: demo test test-slow lint format bench emoji models clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml constraints.txt
@@ -37,6 +37,15 @@ bench: $(READY)
 emoji: $(READY)
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[tools]'
 	@$(BIN)/python tools/build_emoji.py
+
+# The models that ship, from nothing: some three hours on one core. Run again after a stop, it goes on.
+TRAIN := OMP_NUM_THREADS=1 $(BIN)/visus train
+TAUGHT := --teacher visus:effnet-lite0 --epochs 40 --precision bf16
+models: $(READY)
+	@$(TRAIN) vit --images visus:emoji --names 'visus:emoji?task=all' $(TAUGHT) --out build/models/emoji-vit
+	@$(TRAIN) clip --images 'visus:emoji?task=all' --zero-shot visus:emoji $(TAUGHT) --out build/models/emoji-clip
+	@$(TRAIN) clip --images 'visus:emoji?split=concept&task=all' --zero-shot 'visus:emoji?split=concept' $(TAUGHT) --out build/models/emoji-clip-concept
+	@$(BIN)/python tools/ship_models.py build/models
 
 clean:
 	rm -rf $(VENV) visus-out .mypy_cache .pytest_cache .ruff_cache .bench

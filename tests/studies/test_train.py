@@ -302,3 +302,36 @@ def test_what_is_no_dual_encoder_is_refused(
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
     with pytest.raises(DataError, match="of another shape"):
         visus.load_dual(str(tmp_path / "m"))
+
+
+def test_predict_chooses_among_texts_as_the_encoder_ranks_them(
+    clip: tuple[Path, visus.Result], pictures: Path
+) -> None:
+    classes = ["red square", "blue circle", "green triangle"]
+    files = [str(pictures / "square" / "red-0.png"), str(pictures / "circle" / "blue-3.png")]
+    said = visus.predict(files, model=str(clip[0]), classes=classes, top=3)
+    encoder = visus.load_dual(str(clip[0]))
+    images = load_images(str(pictures))
+    at = np.array([images.ids.index("square/red-0.png"), images.ids.index("circle/blue-3.png")])
+    prompts = [encoder.encode_texts([p.format(c) for p in ("{}", "a picture of a {}")]).mean(0) for c in classes]
+    weights = np.stack([p / np.linalg.norm(p) for p in prompts])
+    logits = encoder.logit_scale * encoder.encode_images(images, at) @ weights.T
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for row in said.tables["predictions"].rows:
+        assert row[3] == pytest.approx(expected[files.index(_whole(row[0], files)), row[4]], abs=1e-4)
+
+
+def _whole(name: str, files: list[str]) -> str:
+    return next(f for f in files if Path(f).name == Path(name).name)
+
+
+def test_predict_says_when_texts_are_missing_or_not_read(
+    clip: tuple[Path, visus.Result], vit: tuple[Path, visus.Result], pictures: Path
+) -> None:
+    picture = [str(pictures / "square" / "red-0.png")]
+    with pytest.raises(DataError, match="--classes"):
+        visus.predict(picture, model=str(clip[0]))
+    with pytest.raises(DataError, match="among two"):
+        visus.predict(picture, model=str(clip[0]), classes=["cat"])
+    with pytest.raises(DataError, match="reads no texts"):
+        visus.predict(picture, model=str(vit[0]), classes=["cat", "dog"])

@@ -195,6 +195,17 @@ def load_dual(spec: str, *, seed: int = 0, download: bool = False) -> DualEncode
     return DualEncoder(parsed.text, module, tokenizer, preprocess_of(str(folder), module.config, {}), random)
 
 
+def is_dual(spec: str) -> bool:
+    """Whether `load_dual` would take it: visus:emoji-clip, or a folder that holds a CLIP with its tokenizer."""
+    from visus.models.registry import SCHEMES
+
+    parsed = parse_spec(str(spec), SCHEMES, revisions=("torchvision", "openclip", "hf"))
+    if parsed.scheme == "visus":
+        return parsed.name == "emoji-clip"
+    folder = Path(parsed.name).expanduser()
+    return not parsed.scheme and (folder / TOKENIZER).is_file() and _kind(folder / CONFIG) == "clip"
+
+
 def _folder(spec: Spec) -> Path:
     if spec.scheme == "visus":
         from visus.models.shipped import shipped_folder

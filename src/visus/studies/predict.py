@@ -18,6 +18,7 @@ def predict(
     images: list[str],
     *,
     model: str = "visus:effnet-lite0",
+    classes: list[str] | None = None,
     top: int = 5,
     device: str = "auto",
     seed: int = 0,
@@ -28,7 +29,9 @@ def predict(
 
     Arguments:
         images: files, folders or specs of images.
-        model: spec of a classifier: timm:NAME, hf:OWNER/NAME, torchvision:NAME@WEIGHTS, visus:NAME or a path.
+        model: spec of a classifier: timm:NAME, hf:OWNER/NAME, torchvision:NAME@WEIGHTS, visus:NAME or a path; or of a
+            model of images and texts.
+        classes: text to choose from, repeatable, for a model that compares pictures with texts; default for visus:emoji-clip all emoji.
         top: classes a picture.
         device: auto, cpu, cuda or cuda:N.
         seed: seed of a random initialisation and of --limit's sample.
@@ -39,9 +42,9 @@ def predict(
     classifier, no usable picture.
     """
     from visus.errors import DataError
-    from visus.models import load_backbone
     from visus.models.classify import classify_images, top_classes
     from visus.models.labels import short
+    from visus.models.zero_shot import classifier_for
     from visus.result import Result, Table
     from visus.studies.common import percent, quarantine_table
     from visus.studies.inputs import gather
@@ -49,7 +52,7 @@ def predict(
     if top < 1:
         raise DataError(f"--top is {top}; ask for at least one class")
     imageset, set_aside = gather(images, limit=limit, seed=seed, download=download)
-    backbone = load_backbone(model, seed=seed, download=download)
+    backbone = classifier_for(model, classes, seed=seed, download=download)
     said = classify_images(backbone, imageset, device=device)
     set_aside = (*set_aside, *said.quarantine)
     if not len(said.rows):
@@ -57,24 +60,24 @@ def predict(
             f"none of {len(set_aside)} pictures could be read; the first, {set_aside[0].id}: {set_aside[0].reason}"
         )
     labels = backbone.labels or ()
-    classes, probabilities = top_classes(said.probabilities, top)
+    found, probabilities = top_classes(said.probabilities, top)
     names = [imageset.ids[i] for i in said.rows]
     rows = tuple(
         (name, rank, labels[c], float(p), int(c))
-        for name, cs, ps in zip(names, classes, probabilities, strict=True)
+        for name, cs, ps in zip(names, found, probabilities, strict=True)
         for rank, (c, p) in enumerate(zip(cs, ps, strict=True), 1)
     )
     tables = {
         "predictions": Table(
             ("image", "rank", "label", "probability", "index"),
             rows,
-            title=f"Top {classes.shape[1]} classes of each picture",
+            title=f"Top {found.shape[1]} classes of each picture",
             note="Probability: softmax over all classes of the model. Index: position of the class in the model's output.",
         )
     }
     if set_aside:
         tables["quarantine"] = quarantine_table(set_aside)
-    best = [(name, short(labels[c[0]]), float(p[0])) for name, c, p in zip(names, classes, probabilities, strict=True)]
+    best = [(name, short(labels[c[0]]), float(p[0])) for name, c, p in zip(names, found, probabilities, strict=True)]
     findings = [f"{name}: {label} ({percent(p)})." for name, label, p in best[:10]]
     if len(best) > 10:
         findings = [_summary(best), *findings[:3]]

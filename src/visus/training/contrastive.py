@@ -192,7 +192,9 @@ class Contrastive:
         towers: Any = getattr(model, "module", model)
         towers = getattr(towers, "module", towers)  # below Fabric's wrapper, DDP's
         device = fabric.device
-        texts = torch.cat([towers.texts(_short(ids, self.pad).to(device)) for ids in torch.split(self._names, EVALUATED)])
+        texts = torch.cat(
+            [towers.texts(_short(ids, self.pad).to(device)) for ids in torch.split(self._names, EVALUATED)]
+        )
         images = []
         for start in range(0, len(self.held.pictures), EVALUATED):
             raw = torch.from_numpy(self.held.pictures[start : start + EVALUATED]).to(device)

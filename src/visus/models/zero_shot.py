@@ -1,0 +1,69 @@
+"""A dual encoder as a classifier: its classes are texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from visus.errors import DataError
+from visus.models.base import Backbone
+from visus.models.dual import DualEncoder, is_dual, load_dual
+
+PROMPTS = ("{}", "a picture of a {}")
+
+
+class ZeroShot(nn.Module):
+    """Normalised pictures -> logits: the scale times the cosines of their embeddings with those of the classes."""
+
+    def __init__(self, encoder: DualEncoder, weights: torch.Tensor) -> None:
+        super().__init__()
+        self.clip: Any = encoder.module
+        self.register_buffer("weights", weights)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """float [b, 3, h, w] -> float [b, k]."""
+        pooled = self.clip.vision_model(pixel_values=x).pooler_output
+        unit = functional.normalize(self.clip.visual_projection(pooled), dim=1)
+        logits: torch.Tensor = self.clip.logit_scale.exp() * unit @ self.weights.T
+        return logits
+
+
+def zero_shot_classifier(encoder: DualEncoder, classes: Sequence[str], prompts: Sequence[str] = PROMPTS) -> Backbone:
+    """The encoder as a Backbone that tells `classes` apart by what it knows of their names (Radford et al. 2021).
+
+    Every class is the normalised mean of its prompts' embeddings. It has no taps. Raises DataError for fewer than two classes.
+    """
+    if len(set(classes)) < 2:
+        raise DataError(f"{len(set(classes))} class was given; zero-shot prediction chooses among two at least")
+    weights = torch.from_numpy(encoder.zero_shot(classes, prompts))
+    return Backbone(
+        encoder.spec, ZeroShot(encoder, weights).eval(), (), {}, encoder.preprocess, tuple(classes), encoder.random
+    )
+
+
+def classifier_for(model: str, classes: Sequence[str] | None, *, seed: int, download: bool) -> Backbone:
+    """A model by its spec as a classifier: its own classes, or, of a dual encoder, `classes` (visus:emoji-clip: all names of emoji).
+
+    Raises DataError: classes for a model that reads no texts, none for one that needs them.
+    """
+    from visus.models.registry import load_backbone
+
+    if not is_dual(model):
+        if classes:
+            raise DataError(f"{model} has classes of its own and reads no texts; leave out --classes")
+        return load_backbone(model, seed=seed, download=download)
+    if not classes and model.startswith("visus:"):
+        from visus.images import load_images
+
+        images = load_images("visus:emoji?task=all")
+        classes = sorted({texts[0] for texts in images.captions or ()})
+        return zero_shot_classifier(load_dual(model, seed=seed, download=download), classes, PROMPTS[:1])
+    if not classes:
+        raise DataError(
+            f"{model} compares pictures with texts; name the classes to choose from: --classes cat --classes dog"
+        )
+    return zero_shot_classifier(load_dual(model, seed=seed, download=download), classes)
