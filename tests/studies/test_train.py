@@ -140,18 +140,9 @@ def test_names_never_come_from_pictures_that_are_held_out(
     with pytest.raises(KeyboardInterrupt):
         # Another seed's split: what it trains on overlaps what this one holds out.
         images = load_images(str(pictures))
-        fresh.train_vit(
-            images,
-            fresh.parts_of(images, seed=0),
-            fresh.Towers(32, 8, 64, 1),
-            fresh.Recipe(1e-3, batch=16),
-            named=images,
-            named_rows=fresh.parts_of(images, seed=5).train,
-            drop=0.0,
-            teacher=None,
-            devices=fresh.Devices(),
-            folder=tmp_path,
-        )
+        recipe = fresh.Recipe(1e-3, batch=16, seed=5)
+        plan = fresh.Plan(fresh.parts_of(images, seed=0), fresh.Towers(32, 8, 64, 1), recipe, tmp_path)
+        fresh.train_vit(images, plan, named=images)
     parts = fresh.parts_of(images, seed=0)
     held = {images.decode(int(i)).tobytes() for i in np.concatenate([parts.validation, parts.test])}
     held -= {images.decode(int(i)).tobytes() for i in parts.train}  # shapes may stand in the same place twice
@@ -304,9 +295,7 @@ def test_what_is_no_dual_encoder_is_refused(
         visus.load_dual(str(tmp_path / "m"))
 
 
-def test_predict_chooses_among_texts_as_the_encoder_ranks_them(
-    clip: tuple[Path, visus.Result], pictures: Path
-) -> None:
+def test_predict_chooses_among_texts_as_the_encoder_ranks_them(clip: tuple[Path, visus.Result], pictures: Path) -> None:
     classes = ["red square", "blue circle", "green triangle"]
     files = [str(pictures / "square" / "red-0.png"), str(pictures / "circle" / "blue-3.png")]
     said = visus.predict(files, model=str(clip[0]), classes=classes, top=3)

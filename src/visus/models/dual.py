@@ -203,7 +203,7 @@ def is_dual(spec: str) -> bool:
     if parsed.scheme == "visus":
         return parsed.name == "emoji-clip"
     folder = Path(parsed.name).expanduser()
-    return not parsed.scheme and (folder / TOKENIZER).is_file() and _kind(folder / CONFIG) == "clip"
+    return not parsed.scheme and (folder / TOKENIZER).is_file() and _kind(folder) == "clip"
 
 
 def _folder(spec: Spec) -> Path:
@@ -219,16 +219,11 @@ def _folder(spec: Spec) -> Path:
     return path
 
 
-def _kind(config: Path) -> str:
-    """The model's type as its config says. Raises DataError for a config that is missing or damaged."""
-    try:
-        body = json.loads(config.read_text("utf-8"))
-    except FileNotFoundError:
-        raise DataError(
-            f"{config.parent} is no whole dual encoder: {config.name} is missing; save or train it again"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{config} cannot be read: {first_line(error)}") from error
+def _kind(folder: Path) -> str:
+    """The model's type as its config says."""
+    from visus.models.local import read_config
+
+    body = read_config(folder)
     return str(body.get("model_type") or body.get("architecture") or "nameless")
 
 
@@ -238,7 +233,7 @@ def _open(folder: Path, *, random: bool, seed: int) -> tuple[Any, Tokenizer]:
 
     from visus.models.checkpoint import read, take_in
 
-    kind = _kind(folder / CONFIG)
+    kind = _kind(folder)
     if kind != "clip":
         raise SpecError(f"{folder} holds a {kind} model, which reads no texts; give one that visus train clip wrote")
     missing = [n for n in (TOKENIZER, WEIGHTS) if not (folder / n).is_file() and not (random and n == WEIGHTS)]

@@ -26,7 +26,7 @@ def load_local(spec: Spec, *, download: bool) -> Backbone:
         return _file(spec, path)
     if (path / "open_clip_config.json").is_file():
         return _open_clip_folder(spec, path)
-    config = _config(path)
+    config = read_config(path)
     if "visus" in config:
         from visus.models.tuned import load_tuned
 
@@ -42,7 +42,8 @@ def load_local(spec: Spec, *, download: bool) -> Backbone:
     raise DataError(f"{path}: config.json names neither a transformers model_type nor a timm architecture")
 
 
-def _config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """A checkpoint folder's config.json. Raises DataError when it is missing or damaged."""
     try:
         body = json.loads((path / "config.json").read_text("utf-8"))
     except FileNotFoundError:

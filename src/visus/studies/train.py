@@ -6,15 +6,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from visus.images import ImageSet
-    from visus.models import Backbone
-    from visus.models.dual import Towers
     from visus.result import Result
-    from visus.training.devices import Devices
-    from visus.training.fresh import Parts
-    from visus.training.recipe import Recipe
+    from visus.training.fresh import Plan
 
 KINDS = ("vit", "clip")
 IMAGES = {"vit": "visus:emoji", "clip": "visus:emoji?task=all"}
@@ -94,7 +89,7 @@ def train(
     from visus.studies.common import check_choice
     from visus.training.budget import seconds_of
     from visus.training.devices import Devices
-    from visus.training.fresh import parts_of
+    from visus.training.fresh import Plan, parts_of
     from visus.training.recipe import Recipe
 
     check_choice("kind", kind, KINDS)
@@ -113,114 +108,61 @@ def train(
         raise DataError(
             f"{'--zero-shot' if zero_shot else '--names'} does not go with {kind}; it is for the other kind"
         )
-    machines = Devices(choose_device(device), devices, precision)
     imageset = load_images(images or IMAGES[kind], labels=labels, download=download).limit(limit, seed=seed)
-    parts = parts_of(imageset, seed=seed)
-    sizes = Towers(size, patch, width, layers, text_width, text_layers, space=width)
-    recipe = Recipe(
-        lr,
-        epochs=epochs,
-        batch=batch,
-        weight_decay=weight_decay,
-        warmup=0.05,
-        clip=1.0,
-        patience=0,
-        seed=seed,
-        optimizer="muon",
+    plan = Plan(
+        parts_of(imageset, seed=seed),
+        Towers(size, patch, width, layers, text_width, text_layers, space=width),
+        Recipe(
+            lr,
+            epochs=epochs,
+            batch=batch,
+            weight_decay=weight_decay,
+            warmup=0.05,
+            patience=0,
+            seed=seed,
+            optimizer="muon",
+        ),
+        Path(out),
+        drop,
+        load_backbone(teacher, seed=seed, download=download) if teacher else None,
+        Devices(choose_device(device), devices, precision),
+        seconds_of(budget),
     )
-    folder, allowed = Path(out), seconds_of(budget)
-    guide = load_backbone(teacher, seed=seed, download=download) if teacher else None
     if kind == "clip":
-        shown = load_images(zero_shot, download=download) if zero_shot else None
-        return _clip(imageset, parts, sizes, recipe, shown, drop, guide, machines, folder, allowed)
-    named = load_images(names, download=download) if names else None
-    return _vit(imageset, parts, sizes, recipe, named, drop, guide, machines, folder, allowed)
+        return _clip(imageset, plan, load_images(zero_shot, download=download) if zero_shot else None)
+    return _vit(imageset, plan, load_images(names, download=download) if names else None)
 
 
-def _clip(
-    imageset: ImageSet,
-    parts: Parts,
-    sizes: Towers,
-    recipe: Recipe,
-    shown: ImageSet | None,
-    drop: float,
-    teacher: Backbone | None,
-    machines: Devices,
-    folder: Path,
-    allowed: float | None,
-) -> Result:
+def _clip(imageset: ImageSet, plan: Plan, shown: ImageSet | None) -> Result:
     from visus.models.dual import load_dual
     from visus.studies import train_report as report
     from visus.training.fresh import train_clip
 
-    done, tokenizer = train_clip(
-        imageset, parts, sizes, recipe, drop=drop, teacher=teacher, devices=machines, folder=folder, allowed=allowed
-    )
-    trained = load_dual(str(folder))
-    untrained = load_dual(f"{folder}?weights=none", seed=recipe.seed)
-    judged = report.judge_clip(imageset, parts, trained, untrained, shown)
-    settings = _provenance(
-        imageset, parts, sizes, recipe, drop, machines, teacher, vocabulary=tokenizer.get_vocab_size()
-    )
-    return report.clip_result(imageset, done, judged, folder, settings)
+    done, tokenizer = train_clip(imageset, plan)
+    trained = load_dual(str(plan.folder))
+    untrained = load_dual(f"{plan.folder}?weights=none", seed=plan.recipe.seed)
+    judged = report.judge_clip(imageset, plan.parts, trained, untrained, shown)
+    settings = _provenance(imageset, plan, vocabulary=tokenizer.get_vocab_size())
+    return report.clip_result(imageset, done, judged, plan.folder, settings)
 
 
-def _vit(
-    imageset: ImageSet,
-    parts: Parts,
-    sizes: Towers,
-    recipe: Recipe,
-    named: ImageSet | None,
-    drop: float,
-    teacher: Backbone | None,
-    machines: Devices,
-    folder: Path,
-    allowed: float | None,
-) -> Result:
+def _vit(imageset: ImageSet, plan: Plan, named: ImageSet | None) -> Result:
     from visus.models import load_backbone
     from visus.studies import train_report as report
-    from visus.training.fresh import parts_of, train_vit
+    from visus.training.fresh import train_vit
 
-    done = train_vit(
-        imageset,
-        parts,
-        sizes,
-        recipe,
-        named=named,
-        named_rows=None if named is None else parts_of(named, seed=recipe.seed).train,
-        drop=drop,
-        teacher=teacher,
-        devices=machines,
-        folder=folder,
-        allowed=allowed,
-    )
-    judged = report.judge_vit(imageset, parts, load_backbone(str(folder)))
-    settings = _provenance(imageset, parts, sizes, recipe, drop, machines, teacher, names=named.name if named else None)
-    return report.vit_result(imageset, done, judged, folder, settings)
+    done = train_vit(imageset, plan, named)
+    judged = report.judge_vit(imageset, plan.parts, load_backbone(str(plan.folder)))
+    settings = _provenance(imageset, plan, names=named.name if named else None)
+    return report.vit_result(imageset, done, judged, plan.folder, settings)
 
 
-def _provenance(
-    imageset: ImageSet,
-    parts: Parts,
-    sizes: Towers,
-    recipe: Recipe,
-    drop: float,
-    machines: Devices,
-    teacher: Backbone | None,
-    **more: object,
-) -> Mapping[str, object]:
-    from dataclasses import asdict
-
+def _provenance(imageset: ImageSet, plan: Plan, **more: object) -> Mapping[str, object]:
+    machines = plan.devices
     return {
         "images": imageset.name,
         "images fingerprint": imageset.fingerprint,
-        "training images": len(parts.train),
-        "validation images": len(parts.validation),
-        "test images": len(parts.test),
-        "sizes": asdict(sizes),
-        "recipe": asdict(recipe),
-        "patches dropped": drop,
-        "teacher": teacher.spec if teacher else None,
+        **plan.describe(),
         "device": f"{machines.count} x {machines.kind}, {machines.precision}",
         **more,
     }

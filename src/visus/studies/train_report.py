@@ -222,10 +222,10 @@ def _result(
     best = epochs[done.fit.best]
     x = [float(e.number) for e in epochs]
 
-    def panel(title: str, train: list[float], held: list[float]) -> dict[str, Any]:
+    def panel(train: list[float], held: list[float]) -> dict[str, Any]:
         series = [{"name": "training", "x": x, "y": train}, {"name": "validation", "x": x, "y": held}]
         return {
-            "title": title,
+            "title": "",
             "series": series,
             "marks": [{"label": "kept", "x": x[done.fit.best], "y": held[done.fit.best]}],
         }
@@ -235,14 +235,14 @@ def _result(
             "loss", "curves", "How the loss falls",
             "Nats an image by epoch. Training: the batches as they were trained on, augmented. The ring: the epoch that validation chose.",
             {"x_label": "epoch", "y_label": "loss, nats",
-             "panels": [panel("loss", [e.train_loss for e in epochs], [e.val_loss for e in epochs])]},
+             "panels": [panel([e.train_loss for e in epochs], [e.val_loss for e in epochs])]},
         ),
         Figure(
             "learning", "curves", "How it learns",
             "By epoch; the training share is of its own batches (fewer to choose from), so the two lines answer different questions."
             if kind == "clip" else "Accuracy by epoch; the training accuracy is of augmented images.",
             {"x_label": "epoch", "y_label": judged,
-             "panels": [panel(judged, [100 * e.train_accuracy for e in epochs], [100 * e.val_accuracy for e in epochs])]},
+             "panels": [panel([100 * e.train_accuracy for e in epochs], [100 * e.val_accuracy for e in epochs])]},
         ),
     )  # fmt: skip
     seconds = done.fit.seconds

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import xxhash
 
 from visus.errors import DataError
 from visus.models.base import Preprocess
 from visus.models.dual import Towers, new_clip, save_dual, square
 from visus.paths import atomic_path, write_text
+from visus.training import checkpoint
 from visus.training.augment import Augmentation
 from visus.training.captions import learn_tokenizer
 from visus.training.contrastive import CaptionedPictures, Contrastive, Drop
@@ -26,6 +29,7 @@ from visus.training.loop import Fit, fit
 from visus.training.named import UNKNOWN, Named, NamedPictures, NamedViT
 from visus.training.objective import Objective
 from visus.training.recipe import Recipe
+from visus.training.records import Epoch
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -48,6 +52,42 @@ class Parts:
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained and how, of either kind.
+
+    drop: share of patches left out of training pictures. teacher: a backbone whose features of the training pictures the image tower
+    learns beside (None: no teacher). folder: where the model and its checkpoints go. allowed: seconds, or None.
+    """
+
+    parts: Parts
+    sizes: Towers
+    recipe: Recipe
+    folder: Path
+    drop: float = 0.5
+    teacher: Backbone | None = None
+    devices: Devices = field(default_factory=Devices)
+    allowed: float | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values that say what the plan is, and tell two plans apart."""
+        return {
+            "training images": len(self.parts.train),
+            "validation images": len(self.parts.validation),
+            "test images": len(self.parts.test),
+            "sizes": asdict(self.sizes),
+            "recipe": asdict(self.recipe),
+            "patches dropped": self.drop,
+            "teacher": self.teacher.spec if self.teacher else None,
+        }
+
+    def guides(self, sources: Sequence[tuple[ImageSet, np.ndarray]]) -> np.ndarray | None:
+        """The teacher's features of the training pictures."""
+        if self.teacher is None:
+            return None
+        return guides(sources, self.teacher, device=self.devices.kind, seed=self.recipe.seed)
 
 
 def parts_of(imageset: ImageSet, *, seed: int) -> Parts:
@@ -93,32 +133,19 @@ def candidates(keys: np.ndarray, part: np.ndarray, train: np.ndarray) -> np.ndar
     return np.unique(keys) if np.isin(own, keys[train]).mean() > 0.5 else own
 
 
-def train_clip(
-    imageset: ImageSet,
-    parts: Parts,
-    sizes: Towers,
-    recipe: Recipe,
-    *,
-    drop: float,
-    teacher: Backbone | None,
-    devices: Devices,
-    folder: Path,
-    allowed: float | None = None,
-) -> tuple[Trained, Tokenizer]:
-    """Train a CLIP on the pictures at `parts.train`, saved to `folder` in transformers' format; resumed by the same call.
+def train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
+    """Train a CLIP on pictures with captions, saved to the plan's folder in transformers' format; resumed by the same call.
 
-    The tokenizer is learned from the training captions alone. teacher: a backbone whose features of the training pictures the image
-    tower learns beside (None: no teacher). Raises DataError: captions missing, a batch larger than the set, other
+    The tokenizer is learned from the training captions alone. Raises DataError: captions missing, a batch larger than the set, other
     settings in the folder.
     """
     names, keys = names_of(imageset)
-    _enough(parts.train, recipe)
+    checkpoints = _claim(plan, "clip", imageset)
+    parts, sizes, recipe = plan.parts, plan.sizes, plan.recipe
     captions = imageset.captions or ()
     said = [captions[i] for i in parts.train]
     tokenizer = learn_tokenizer((c for cs in said for c in cs), size=VOCABULARY, context=sizes.context)
     preprocess = square(sizes.image)
-    key = {"kind": "clip", "images": imageset.fingerprint, **_settings(parts, sizes, recipe, drop, teacher)}
-    checkpoints = _claim(folder, key)
     choice = candidates(keys, parts.validation, parts.train)
     drawn = artists(imageset)
     train = CaptionedPictures(
@@ -126,121 +153,101 @@ def train_clip(
         said,
         keys[parts.train],
         None if drawn is None else drawn[parts.train],
-        guides([(imageset, parts.train)], teacher, device=devices.kind, seed=recipe.seed) if teacher else None,
+        plan.guides([(imageset, parts.train)]),
     )
     held = CaptionedPictures(
         decoded(imageset, parts.validation, preprocess, what="validation"),
         [captions[i] for i in parts.validation],
         np.searchsorted(choice, keys[parts.validation]),
     )
-    objective = Contrastive(train, held, [names[k] for k in choice], tokenizer, preprocess, VIEWS, recipe, Drop(drop))
+    objective = Contrastive(
+        train, held, [names[k] for k in choice], tokenizer, preprocess, VIEWS, recipe, Drop(plan.drop)
+    )
     clip = new_clip(tokenizer, sizes, seed=recipe.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed + 1)
-        towers = ClipTowers(clip, 0 if train.guides is None else train.guides.shape[1])
-
-    def save() -> None:
-        save_dual(folder, clip, tokenizer, preprocess)
-
-    done = _run(towers, objective, recipe, devices, checkpoints, save, allowed=allowed, what="clip")
+    with _seeded(recipe.seed + 1):
+        towers = ClipTowers(clip, _width(train.guides))
+    done = _run(towers, objective, plan, checkpoints, lambda: save_dual(plan.folder, clip, tokenizer, preprocess))
     return Trained(done, clip, preprocess, sum(p.numel() for p in clip.parameters())), tokenizer
 
 
-def train_vit(
-    imageset: ImageSet,
-    parts: Parts,
-    sizes: Towers,
-    recipe: Recipe,
-    *,
-    named: ImageSet | None,
-    named_rows: np.ndarray | None,
-    drop: float,
-    teacher: Backbone | None,
-    devices: Devices,
-    folder: Path,
-    allowed: float | None = None,
-) -> Trained:
-    """Train a ViT on the labelled pictures at `parts.train`, saved to `folder` in timm's format; resumed by the same call.
+def train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None = None) -> Trained:
+    """Train a ViT on labelled pictures, saved to the plan's folder in timm's format; resumed by the same call.
 
-    named, named_rows: pictures whose names (first captions) are learned beside the classes; copies of held-out pictures are left out.
-    Raises DataError: no labels, a batch larger than the set, other settings in the folder.
+    named: pictures whose names (first captions) are learned beside the classes, of its training part; copies of held-out pictures are
+    left out. Raises DataError: no labels, a batch larger than the set, other settings in the folder.
     """
     if imageset.labels is None or len(imageset.classes) < 2:
         raise DataError(f"{imageset.name} has no classes to learn; give labelled images of at least two classes")
+    checkpoints = _claim(plan, "vit", imageset, named)
+    parts, sizes, recipe = plan.parts, plan.sizes, plan.recipe
     preprocess = square(sizes.image)
-    labels = imageset.labels
     held = NamedPictures(
         decoded(imageset, parts.validation, preprocess, what="validation"),
-        labels[parts.validation],
+        imageset.labels[parts.validation],
         np.full(len(parts.validation), UNKNOWN),
     )
-    _enough(parts.train, recipe)
     pictures = decoded(imageset, parts.train, preprocess, what="training")
-    classes, bears, drawn, names = labels[parts.train], np.full(len(parts.train), UNKNOWN), artists(imageset), 0
-    balance = None if drawn is None else drawn[parts.train]
-    sources = [(imageset, parts.train)]
-    if named is not None and named_rows is not None:
-        forbidden = {p.tobytes() for p in held.pictures}
-        forbidden |= {p.tobytes() for p in decoded(imageset, parts.test, preprocess, what="test")}
-        pictures, classes, bears, balance, names, sources = _with_names(
-            pictures, classes, named, named_rows, preprocess, forbidden, imageset, parts.train
-        )
-    guided = guides(sources, teacher, device=devices.kind, seed=recipe.seed) if teacher else None
-    train = NamedPictures(pictures, classes, bears, balance, guided)
-    key = {"kind": "vit", "images": imageset.fingerprint, "named": named.fingerprint if named else ""}
-    checkpoints = _claim(folder, {**key, **_settings(parts, sizes, recipe, drop, teacher)})
+    drawn = artists(imageset)
+    train = NamedPictures(
+        pictures,
+        imageset.labels[parts.train],
+        np.full(len(parts.train), UNKNOWN),
+        None if drawn is None else drawn[parts.train],
+    )
+    sources, names = [(imageset, parts.train)], 0
+    if named is not None:
+        tested = decoded(imageset, parts.test, preprocess, what="test")
+        forbidden = {p.tobytes() for p in (*held.pictures, *tested)}
+        rows = parts_of(named, seed=recipe.seed).train
+        train, names, sources = _with_names(train, imageset, parts.train, named, rows, preprocess, forbidden)
+    train = replace(train, guides=plan.guides(sources))
     vit = new_vit(sizes, len(imageset.classes), seed=recipe.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed + 1)
-        network = NamedViT(vit, names, 0 if guided is None else guided.shape[1])
-    objective = Named(train, held, preprocess, VIEWS, recipe, Drop(drop))
+    with _seeded(recipe.seed + 1):
+        network = NamedViT(vit, names, _width(train.guides))
+    objective = Named(train, held, preprocess, VIEWS, recipe, Drop(plan.drop))
 
     def save() -> None:
-        save_vit(folder, vit, sizes, imageset.classes, preprocess)
+        save_vit(plan.folder, vit, sizes, imageset.classes, preprocess)
 
-    done = _run(network, objective, recipe, devices, checkpoints, save, allowed=allowed, what="vit")
+    done = _run(network, objective, plan, checkpoints, save)
     return Trained(done, vit, preprocess, sum(p.numel() for p in vit.parameters()))
 
 
 def _with_names(
-    pictures: np.ndarray,
-    classes: np.ndarray,
+    labelled: NamedPictures,
+    imageset: ImageSet,
+    train: np.ndarray,
     named: ImageSet,
     rows: np.ndarray,
     preprocess: Preprocess,
     forbidden: set[bytes],
-    labelled: ImageSet,
-    train: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, int, list[tuple[ImageSet, np.ndarray]]]:
-    """The labelled pictures and the named ones as one set: pictures, classes, names, balance, number of names, where they are from."""
-    _names, keys = names_of(named)
+) -> tuple[NamedPictures, int, list[tuple[ImageSet, np.ndarray]]]:
+    """The labelled pictures and the named ones as one set, the number of names, and where the pictures are from, in order."""
+    _, keys = names_of(named)
     extra = decoded(named, rows, preprocess, what="named")
     kept = np.array([p.tobytes() not in forbidden for p in extra], bool)
     rows, extra = rows[kept], extra[kept]
-    at = {labelled.ids[i]: k for k, i in enumerate(train)}
+    at = {imageset.ids[i]: k for k, i in enumerate(train)}
     known = np.array([at.get(named.ids[i], UNKNOWN) for i in rows], np.int64)
     # Pictures of both sets are one row with a class and a name; the rest have one of the two.
     alone = np.setdiff1d(np.arange(len(train)), known)
-    both = np.where(known == UNKNOWN, UNKNOWN, classes[known])
+    both = np.where(known == UNKNOWN, UNKNOWN, labelled.classes[known])
     used, bears = np.unique(keys[rows], return_inverse=True)
     drawn = artists(named)
-    balance = drawn[rows] if drawn is not None and not len(alone) else None
-    return (
-        np.concatenate([extra, pictures[alone]]),
-        np.concatenate([both, classes[alone]]),
+    found = NamedPictures(
+        np.concatenate([extra, labelled.pictures[alone]]),
+        np.concatenate([both, labelled.classes[alone]]),
         np.concatenate([bears.astype(np.int64), np.full(len(alone), UNKNOWN)]),
-        balance,
-        len(used),
-        [(named, rows), (labelled, train[alone])],
+        drawn[rows] if drawn is not None and not len(alone) else None,
     )
+    return found, len(used), [(named, rows), (imageset, train[alone])]
 
 
 def new_vit(sizes: Towers, classes: int, *, seed: int) -> Any:
     """timm's VisionTransformer of these sizes, randomly initialised from `seed`."""
     import timm
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _seeded(seed):
         return timm.create_model(
             "vit_tiny_patch16_224", pretrained=False, num_classes=classes, **_vit_args(sizes)
         ).eval()
@@ -291,15 +298,7 @@ def save_vit(
 
 
 def _run(
-    network: torch.nn.Module,
-    objective: Objective,
-    recipe: Recipe,
-    devices: Devices,
-    checkpoints: Path,
-    save: Callable[[], None],
-    *,
-    allowed: float | None,
-    what: str,
+    network: torch.nn.Module, objective: Objective, plan: Plan, checkpoints: Path, save: Callable[[], object]
 ) -> Fit:
     """Train, save the best epoch's weights and the record of the epochs; the same in every process."""
     file = checkpoints / "fit.json"
@@ -308,55 +307,56 @@ def _run(
         done = fit(
             network,
             objective,
-            recipe,
+            plan.recipe,
             fabric=fabric,
             train_mode=network.train,
             folder=checkpoints,
-            allowed=allowed,
-            what=what,
+            allowed=plan.allowed,
+            what="training",
         )
         network.to("cpu").eval()
         if fabric.global_rank == 0:
             save()
             write_text(file, json.dumps(asdict(done)))
 
-    with_fabric(work, devices)
-    from visus.training import checkpoint
-    from visus.training.records import Epoch
-
+    with_fabric(work, plan.devices)
     body = json.loads(file.read_text("utf-8"))
-    if devices.count > 1:
+    if plan.devices.count > 1:
         checkpoint.put_back(network, (checkpoint.load(checkpoints / checkpoint.BEST) or {}).get("tensors", {}))
     network.requires_grad_(requires_grad=False).eval()
     return Fit(**{**body, "epochs": tuple(Epoch(**e) for e in body["epochs"])})
 
 
-def _settings(parts: Parts, sizes: Towers, recipe: Recipe, drop: float, teacher: Backbone | None) -> dict[str, Any]:
-    taught = teacher.spec if teacher else None
-    return {
-        "train": len(parts.train),
-        "sizes": asdict(sizes),
-        "recipe": asdict(recipe),
-        "drop": drop,
-        "teacher": taught,
-    }
-
-
-def _claim(folder: Path, key: Mapping[str, Any]) -> Path:
-    """The folder of the checkpoints; raises DataError when the folder holds a training with other settings."""
-    file = folder / SETTINGS
-    text = json.dumps(key, indent=1) + "\n"
+def _claim(plan: Plan, kind: str, *sets: ImageSet | None) -> Path:
+    """The folder of the checkpoints. Raises DataError: the folder holds another training, a batch larger than the set."""
+    n = len(plan.parts.train)
+    if n < plan.recipe.batch:
+        raise DataError(
+            f"a batch of {plan.recipe.batch} is larger than the {n} training pictures; give --batch {max(n // 4, 2)}"
+        )
+    file = plan.folder / SETTINGS
+    text = json.dumps({"kind": kind, "images": [_content(s) for s in sets if s], **plan.describe()}, indent=1) + "\n"
     if file.is_file() and file.read_text("utf-8") != text:
         raise DataError(
-            f"{folder} holds a training with other settings or images; choose another --out, or delete that one"
+            f"{plan.folder} holds a training with other settings or images; choose another --out, or delete that one"
         )
     if not file.is_file():
         write_text(file, text)
-    return folder / CHECKPOINTS
+    return plan.folder / CHECKPOINTS
 
 
-def _enough(rows: np.ndarray, recipe: Recipe) -> None:
-    if len(rows) < recipe.batch:
-        raise DataError(
-            f"a batch of {recipe.batch} is larger than the {len(rows)} training pictures; give --batch {max(len(rows) // 4, 2)}"
-        )
+def _content(imageset: ImageSet) -> str:
+    """What tells two sets apart for training: pictures, labels, captions."""
+    labels = None if imageset.labels is None else imageset.labels.tolist()
+    return f"{imageset.fingerprint} {xxhash.xxh3_128(repr((labels, imageset.classes, imageset.captions)).encode()).hexdigest()}"
+
+
+def _width(guided: np.ndarray | None) -> int:
+    return 0 if guided is None else int(guided.shape[1])
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
