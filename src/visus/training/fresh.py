@@ -98,12 +98,13 @@ def parts_of(imageset: ImageSet, *, seed: int) -> Parts:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: its epochs, and the module in eval mode with the best epoch's weights."""
+    """A finished training: its epochs, and the module in eval mode with the best epoch's weights. pictures: how many it saw an epoch."""
 
     fit: Fit
     module: Any
     preprocess: Preprocess
     parameters: int
+    pictures: int
 
 
 def names_of(imageset: ImageSet) -> tuple[tuple[str, ...], np.ndarray]:
@@ -167,7 +168,7 @@ def train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
     with _seeded(recipe.seed + 1):
         towers = ClipTowers(clip, _width(train.guides))
     done = _run(towers, objective, plan, checkpoints, lambda: save_dual(plan.folder, clip, tokenizer, preprocess))
-    return Trained(done, clip, preprocess, sum(p.numel() for p in clip.parameters())), tokenizer
+    return Trained(done, clip, preprocess, sum(p.numel() for p in clip.parameters()), objective.n), tokenizer
 
 
 def train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None = None) -> Trained:
@@ -210,7 +211,7 @@ def train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None = None) -> 
         save_vit(plan.folder, vit, sizes, imageset.classes, preprocess)
 
     done = _run(network, objective, plan, checkpoints, save)
-    return Trained(done, vit, preprocess, sum(p.numel() for p in vit.parameters()))
+    return Trained(done, vit, preprocess, sum(p.numel() for p in vit.parameters()), objective.n)
 
 
 def _with_names(
