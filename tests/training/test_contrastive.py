@@ -39,7 +39,7 @@ def test_info_nce_and_its_gradients_are_the_definition(keys: list[int]) -> None:
     same = k[:, None] == k
     inputs = (images, texts, scale)
     fast, slow = info_nce(images, texts, scale, same), slow_info_nce(images, texts, scale, same)
-    assert float(fast) == pytest.approx(float(slow), abs=1e-12)
+    assert fast.item() == pytest.approx(slow.item(), abs=1e-12)
     for a, b in zip(torch.autograd.grad(fast, inputs), torch.autograd.grad(slow, inputs), strict=True):
         assert torch.allclose(a, b, atol=1e-12)
 
@@ -123,3 +123,32 @@ def test_cutting_padding_leaves_the_end_of_texts_that_are_equally_long() -> None
     mixed = torch.from_numpy(encode(tokenizer, ["red heart", CAPTIONS[1]]))
     assert torch.equal(_short(mixed, pad), mixed)
     assert torch.equal(_short(mixed[:1], pad), same[:1])
+
+
+def test_pictures_without_a_class_count_neither_in_the_loss_of_classes_nor_in_the_accuracy() -> None:
+    from tests.training.test_loop import FABRIC
+    from visus.models.dual import Towers as Sizes
+    from visus.models.dual import square
+    from visus.training.augment import Augmentation
+    from visus.training.contrastive import Drop
+    from visus.training.fresh import new_vit
+    from visus.training.named import UNKNOWN, Named, NamedPictures, NamedViT
+
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (12, 16, 16, 3)).astype(np.uint8)
+    classes, names = np.array([0, 1, 2, UNKNOWN] * 3), np.array([UNKNOWN, 0, 1, 2] * 3)
+    still = Augmentation(scale=(1, 1), ratio=(1, 1), mirror=0, jitter=0)
+    train = NamedPictures(pictures, classes, names)
+    task = Named(train, train, square(16), still, Recipe(1e-3, batch=12, smoothing=0.0), Drop(0.0))
+    model = NamedViT(new_vit(Sizes(16, 8, 64, 1), 3, seed=0), 3).eval()
+    loss, right, asked = task.loss(model, np.arange(12), epoch=0, fabric=FABRIC)
+    with torch.inference_mode():
+        a, b, _ = model(square(16).normalize(torch.from_numpy(pictures)))
+        expected = 0.0
+        for logits, y in ((a, classes), (b, names)):
+            assert logits is not None
+            known = [i for i in range(12) if y[i] != UNKNOWN]
+            expected += sum(-float(logits[i].log_softmax(0)[y[i]]) for i in known) / len(known)
+        hits = sum(int(a[i].argmax()) == classes[i] for i in range(12) if classes[i] != UNKNOWN)
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-3)
+    assert (int(right), asked) == (hits, 9)

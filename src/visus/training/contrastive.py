@@ -161,7 +161,7 @@ class Contrastive:
 
     def loss(
         self, model: nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, int]:
         """InfoNCE over the whole batch, and how many pictures of this process's share find their text first."""
         order = np.concatenate([rows[r :: fabric.world_size] for r in range(fabric.world_size)])
         mine = rows[fabric.global_rank :: fabric.world_size]
@@ -185,7 +185,7 @@ class Contrastive:
                 (same & ~torch.eye(len(same), dtype=torch.bool, device=same.device))[first : first + len(mine)], -2.0
             )
             hits = (logits.argmax(1) == torch.arange(first, first + len(mine), device=logits.device)).sum()
-        return loss, hits
+        return loss, hits, len(mine)
 
     def validate(self, model: nn.Module, fabric: Fabric) -> tuple[float, float]:
         """(cross-entropy in nats, accuracy) of choosing a held-out picture's name among all names."""

@@ -183,10 +183,10 @@ def _epoch(
         lr = recipe.lr * lr_factor(max((at.step + 0.5) / steps, share), recipe.warmup)
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_factor", 1.0)
-        loss, hits = _step(model, optimizer, objective, rows, recipe, at, fabric, what=what)
+        loss, hits, asked = _step(model, optimizer, objective, rows, recipe, at, fabric, what=what)
         losses.append(loss)
         right += hits
-        seen += len(rows)
+        seen += asked
         at.step += 1
         advance(1)
         if len(losses) - looked >= CHECK_EVERY or k == len(batches) - 1:
@@ -195,7 +195,8 @@ def _epoch(
     _check(losses[looked:], at, first=at.step - (len(losses) - looked) + 1, lr=lr, what=what)
     total = fabric.all_reduce(torch.stack(losses).mean(), reduce_op="mean") if losses else torch.tensor(np.nan)
     hits = fabric.all_reduce(right, reduce_op="sum")
-    return float(total), float(hits) / max(seen, 1), lr
+    among = fabric.all_reduce(torch.tensor(seen, device=fabric.device), reduce_op="sum")
+    return float(total), float(hits) / max(float(among), 1.0), lr
 
 
 def _step(
@@ -208,24 +209,25 @@ def _step(
     fabric: Fabric,
     *,
     what: str,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, int]:
     """One optimizer step over `rows`, in `at.accumulate` forward passes; out of memory, in twice as many, and so on.
 
-    Returns (mean loss, number right) of this process's share, on the device.
+    Returns (mean loss, number right, out of how many) of this process's share, the first two on the device.
     """
     mine = rows[fabric.global_rank :: fabric.world_size] if objective.cuts else rows
     while True:
         try:
             parts = np.array_split(mine, min(at.accumulate, len(mine))) if objective.cuts else [mine]
             total = torch.zeros((), device=fabric.device)
-            right = torch.zeros((), dtype=torch.long, device=fabric.device)
+            right, asked = torch.zeros((), dtype=torch.long, device=fabric.device), 0
             for k, part in enumerate(parts):
                 with fabric.no_backward_sync(model, enabled=k < len(parts) - 1):
-                    loss, hits = objective.loss(model, part, epoch=at.epoch, fabric=fabric)
+                    loss, hits, n = objective.loss(model, part, epoch=at.epoch, fabric=fabric)
                     loss = loss * (len(part) / len(mine))
                     fabric.backward(loss)
                 total += loss.detach()
                 right += hits
+                asked += n
             break
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
@@ -248,7 +250,7 @@ def _step(
         fabric.clip_gradients(model, optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return total, right
+    return total, right, asked
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -95,8 +95,8 @@ class Named:
 
     def loss(
         self, model: nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum of both mean cross-entropies in nats, and the number of classes right."""
+    ) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Sum of both mean cross-entropies in nats, the number of classes right, out of how many that are known."""
         raw = torch.from_numpy(self.train.pictures[rows]).to(fabric.device, non_blocking=True)
         dice = cached_draws(self.n, self.recipe.seed, epoch)[rows]
         views = augmented(raw, self.preprocess.size, dice, self.how).permute(0, 2, 3, 1)
@@ -109,7 +109,7 @@ class Named:
             loss = loss + self._cross_entropy(names, torch.from_numpy(self.train.names[rows]).to(fabric.device))
         if guided is not None and self.train.guides is not None:
             loss = loss + guide_loss(guided, torch.from_numpy(self.train.guides[rows]).to(fabric.device))
-        return loss, (classes.detach().argmax(1) == y).sum()
+        return loss, (classes.detach().argmax(1) == y).sum(), int((self.train.classes[rows] != UNKNOWN).sum())
 
     def _cross_entropy(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         total = functional.cross_entropy(

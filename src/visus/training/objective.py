@@ -33,8 +33,9 @@ class Objective(Protocol):
 
     def loss(
         self, model: torch.nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(mean loss over rows, number right), on the device; all of a step's rows, or this process's share of them where it cuts."""
+    ) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """(mean loss over rows, number right, both on the device, out of how many); all of a step's rows, or this process's share of them
+        where it cuts."""
         ...
 
     def validate(self, model: torch.nn.Module, fabric: Fabric) -> tuple[float, float]:
@@ -62,13 +63,13 @@ class Classification:
 
     def loss(
         self, model: torch.nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean cross-entropy in nats and the number right."""
+    ) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Mean cross-entropy in nats, the number right, the number of rows."""
         x = self.feed.batch(rows, epoch=epoch, device=fabric.device)
         y = torch.from_numpy(self.feed.y[rows]).to(fabric.device, non_blocking=True)
         logits = model(x).float()
         loss = functional.cross_entropy(logits, y, label_smoothing=self.smoothing)
-        return loss, (logits.detach().argmax(1) == y).sum()
+        return loss, (logits.detach().argmax(1) == y).sum(), len(rows)
 
     def validate(self, model: torch.nn.Module, fabric: Fabric) -> tuple[float, float]:
         """(mean cross-entropy in nats, accuracy)."""
