@@ -34,6 +34,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trained", type=Path)
     args = parser.parse_args()
+    if not any((args.trained / name / "model.safetensors").is_file() for name in MODELS):
+        raise SystemExit(f"{args.trained} holds none of {', '.join(MODELS)}; run make models")
     for name, (kind, images, shown) in MODELS.items():
         source = args.trained / name
         if (source / "model.safetensors").is_file():
@@ -93,6 +95,11 @@ def card(name: str, kind: str, judged: report.Judged, result: Result, art: str) 
         f"`{p['images']}`: {p['training images']:,} pictures to train on, {p['validation images']:,} that chose the epoch, "
         f"{p['test images']:,} that were looked at once (the split that the set declares). Trained on the art of {art}; none of it is "
         "share-alike, and ATTRIBUTION.md two folders up names every artist."
+        + (
+            f" Beside the classes it learned the names of the training pictures of `{p['names']}`."
+            if p.get("names")
+            else ""
+        )
         + (
             f" The image tower also learned the features of `{p['teacher']}` (ImageNet weights, Apache-2.0) on the training pictures."
             if p.get("teacher")
