@@ -24,7 +24,6 @@ DATA = Path(__file__).resolve().parent.parent / "src" / "visus" / "data" / "mode
 MODELS = {
     "emoji-vit": ("vit", "visus:emoji", None),
     "emoji-clip": ("clip", "visus:emoji?task=all", "visus:emoji"),
-    "emoji-clip-concept": ("clip", "visus:emoji?split=concept&task=all", "visus:emoji?split=concept"),
 }
 FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
 LARGEST = 12 * 10**6

@@ -127,6 +127,7 @@ def test_cutting_padding_leaves_the_end_of_texts_that_are_equally_long() -> None
 
 def test_pictures_without_a_class_count_neither_in_the_loss_of_classes_nor_in_the_accuracy() -> None:
     from tests.training.test_loop import FABRIC
+
     from visus.models.dual import Towers as Sizes
     from visus.models.dual import square
     from visus.training.augment import Augmentation

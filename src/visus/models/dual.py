@@ -17,7 +17,7 @@ from visus.models.base import Preprocess
 from visus.models.hub import first_line
 from visus.paths import atomic_path, write_text
 from visus.progress import task
-from visus.spec import Spec, parse_spec
+from visus.spec import Spec, check_options, parse_spec
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -187,6 +187,7 @@ def load_dual(spec: str, *, seed: int = 0, download: bool = False) -> DualEncode
     from visus.models.registry import SCHEMES, random_init
 
     parsed = parse_spec(str(spec), SCHEMES, revisions=("torchvision", "openclip", "hf"))
+    check_options(parsed, ("weights",))
     folder = _folder(parsed)
     random = random_init(parsed)
     module, tokenizer = _open(folder, random=random, seed=seed)
