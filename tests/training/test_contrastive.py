@@ -7,10 +7,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests.training.test_loop import FABRIC
 from torch.nn import functional
 
+from visus.models.dual import Towers as Sizes
+from visus.models.dual import new_clip, square
+from visus.training.augment import Augmentation
 from visus.training.captions import encode, learn_tokenizer, wording
-from visus.training.contrastive import Towers, _short, balanced, dropped, info_nce
+from visus.training.contrastive import Drop, Towers, _short, balanced, dropped, info_nce
+from visus.training.fresh import new_vit
+from visus.training.named import UNKNOWN, Named, NamedPictures, NamedViT
 from visus.training.recipe import Recipe
 
 
@@ -104,9 +110,6 @@ def test_a_wording_is_one_of_the_captions_or_some_of_its_keywords() -> None:
 
 
 def test_padding_changes_no_text() -> None:
-    from visus.models.dual import Towers as Sizes
-    from visus.models.dual import new_clip
-
     tokenizer = learn_tokenizer(CAPTIONS, size=400, context=32)
     towers = Towers(new_clip(tokenizer, Sizes(32, 8, 64, 1, 64, 1, 64), seed=0)).eval()
     with torch.inference_mode():
@@ -126,14 +129,6 @@ def test_cutting_padding_leaves_the_end_of_texts_that_are_equally_long() -> None
 
 
 def test_pictures_without_a_class_count_neither_in_the_loss_of_classes_nor_in_the_accuracy() -> None:
-    from tests.training.test_loop import FABRIC
-
-    from visus.models.dual import Towers as Sizes
-    from visus.models.dual import square
-    from visus.training.augment import Augmentation
-    from visus.training.contrastive import Drop
-    from visus.training.fresh import new_vit
-    from visus.training.named import UNKNOWN, Named, NamedPictures, NamedViT
 
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 255, (12, 16, 16, 3)).astype(np.uint8)
