@@ -69,6 +69,7 @@ def _plan(request: Request, engine: str, device: str) -> tuple[list[Job], list[T
     """Jobs that finish what was begun (or mend what was damaged), and the taps that start from nothing."""
     jobs: dict[str, Job] = {}
     fresh = []
+    progressed: set[str] = set()
     for tap in request.taps:
         folder = request.folder(tap)
         stores.clear_litter(folder)
@@ -79,6 +80,8 @@ def _plan(request: Request, engine: str, device: str) -> tuple[list[Job], list[T
         bad = manifest.damaged(folder, found)
         if bad:
             log(f"{tap.name}: {len(bad)} damaged or missing shard{'s' * (len(bad) > 1)}, computed again")
+        if any(found.shards):
+            progressed.add(tap.name)
         found.shards = [None if k in bad else shard for k, shard in enumerate(found.shards)]
         if found.complete:
             continue
@@ -87,7 +90,13 @@ def _plan(request: Request, engine: str, device: str) -> tuple[list[Job], list[T
         else:
             log(f"{tap.name}: begun with other settings or versions, starts again")
             fresh.append(tap)
-    return list(jobs.values()), fresh
+    # Killed before its first shard: its taps start together again, also those whose manifests were not written yet.
+    begun = [job for job in jobs.values() if progressed & set(job.run.group)]
+    kept = {name for job in begun for name in job.targets}
+    fresh += [
+        tap for tap in request.taps if any(tap.name in job.targets for job in jobs.values()) and tap.name not in kept
+    ]
+    return begun, [tap for tap in request.taps if tap in fresh]
 
 
 def _repeatable(run: Run, request: Request, engine: str, device: str) -> bool:
@@ -117,7 +126,11 @@ def _start(request: Request, engine: str, device: str, fresh: Sequence[Tap]) -> 
 
     def job(engine: str) -> Job:
         run = Run(engine, _hardware(device), batch, rows, tuple(t.name for t in fresh), versions(engine))
-        return Job(run, {t.name: _manifest(request, t, w, run) for t, w in zip(fresh, widths, strict=True)})
+        made = Job(run, {t.name: _manifest(request, t, w, run) for t, w in zip(fresh, widths, strict=True)})
+        # All of the group before the first shard of any: a run that is killed between two taps goes on as one group.
+        for tap in fresh:
+            made.targets[tap.name].write(request.folder(tap))
+        return made
 
     for tap in fresh:
         stores.empty(request.folder(tap))
