@@ -50,6 +50,28 @@ def test_kill_9_at_twenty_random_moments_leaves_the_same_bytes(tmp_path: Path) -
         assert content(tmp_path / f"killed-{number}") == straight
 
 
+@pytest.mark.parametrize("dies_at", [1, 2, 3, 4, 5])
+def test_a_run_that_dies_between_two_taps_leaves_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int
+) -> None:
+    images, model = tiny.noise(40), tiny.backbone()
+    extract(images, model, ["stem", "head"], store=tmp_path / "straight", **SETTINGS)
+    honest, written = manifests.Manifest.write, []
+
+    def dying(self: manifests.Manifest, folder: Path) -> None:
+        written.append(folder)
+        if len(written) == dies_at:
+            raise KeyboardInterrupt
+        honest(self, folder)
+
+    monkeypatch.setattr(manifests.Manifest, "write", dying)
+    with pytest.raises(KeyboardInterrupt):
+        extract(images, model, ["stem", "head"], store=tmp_path / "cut", **SETTINGS)
+    monkeypatch.setattr(manifests.Manifest, "write", honest)
+    extract(images, model, ["stem", "head"], store=tmp_path / "cut", **SETTINGS)
+    assert content(tmp_path / "cut") == content(tmp_path / "straight")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_of_two_processes_one_computes_and_the_other_uses_it(tmp_path: Path) -> None:
     report = helper("race_helper.py", str(tmp_path))
