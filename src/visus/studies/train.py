@@ -21,6 +21,7 @@ def train(
     images: str | None = None,
     names: str | None = None,
     teacher: str | None = None,
+    vectors: str | None = None,
     zero_shot: str | None = None,
     labels: str | None = None,
     epochs: int = 60,
@@ -54,6 +55,7 @@ def train(
             metadata.csv with file_name,text.
         names: spec of images whose captions vit learns beside the classes; only their training part is used.
         teacher: spec of a trained backbone whose features of the training images the image tower learns beside.
+        vectors: file of word vectors as GloVe writes them, most frequent first, which the text tower of clip learns beside.
         zero_shot: spec of labelled images that clip is tried on without having learned their classes.
         labels: CSV file of name,label for a folder without class subfolders.
         epochs: passes over the training images.
@@ -91,6 +93,7 @@ def train(
     from visus.training.devices import Devices
     from visus.training.fresh import Plan, parts_of
     from visus.training.recipe import Recipe
+    from visus.training.vectors import read_vectors
 
     check_choice("kind", kind, KINDS)
     check_choice("precision", precision, ("fp32", "bf16"))
@@ -104,6 +107,8 @@ def train(
         raise DataError(f"patches of {patch} pixels do not fill {size}; give a --patch that divides --size")
     if (width % 64 and width > 64) or (text_width % 64 and text_width > 64):
         raise DataError(f"--width {width} and --text-width {text_width} must be multiples of 64, the width of a head")
+    if kind == "vit" and vectors:
+        raise DataError("--vectors does not go with vit; it is for clip, which reads texts")
     if (kind == "vit" and zero_shot) or (kind == "clip" and names):
         raise DataError(
             f"{'--zero-shot' if zero_shot else '--names'} does not go with {kind}; it is for the other kind"
@@ -125,6 +130,7 @@ def train(
         Path(out),
         drop,
         load_backbone(teacher, seed=seed, download=download) if teacher else None,
+        read_vectors(Path(vectors).expanduser()) if vectors else None,
         Devices(choose_device(device), devices, precision),
         seconds_of(budget),
     )

@@ -239,7 +239,8 @@ def _result(
         ),
         Figure(
             "learning", "curves", "How it learns",
-            "By epoch; the training share is of its own batches (fewer to choose from), so the two lines answer different questions."
+            "By epoch. Training: how often a batch's own text comes first, among few. Validation: the mean reciprocal rank of the right "
+            "name among all names. The two lines answer different questions."
             if kind == "clip" else "Accuracy by epoch; the training accuracy is of augmented images.",
             {"x_label": "epoch", "y_label": judged,
              "panels": [panel([100 * e.train_accuracy for e in epochs], [100 * e.val_accuracy for e in epochs])]},

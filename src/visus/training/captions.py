@@ -43,8 +43,20 @@ def learn_tokenizer(captions: Iterable[str], *, size: int, context: int) -> Toke
     return tokenizer
 
 
-def wording(captions: Sequence[str], generator: np.random.Generator) -> str:
-    """One of a picture's captions; of a list of keywords a few, in any order."""
+def keywords(captions: Sequence[str]) -> list[str]:
+    """Those captions that are lists of keywords."""
+    return [c for c in captions if c.count(", ") >= LISTED - 1]
+
+
+def wording(captions: Sequence[str], generator: np.random.Generator, lists: float | None = None) -> str:
+    """One of a picture's captions; of a list of keywords a few, in any order.
+
+    lists: how often it is a list of keywords, where the picture has one (None: as often as any other caption).
+    """
+    listed = [] if lists is None else keywords(captions)
+    if listed:
+        others = [c for c in captions if c not in listed] or listed
+        captions = listed if generator.random() < (lists or 0.0) else others
     text = captions[int(generator.integers(len(captions)))]
     parts = text.split(", ")
     if len(parts) < LISTED:

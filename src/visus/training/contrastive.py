@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from visus.models.dual import PAD
 from visus.training.augment import Augmentation, augmented, cached_draws
-from visus.training.captions import encode, wording
+from visus.training.captions import encode, keywords, wording
 from visus.training.guide import guide_head, guide_loss
 from visus.training.recipe import Recipe
 
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from visus.models.base import Preprocess
+    from visus.training.vectors import WordVectors
 
 LARGEST_SCALE = 100.0  # of the logits, as in CLIP
 EVALUATED = 256
+LISTS = 0.4  # of the wordings are keywords where words have meanings: names alone would be learned by heart
 
 
 def info_nce(
@@ -47,21 +49,33 @@ def info_nce(
 class Towers(nn.Module):
     """A CLIP of transformers as the loop trains it: (pictures, token ids) -> unit vectors of both and the scale of the logits.
 
-    dims: of a teacher's features, which a head on the image tower predicts (0: no teacher); the head is no part of the CLIP.
+    dims: of a teacher's features, which a head on the image tower predicts; meaning: of word vectors, which one head on the unit vectors
+    of pictures and texts predicts (0: none of them). The heads are no part of the CLIP.
     """
 
-    def __init__(self, clip: Any, dims: int = 0) -> None:
+    def __init__(self, clip: Any, dims: int = 0, meaning: int = 0) -> None:
         super().__init__()
         self.clip = clip
         self.guide = guide_head(clip.config.vision_config.hidden_size, dims)
+        self.meaning = guide_head(clip.config.projection_dim, meaning)
 
     def forward(
         self, pictures: torch.Tensor, ids: torch.Tensor, drop: float = 0.0
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """float32 [b, d], float32 [b, d], scalar, [b, dims] or None. drop: share of patch tokens left out of every picture."""
-        feature = self.feature(pictures, drop)
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """float32 [b, d], float32 [t, d], scalar, [b, dims] or None, [b + t, meaning] or None, of b pictures and t texts.
+
+        drop: share of patch tokens left out of every picture.
+        """
+        feature, texts = self.feature(pictures, drop), self.texts(ids)
+        images = self.project(feature)
         scale = self.clip.logit_scale.exp().clamp(max=LARGEST_SCALE)
-        return self.project(feature), self.texts(ids), scale, None if self.guide is None else self.guide(feature)
+        return (
+            images,
+            texts,
+            scale,
+            None if self.guide is None else self.guide(feature),
+            None if self.meaning is None else self.meaning(torch.cat([images, texts])),
+        )
 
     def images(self, pictures: torch.Tensor) -> torch.Tensor:
         """Normalised float [b, 3, h, w] -> float32 [b, d] of unit length."""
@@ -128,7 +142,8 @@ class CaptionedPictures:
 class Contrastive:
     """InfoNCE over captioned pictures; validation: which of all names belongs to a picture that was not trained on.
 
-    names: the texts that validation chooses from; held: validation pictures, their keys index into names.
+    names: the texts that validation chooses from; held: validation pictures, their keys index into names. vectors: of words, which the
+    texts and pictures learn beside: every batch then holds as many phrases of any words as pictures, for their meaning alone.
     """
 
     cuts = False
@@ -143,10 +158,12 @@ class Contrastive:
         how: Augmentation,
         recipe: Recipe,
         drop: Drop,
+        vectors: WordVectors | None = None,
     ) -> None:
         self.train, self.held, self.names = train, held, names
         self.tokenizer, self.preprocess, self.how = tokenizer, preprocess, how
-        self.recipe, self.drop = recipe, drop
+        self.recipe, self.drop, self.vectors = recipe, drop, vectors
+        self.lists = LISTS if vectors else None
         self.pad = tokenizer.get_vocab()[PAD]
         self._worded = lru_cache(maxsize=1)(self._wordings)
 
@@ -165,13 +182,17 @@ class Contrastive:
         """InfoNCE over the whole batch, and how many pictures of this process's share find their text first."""
         order = np.concatenate([rows[r :: fabric.world_size] for r in range(fabric.world_size)])
         mine = rows[fabric.global_rank :: fabric.world_size]
-        ids, said = self._worded(self.recipe.seed, epoch)
-        tokens = _short(torch.from_numpy(ids[mine]), self.pad)
+        ids, said, meant = self._worded(self.recipe.seed, epoch)
+        own = mine if self.vectors is None else np.concatenate([mine, self.n + mine])
+        tokens = _short(torch.from_numpy(ids[own]), self.pad)
         raw = torch.from_numpy(self.train.pictures[mine]).to(fabric.device, non_blocking=True)
         dice = cached_draws(self.n, self.recipe.seed, epoch)[mine]
         views = augmented(raw, self.preprocess.size, dice, self.how).permute(0, 2, 3, 1)
         x = self.preprocess.normalize(views).contiguous()
-        images, texts, scale, guided = model(x, tokens.to(fabric.device), self.drop.at(epoch, self.recipe.epochs))
+        images, texts, scale, guided, understood = model(
+            x, tokens.to(fabric.device), self.drop.at(epoch, self.recipe.epochs)
+        )
+        texts = texts[: len(mine)]
         if fabric.world_size > 1:
             images, texts = (fabric.all_gather(t, sync_grads=True).flatten(0, 1) for t in (images, texts))
         keys, worded = (torch.from_numpy(a[order]).to(fabric.device) for a in (self.train.keys, said))
@@ -179,6 +200,10 @@ class Contrastive:
         loss = info_nce(images, texts, scale, same)
         if guided is not None and self.train.guides is not None:
             loss = loss + guide_loss(guided, torch.from_numpy(self.train.guides[mine]).to(fabric.device))
+        if understood is not None and meant is not None:
+            targets = torch.from_numpy(np.concatenate([self.shown[mine], meant[own]])).to(fabric.device)
+            loss = loss + guide_loss(understood[: len(mine)], targets[: len(mine)])
+            loss = loss + guide_loss(understood[len(mine) :], targets[len(mine) :])
         with torch.no_grad():
             first = fabric.global_rank * len(mine)
             logits = (images[first : first + len(mine)] @ texts.T).masked_fill(
@@ -188,7 +213,10 @@ class Contrastive:
         return loss, hits, len(mine)
 
     def validate(self, model: nn.Module, fabric: Fabric) -> tuple[float, float]:
-        """(cross-entropy in nats, accuracy) of choosing a held-out picture's name among all names."""
+        """(cross-entropy in nats, mean reciprocal rank) of choosing a held-out picture's name among all names.
+
+        Ranks tell epochs apart where the first place is rare: unseen names.
+        """
         towers: Any = getattr(model, "module", model)
         towers = getattr(towers, "module", towers)  # below Fabric's wrapper, DDP's
         device = fabric.device
@@ -201,17 +229,29 @@ class Contrastive:
             images.append(towers.images(self.preprocess.normalize(raw)))
         logits = towers.clip.logit_scale.exp().clamp(max=LARGEST_SCALE) * torch.cat(images) @ texts.T
         y = torch.from_numpy(self.held.keys).to(device)
-        return float(functional.cross_entropy(logits, y)), float((logits.argmax(1) == y).float().mean())
+        above = (logits > logits.gather(1, y[:, None])).sum(dim=1)
+        return float(functional.cross_entropy(logits, y)), float((1 / (1 + above.float())).mean())
+
+    @cached_property
+    def shown(self) -> np.ndarray:
+        """float32 [n, d]: what every training picture means by its name and keywords. Only with vectors."""
+        assert self.vectors is not None
+        return self.vectors.meanings([" ".join([c[0], *keywords(c)]) for c in self.train.captions])
 
     @cached_property
     def _names(self) -> torch.Tensor:
         return torch.from_numpy(encode(self.tokenizer, self.names))
 
-    def _wordings(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids of every picture's wording in an epoch, and a number a wording (equal texts share it)."""
+    def _wordings(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Of an epoch: token ids of every picture's wording, and with vectors of as many phrases after them; a number a wording
+        (equal texts share it); with vectors what all of these mean."""
         generator = np.random.default_rng([seed, epoch, 1])
-        texts = [wording(captions, generator) for captions in self.train.captions]
-        return encode(self.tokenizer, texts), np.unique(texts, return_inverse=True)[1].astype(np.int64)
+        texts = [wording(captions, generator, self.lists) for captions in self.train.captions]
+        said = np.unique(texts, return_inverse=True)[1].astype(np.int64)
+        if self.vectors is None:
+            return encode(self.tokenizer, texts), said, None
+        texts += self.vectors.phrases(self.n, generator)
+        return encode(self.tokenizer, texts), said, self.vectors.meanings(texts)
 
 
 def balanced(balance: np.ndarray | None, n: int, recipe: Recipe, epoch: int) -> list[np.ndarray]:

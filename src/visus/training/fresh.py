@@ -30,6 +30,7 @@ from visus.training.named import UNKNOWN, Named, NamedPictures, NamedViT
 from visus.training.objective import Objective
 from visus.training.recipe import Recipe
 from visus.training.records import Epoch
+from visus.training.vectors import add_words, start_from
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from visus.images import ImageSet
     from visus.models import Backbone
+    from visus.training.vectors import WordVectors
 
 VOCABULARY = 4000
 # Drawings: crops keep most of the picture; no mirrors, as left and right have names of their own. Stronger views slow short
@@ -59,7 +61,8 @@ class Plan:
     """What is trained and how, of either kind.
 
     drop: share of patches left out of training pictures. teacher: a backbone whose features of the training pictures the image tower
-    learns beside (None: no teacher). folder: where the model and its checkpoints go. allowed: seconds, or None.
+    learns beside (None: no teacher). vectors: of words, which the text tower learns
+    beside (None: none). folder: where the model and its checkpoints go. allowed: seconds, or None.
     """
 
     parts: Parts
@@ -68,6 +71,7 @@ class Plan:
     folder: Path
     drop: float = 0.5
     teacher: Backbone | None = None
+    vectors: WordVectors | None = None
     devices: Devices = field(default_factory=Devices)
     allowed: float | None = None
 
@@ -81,6 +85,7 @@ class Plan:
             "recipe": asdict(self.recipe),
             "patches dropped": self.drop,
             "teacher": self.teacher.spec if self.teacher else None,
+            "word vectors": self.vectors.name if self.vectors else None,
         }
 
     def guides(self, sources: Sequence[tuple[ImageSet, np.ndarray]]) -> np.ndarray | None:
@@ -146,6 +151,8 @@ def train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
     captions = imageset.captions or ()
     said = [captions[i] for i in parts.train]
     tokenizer = learn_tokenizer((c for cs in said for c in cs), size=VOCABULARY, context=sizes.context)
+    if plan.vectors is not None:
+        add_words(tokenizer, plan.vectors)
     preprocess = square(sizes.image)
     choice = candidates(keys, parts.validation, parts.train)
     drawn = artists(imageset)
@@ -162,11 +169,13 @@ def train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
         np.searchsorted(choice, keys[parts.validation]),
     )
     objective = Contrastive(
-        train, held, [names[k] for k in choice], tokenizer, preprocess, VIEWS, recipe, Drop(plan.drop)
+        train, held, [names[k] for k in choice], tokenizer, preprocess, VIEWS, recipe, Drop(plan.drop), plan.vectors
     )
     clip = new_clip(tokenizer, sizes, seed=recipe.seed)
+    if plan.vectors is not None:
+        start_from(clip, tokenizer, plan.vectors, seed=recipe.seed)
     with _seeded(recipe.seed + 1):
-        towers = ClipTowers(clip, _width(train.guides))
+        towers = ClipTowers(clip, _width(train.guides), _width(plan.vectors.rows if plan.vectors else None))
     done = _run(towers, objective, plan, checkpoints, lambda: save_dual(plan.folder, clip, tokenizer, preprocess))
     return Trained(done, clip, preprocess, sum(p.numel() for p in clip.parameters()), objective.n), tokenizer
 
