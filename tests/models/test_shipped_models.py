@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import visus
@@ -17,8 +18,8 @@ from visus.studies import train_report as report
 from visus.training.fresh import parts_of
 
 
-def folder(name: str) -> Path:
-    return shipped_folder(Spec("visus", name, None, {}, f"visus:{name}"))
+def folder(name: str, **options: str) -> Path:
+    return shipped_folder(Spec("visus", name, None, options, f"visus:{name}"))
 
 
 def promised(card: Path, measure: str) -> float:
@@ -27,9 +28,11 @@ def promised(card: Path, measure: str) -> float:
     return float(found[1])
 
 
-@pytest.mark.parametrize("where", [folder("emoji-vit"), folder("emoji-clip")], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "where", [folder("emoji-vit"), folder("emoji-clip"), folder("emoji-clip", split="concept")], ids=lambda p: p.name
+)
 def test_each_is_small_and_has_a_card(where: Path) -> None:
-    assert sum(f.stat().st_size for f in where.iterdir()) < 12e6
+    assert (where / "model.safetensors").stat().st_size < 12e6
     card = (where / "README.md").read_text("utf-8")
     for part in (
         "## Data and licence",
@@ -66,8 +69,17 @@ def test_the_clip_keeps_its_promise_and_far_above_its_random_twin() -> None:
     assert judged.gaps[1].paired > judged.gaps[1].unpaired + 0.2
 
 
+def test_by_concept_no_emoji_of_the_test_part_was_learned() -> None:
+    images = load_images("visus:emoji?split=concept&task=all")
+    parts = parts_of(images, seed=0)
+    emoji = np.array(images.meta["emoji"])
+    assert not set(emoji[parts.test]) & set(emoji[parts.train])
+    settings = (folder("emoji-clip", split="concept") / "README.md").read_text("utf-8")
+    assert "visus:emoji?split=concept&task=all" in settings
+
+
 def test_attention_taps_and_maps_work_on_them() -> None:
-    for spec in ("visus:emoji-vit", "visus:emoji-clip"):
+    for spec in ("visus:emoji-vit", "visus:emoji-clip", "visus:emoji-clip?split=concept"):
         backbone = visus.load_backbone(spec)
         late = backbone.resolve(["early", "middle", "late"])
         assert len(late) == 3
@@ -83,8 +95,8 @@ def test_predict_names_an_emoji_by_its_text() -> None:
     assert len(hits) >= 12
 
 
-def test_an_unknown_name_or_option_is_refused() -> None:
-    with pytest.raises(SpecError, match="split"):
-        visus.load_backbone("visus:emoji-clip?split=concept")
+def test_an_unknown_split_is_refused() -> None:
+    with pytest.raises(SpecError, match="concept"):
+        visus.load_dual("visus:emoji-clip?split=concepts")
     with pytest.raises(SpecError, match="emoji-clip"):
         visus.load_dual("visus:emoji-clp")

@@ -187,7 +187,7 @@ def load_dual(spec: str, *, seed: int = 0, download: bool = False) -> DualEncode
     from visus.models.registry import SCHEMES, random_init
 
     parsed = parse_spec(str(spec), SCHEMES, revisions=("torchvision", "openclip", "hf"))
-    check_options(parsed, ("weights",))
+    check_options(parsed, ("weights", "split") if parsed.scheme == "visus" else ("weights",))
     folder = _folder(parsed)
     random = random_init(parsed)
     module, tokenizer = _open(folder, random=random, seed=seed)

@@ -51,13 +51,18 @@ def _effnet_file() -> Path:
 
 
 def shipped_folder(spec: Spec) -> Path:
-    """The folder of a model that was trained here, by `make models`.
+    """The folder of a model that was trained here, by `make models`: emoji-vit, or emoji-clip, of ?split=artist (default) or concept.
 
-    Raises SpecError for another name, DataError where the package lacks the files.
+    Raises SpecError for another name or split, DataError where the package lacks the files.
     """
     if spec.name not in TRAINED:
-        raise unknown("trained model of visus:", spec.name, TRAINED)
+        raise unknown("dual encoder of visus:" if spec.scheme else "model", spec.name, TRAINED)
+    splits = TRAINED[spec.name]
+    split = spec.options.get("split", splits[0])
+    if split not in splits:
+        raise unknown(f"split in {spec.text!r}:", split, splits)
     folder = Path(str(files("visus") / "data" / "models" / spec.name))
+    folder = folder if split == splits[0] else folder.with_name(f"{spec.name}-{split}")
     if not (folder / "model.safetensors").is_file():
         raise DataError(f"{spec.text} is not in this installation; install visus again, or train it with make models")
     return folder
@@ -67,8 +72,11 @@ def load_trained(spec: Spec) -> Backbone:
     """A model that was trained here, as any checkpoint folder."""
     from visus.models.local import load_local
 
-    return load_local(Spec("", str(shipped_folder(spec)), None, spec.options, spec.text), download=False)
+    check_options(spec, ("weights", "split"))
+    options = {name: value for name, value in spec.options.items() if name != "split"}
+    return load_local(Spec("", str(shipped_folder(spec)), None, options, spec.text), download=False)
 
 
-TRAINED = ("emoji-vit", "emoji-clip")
+# What `make models` trains, and on which splits of visus:emoji, the default first.
+TRAINED = {"emoji-vit": ("artist",), "emoji-clip": ("artist", "concept")}
 SHIPPED = {"effnet-lite0": load_effnet_lite0, "emoji-vit": load_trained, "emoji-clip": load_trained}
