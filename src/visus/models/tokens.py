@@ -1,0 +1,93 @@
+"""A vision transformer on some of its patches: the others leave the sequence, and cost nothing."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from visus.errors import DataError, SpecError
+from visus.models.attention import _anatomy
+
+if TYPE_CHECKING:
+    from visus.models.base import Backbone
+
+ROTATIONS = (
+    "rope",
+    "position_embeddings",
+)  # what blocks are given beside the tokens where positions turn queries and keys
+OUTLIER_SPREAD, OUTLIER_RATIO = 5.0, 2.0
+
+
+def forward_kept(backbone: Backbone, batch: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Logits [b, k], or the pooled feature of a network without classifier, from some of the patches of each picture.
+
+    batch: normalised float [b, 3, h, w]. kept: int64 [b, m], patches row by row, the same number for every picture. The others leave
+    between the position embeddings and the first block, so that the cost falls with them; prefix tokens stay. All patches kept: the plain forward.
+    Raises DataError for no patch or one outside the grid.
+    """
+    from visus.models.vit import output
+
+    inside = _anatomy(backbone)
+    if kept.ndim != 2 or len(kept) != len(batch) or not kept.shape[1]:
+        raise DataError(
+            f"kept patches must be [{len(batch)}, at least 1], not {list(kept.shape)}; a picture without patches shows nothing"
+        )
+    if int(kept.min()) < 0 or int(kept.max()) >= inside.patches:
+        raise DataError(f"kept patches must lie in 0..{inside.patches - 1}")
+    prefix = torch.arange(inside.prefix, device=kept.device).expand(len(kept), -1)
+    chosen = torch.cat([prefix, kept + inside.prefix], dim=1)
+    modules = dict(backbone.module.named_modules())
+    total = inside.prefix + inside.patches
+
+    def first(module: nn.Module, args: Any, kwargs: Any) -> Any:
+        at = 0 if args else "hidden_states"
+        x = args[0] if args else kwargs["hidden_states"]
+        if x.ndim != 3 or x.shape[:2] != (len(kept), total):
+            raise SpecError(
+                f"{backbone.spec} does not hold its tokens as [pictures, tokens, width]; patches cannot be dropped from it"
+            )
+        shorter = x.gather(1, chosen[..., None].expand(-1, -1, x.shape[-1]))
+        return ((shorter, *args[1:]), kwargs) if at == 0 else (args, {**kwargs, "hidden_states": shorter})
+
+    def turned(module: nn.Module, args: Any, kwargs: Any) -> Any:
+        for name in ROTATIONS:
+            if kwargs.get(name) is not None:
+                kwargs = {**kwargs, name: _subset(kwargs[name], kept, inside.patches, backbone.spec)}
+        return args, kwargs
+
+    with ExitStack() as stack, torch.inference_mode():
+        for m in [m for m in backbone.module.modules() if m.training]:
+            m.training = False
+            stack.callback(setattr, m, "training", True)
+        for path in inside.blocks:
+            stack.callback(modules[path].register_forward_pre_hook(turned, with_kwargs=True).remove)
+        stack.callback(modules[inside.blocks[0]].register_forward_pre_hook(first, with_kwargs=True).remove)
+        found: torch.Tensor = output(backbone, batch)
+    return found
+
+
+def _subset(rotation: Any, kept: torch.Tensor, patches: int, spec: str) -> Any:
+    """The rotations of the kept patches, [b, 1, m, d], from those of all, [patches, d]; tuples one by one."""
+    if isinstance(rotation, tuple | list):
+        return type(rotation)(_subset(r, kept, patches, spec) for r in rotation)
+    if not isinstance(rotation, torch.Tensor) or rotation.ndim != 2 or len(rotation) != patches:
+        raise SpecError(f"{spec} turns its positions in a way that patches cannot be dropped from; use blanked pixels")
+    return rotation[kept][:, None]
+
+
+def outlier_tokens(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:
+    """bool [b, patches]: patch tokens behind the last block whose norm stands out (Darcet et al. 2024, registers).
+
+    Stands out: more than twice the picture's median norm, and more than five median absolute deviations above it.
+    """
+    inside = _anatomy(backbone)
+    tap = next(t for t in backbone.taps if t.module == inside.blocks[-1])
+    tokens = backbone.forward(batch, [tap], pool=None)[tap.name]
+    norms = tokens[:, inside.prefix :].float().norm(dim=2)
+    middle = norms.median(dim=1, keepdim=True).values
+    spread = (norms - middle).abs().median(dim=1, keepdim=True).values
+    found: torch.Tensor = (norms > OUTLIER_RATIO * middle) & (norms > middle + OUTLIER_SPREAD * spread)
+    return found
