@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 STUDIES: Mapping[str, str] = {
     "transfer": "visus.studies.transfer",
+    "vit": "visus.studies.vit",
     "predict": "visus.studies.predict",
     "extract": "visus.studies.extract",
     "train": "visus.studies.train",
@@ -68,3 +69,4 @@ if TYPE_CHECKING:
     from visus.studies.predict import predict as predict
     from visus.studies.train import train as train
     from visus.studies.transfer import transfer as transfer
+    from visus.studies.vit import vit as vit

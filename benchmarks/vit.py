@@ -1,0 +1,185 @@
+"""Looking inside a vision transformer: what dropping patches saves, and what attention costs, against transformers' own way.
+
+python benchmarks/vit.py [--quick] [--runs N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+from typing import Any
+
+from _common import alternate, fair_environment, median_ratio, record
+
+THREADS = "2"
+RATIOS = tuple(round(1 - k / 10, 1) for k in range(10))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a small case, nothing recorded")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--memory", choices=("none", "last", "all"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    fair_environment()
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = THREADS
+    if args.memory:
+        peak_of(args.memory, quick=args.quick)
+        return
+    rows, runs = [], 1 if args.quick else args.runs
+    rows += dropping(runs, quick=args.quick)
+    rows += capturing(runs, quick=args.quick)
+    peaks = {
+        what: int(
+            subprocess.run(
+                [sys.executable, __file__, "--memory", what, *(["--quick"] if args.quick else [])],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+        )
+        for what in ("none", "last", "all")
+    }
+    base = peaks["none"]
+    rows.append(row("attention of the last layer: peak memory above a forward, MB", peaks["last"] - base, 0, "-"))
+    rows.append(row("attention of all layers, whole matrices: the same", peaks["all"] - base, 0, "-"))
+    notes = [
+        f"ViT-B/16 of transformers, random weights, 224 px, batch {2 if args.quick else 8}, float32, {THREADS} threads; "
+        f"DeiT-S of timm for dropping; medians of {runs} runs, "
+        "in turn.",
+        "Peer of attention: the same network with attn_implementation='eager' and output_attentions=True, which makes "
+        "the matrices of all layers; ours the last "
+        "layer's CLS row beside fused attention.",
+    ]
+    if args.quick:
+        print(*rows, sep="\n")
+    else:
+        record("Inside vision transformers (benchmarks/vit.py)", rows, notes)
+
+
+def row(what: str, ours: float, peer: float, target: str) -> dict[str, Any]:
+    return {"what": what, "visus": ours, "against": peer or "", "ratio": ours / peer if peer else "", "target": target}
+
+
+def dropping(runs: int, *, quick: bool) -> list[dict[str, Any]]:
+    """The curve over ten keep ratios against ten full forwards."""
+    import torch
+
+    from visus.measures.masking import kept_at, patch_order
+    from visus.models import load_backbone
+    from visus.models.tokens import forward_kept
+    from visus.models.vit import anatomy, output
+
+    torch.set_num_threads(int(THREADS))
+    backbone = load_backbone("timm:deit_small_patch16_224?weights=none" if not quick else "visus:emoji-vit")
+    inside = anatomy(backbone)
+    x = torch.randn(4 if quick else 16, 3, *backbone.preprocess.size)
+    order = patch_order("random", inside.grid, len(x))
+    kept = [torch.from_numpy(kept_at(order, r)) for r in RATIOS]
+
+    def curve() -> None:
+        for k in kept:
+            forward_kept(backbone, x, k)
+
+    def full() -> None:
+        with torch.inference_mode():
+            for _ in RATIOS:
+                output(backbone, x)
+
+    curve()
+    full()
+    seconds = alternate(runs, visus=curve, full=full)
+    ours, peer = (statistics.median(seconds[k]) for k in ("visus", "full"))
+    found = row("drop curve, keep 1.0 to 0.1, against ten full forwards, s", ours, peer, "<= 0.65")
+    found["ratio"] = median_ratio(seconds["visus"], seconds["full"])
+    return [found]
+
+
+def made(*, eager: bool = False, quick: bool = False) -> Any:
+    """A randomly initialised ViT-B/16 of transformers as a Backbone, by the public route."""
+    import tempfile
+
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification
+
+    from visus.models import load_backbone
+
+    torch.set_num_threads(int(THREADS))
+    torch.manual_seed(0)
+    sizes = {"num_hidden_layers": 2, "image_size": 64, "patch_size": 8} if quick else {}
+    with tempfile.TemporaryDirectory() as folder:
+        ViTForImageClassification(ViTConfig(**sizes)).save_pretrained(folder)
+        backbone = load_backbone(folder)
+    inner: Any = backbone.module.model
+    if eager:
+        inner.set_attn_implementation("eager")
+    return backbone
+
+
+def capturing(runs: int, *, quick: bool) -> list[dict[str, Any]]:
+    """Last-layer CLS attention beside a forward, against the forward alone and against transformers' eager attentions."""
+    import torch
+
+    from visus.models.attention import attention
+    from visus.models.vit import output
+
+    ours, eager = made(quick=quick), made(eager=True, quick=quick)
+    inner: Any = eager.module.model
+    x = torch.randn(2 if quick else 8, 3, *ours.preprocess.size)
+    seen: dict[str, Any] = {}
+
+    def capture() -> None:
+        seen["visus"] = next(iter(attention(ours, x).maps.values()))
+
+    def plain() -> None:
+        with torch.inference_mode():
+            output(ours, x)
+
+    def peer() -> None:
+        with torch.inference_mode():
+            seen["peer"] = inner(pixel_values=x, output_attentions=True).attentions[-1][:, :, 0, 1:]
+
+    for warm in (capture, plain, peer):
+        warm()
+    assert torch.allclose(seen["visus"], seen["peer"], atol=1e-5)
+    seconds = alternate(runs, visus=capture, plain=plain, peer=peer)
+    middle = {k: statistics.median(v) for k, v in seconds.items()}
+    beside = row(
+        "forward with last-layer CLS attention, against the forward alone, s",
+        middle["visus"],
+        middle["plain"],
+        "<= 1.10",
+    )
+    beside["ratio"] = median_ratio(seconds["visus"], seconds["plain"])
+    faster = row("transformers' eager output_attentions over ours, s", middle["peer"], middle["visus"], ">= 1.5")
+    faster["ratio"] = median_ratio(seconds["peer"], seconds["visus"])
+    faster["visus"], faster["against"] = middle["visus"], middle["peer"]
+    return [beside, faster]
+
+
+def peak_of(what: str, *, quick: bool) -> None:
+    """Print this process's peak memory in MB after one pass: alone, with the last layer's CLS row, or with all whole matrices."""
+    import torch
+
+    from visus.models.attention import attention
+    from visus.models.vit import anatomy, output
+
+    backbone = made(quick=quick)
+    inside = anatomy(backbone)
+    x = torch.randn(2 if quick else 8, 3, *backbone.preprocess.size)
+    with torch.inference_mode():
+        output(backbone, x)
+    if what == "last":
+        attention(backbone, x)
+    elif what == "all":
+        attention(backbone, x, layers=range(len(inside.blocks)), rows="all")
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
+if __name__ == "__main__":
+    main()

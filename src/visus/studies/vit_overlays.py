@@ -1,0 +1,47 @@
+"""Maps over patches laid on pictures: an absolute scale beside each picture's own, so that a flat map looks flat."""
+
+from __future__ import annotations
+
+import numpy as np
+
+UNIFORM = 8.0  # on the absolute scale, the colour scale ends at so many times what every patch would get alike
+STRENGTH = 0.6
+
+
+def upsampled(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """float [n, gh, gw] -> float32 [n, h, w], bilinear between the centres of the patches."""
+    import torch
+    from torch.nn import functional
+
+    x = torch.from_numpy(np.ascontiguousarray(maps, np.float32))[:, None]
+    found: np.ndarray = functional.interpolate(x, size=size, mode="bilinear", align_corners=False)[:, 0].numpy()
+    return found
+
+
+def overlaid(pictures: np.ndarray, maps: np.ndarray, side: int, *, absolute: bool) -> np.ndarray:
+    """uint8 [n, h, w, 3] and maps [n, gh, gw], no value negative -> uint8 [n, side, side, 3].
+
+    absolute: colours say how many times a uniform map's share a patch has, up to UNIFORM, the same for all pictures; else
+    each map from its own least to its own largest value.
+    """
+    from matplotlib import colormaps
+    from PIL import Image
+
+    maps = np.asarray(maps, np.float64)
+    if absolute:
+        share = maps / np.maximum(maps.sum(axis=(1, 2), keepdims=True), 1e-12)
+        level = np.clip(share * maps[0].size / UNIFORM, 0, 1)
+    else:
+        low, high = maps.min(axis=(1, 2), keepdims=True), maps.max(axis=(1, 2), keepdims=True)
+        level = (maps - low) / np.maximum(high - low, 1e-12)
+    level = np.clip(upsampled(level, (side, side)), 0, 1)
+    colours = colormaps["inferno"](level)[..., :3]
+    found = np.empty((len(pictures), side, side, 3), np.uint8)
+    for out, picture, colour in zip(found, pictures, colours, strict=True):
+        image = Image.fromarray(picture)
+        method = Image.Resampling.NEAREST if max(image.size) < side else Image.Resampling.LANCZOS
+        below = np.asarray(image.resize((side, side), method), np.float64) / 255
+        grey = below @ np.array([0.299, 0.587, 0.114])
+        mixed = (1 - STRENGTH) * grey[..., None] + STRENGTH * colour
+        out[:] = np.round(255 * mixed)
+    return found

@@ -1,0 +1,217 @@
+"""What does it predict? Top classes of chosen pictures, and how often the answer means the label, with its calibration (P8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from visus.result import Figure, Table
+from visus.studies.common import interval_text, percent
+from visus.studies.parts import Part
+from visus.studies.vit_subject import Viewer, prepared
+
+if TYPE_CHECKING:
+    from visus.images import ImageSet
+    from visus.measures.reliability import Reliability
+
+SHOWN_SIDE = 128
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One model on the labelled pictures: right bool [n] at the first place, within: bool [n] among the first five; unmeant: classes that
+    no answer means, which are left out."""
+
+    model: str
+    right: np.ndarray
+    within: np.ndarray
+    reliability: Reliability
+    unmeant: tuple[str, ...]
+
+
+def answers(viewer: Viewer, imageset: ImageSet, rows: np.ndarray, *, device: str) -> np.ndarray:
+    """Probabilities [n, k] of the pictures at `rows`."""
+    from visus.progress import task
+    from visus.studies.vit_masking import answer
+
+    found = []
+    with viewer.backbone.on(device), task(f"predicting with {viewer.spec}", len(rows)) as progress:
+        for start in range(0, len(rows), 256):
+            part = rows[start : start + 256]
+            shown = prepared(viewer, imageset, part)
+            found += [answer(viewer, x) for _, x in shown.batches(viewer, device)]
+            progress.advance(len(part))
+    return viewer.probabilities(np.concatenate(found))
+
+
+def judge(viewer: Viewer, imageset: ImageSet, rows: np.ndarray, probabilities: np.ndarray) -> Judged | None:
+    """How often the answer means the label; None where no answer can, or no label is there."""
+    from visus.measures.reliability import reliability
+
+    if imageset.labels is None or viewer.reading == "output":
+        return None
+    y = imageset.labels[rows]
+    asked = viewer.askable(y)
+    if not asked.any():
+        return None
+    p, y = probabilities[asked], y[asked]
+    order = np.argsort(-p, axis=1, kind="stable")[:, :TOP]
+    hits = (
+        viewer.right(order.T, np.broadcast_to(y, order.T.shape))
+        if viewer.reading == "probe"
+        else viewer.right(order.T, y)
+    )
+    assert hits is not None
+    absent = tuple(c for c, t in zip(imageset.classes, viewer.targets or (), strict=False) if not len(t))
+    return Judged(viewer.spec, hits[0], np.asarray(hits.any(axis=0)), reliability(p.max(axis=1), hits[0]), absent)
+
+
+def part(viewers: Sequence[Viewer], imageset: ImageSet, shown: np.ndarray, rows: np.ndarray, *, device: str) -> Part:
+    """Top five of the pictures at `shown`, side by side; on a labelled set accuracy and reliability over `rows`."""
+    both = np.concatenate([shown, rows])
+    said, warnings = [], []
+    top: list[tuple[Viewer, np.ndarray, np.ndarray]] = []
+    judged: list[Judged] = []
+    for viewer in viewers:
+        p = answers(viewer, imageset, both, device=device)
+        order = np.argsort(-p[: len(shown)], axis=1, kind="stable")[:, :TOP]
+        top.append((viewer, order, np.take_along_axis(p[: len(shown)], order, axis=1)))
+        found = judge(viewer, imageset, rows, p[len(shown) :])
+        if found is None:
+            said.append(
+                f"{viewer.spec} has classes of its own that mean none of {imageset.name}'s: it is judged by whether its answer stays the same."
+            )
+            continue
+        judged.append(found)
+        if found.unmeant:
+            warnings.append(
+                f"No output of {viewer.spec} means {', '.join(found.unmeant)}: pictures of these classes are left out of its accuracy."
+            )
+    tables = {"top five": _top(top, imageset, shown)}
+    figures, arrays = _gallery(top, imageset, shown)
+    if judged:
+        tables["accuracy"] = _accuracy(judged)
+        figures.append(_diagram(judged))
+        said += [_sentence(j) for j in judged]
+    return Part(tuple(said), tables, tuple(figures), arrays, tuple(warnings))
+
+
+def _label(viewer: Viewer, imageset: ImageSet, position: int) -> str:
+    from visus.models.labels import short
+
+    return short(viewer.names[position]) if viewer.names else imageset.classes[position]
+
+
+def _top(top: Sequence[tuple[Viewer, np.ndarray, np.ndarray]], imageset: ImageSet, shown: np.ndarray) -> Table:
+    rows = []
+    for k, i in enumerate(shown):
+        for rank in range(TOP):
+            cells: list[object] = []
+            for viewer, order, p in top:
+                known = rank < order.shape[1]
+                cells += (
+                    [_label(viewer, imageset, int(order[k, rank])), 100 * float(p[k, rank])] if known else [None, None]
+                )
+            rows.append((imageset.ids[int(i)], rank + 1, *cells))
+    columns = [name for viewer, _, _ in top for name in (viewer.spec, f"{viewer.spec}, %")]
+    return Table(
+        ("image", "rank", *columns),
+        tuple(rows),
+        title="Top five of the chosen pictures",
+        digits=1,
+        note="Each model with its own preprocessing; probability: softmax over all that the model can answer (of a "
+        "model without classifier: its linear probe).",
+    )
+
+
+def _gallery(
+    top: Sequence[tuple[Viewer, np.ndarray, np.ndarray]], imageset: ImageSet, shown: np.ndarray
+) -> tuple[list[Figure], dict[str, np.ndarray]]:
+    from visus.images.thumbnails import thumbnails
+
+    captions = [
+        "; ".join(
+            (f"{viewer.spec}: " if len(top) > 1 else "")
+            + f"{_label(viewer, imageset, int(order[k, 0]))} {percent(float(p[k, 0]), 0)}"
+            for viewer, order, p in top
+        )
+        for k in range(len(shown))
+    ]
+    figure = Figure(
+        "predicted",
+        "gallery",
+        "What the models say",
+        "The chosen pictures with the most probable class of each model.",
+        {"images": "predicted_pictures", "captions": captions, "groups": None},
+    )
+    return [figure], {"predicted_pictures": thumbnails(imageset, shown, SHOWN_SIDE)}
+
+
+def _accuracy(judged: Sequence[Judged]) -> Table:
+    from visus.measures import wilson
+
+    rows = []
+    for j in judged:
+        hits, within, n = int(j.right.sum()), int(j.within.sum()), len(j.right)
+        low, high = wilson(hits, n)
+        low5, high5 = wilson(within, n)
+        rows.append(
+            (
+                j.model,
+                100 * hits / n,
+                100 * low,
+                100 * high,
+                100 * within / n,
+                100 * low5,
+                100 * high5,
+                100 * j.reliability.ece,
+                n,
+            )
+        )
+    return Table(
+        ("model", "top-1, %", "low", "high", "top-5, %", "low ", "high ", "ECE, %", "n"),
+        tuple(rows),
+        title="How often the answer means the label",
+        digits=1,
+        note="low, high: 95 % Wilson intervals. ECE: expected calibration error, 15 bins. An answer means the label "
+        "where names agree, by the shipped map from WordNet's "
+        "relations (CIFAR-10, STL-10), or by --meanings.",
+        bold={"top-1, %": "max"},
+    )  # fmt: skip
+
+
+def _diagram(judged: Sequence[Judged]) -> Figure:
+    series = [
+        {
+            "name": f"{j.model} (ECE {percent(j.reliability.ece)})",
+            "x": (100 * j.reliability.confidence).tolist(),
+            "y": (100 * j.reliability.accuracy).tolist(),
+            "low": (100 * j.reliability.low).tolist(),
+            "high": (100 * j.reliability.high).tolist(),
+        }
+        for j in judged
+    ]
+    series.append({"name": "calibrated", "x": [0.0, 100.0], "y": [0.0, 100.0], "low": None, "high": None})
+    return Figure(
+        "reliability",
+        "lines",
+        "Is it as right as it is sure?",
+        "Accuracy by confidence, 15 bins; bands: 95 % Wilson intervals. Below the diagonal a model is surer than it is right.",
+        {"x_label": "confidence, %", "y_label": "accuracy, %", "x_log": False, "y_log": False, "series": series},
+    )
+
+
+def _sentence(j: Judged) -> str:
+    from visus.measures import wilson
+
+    hits, n = int(j.right.sum()), len(j.right)
+    low, high = wilson(hits, n)
+    return (
+        f"The first answer of {j.model} means the label for {percent(hits / n)} of {n:,} pictures "
+        f"({interval_text(low, high)}), one of the first five for "
+        f"{percent(float(j.within.mean()))}; its calibration error is {percent(j.reliability.ece)}."
+    )

@@ -1,0 +1,158 @@
+"""What a ViT study looks at: each model with its pictures prepared, and how its outputs become answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from visus.errors import DataError, SpecError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from visus.images import ImageSet
+    from visus.measures.probe import ProbeResult
+    from visus.models import Backbone
+    from visus.models.vit import Anatomy
+
+BATCH = 64
+Reading = Literal["classifier", "probe", "output"]
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """One model of the study.
+
+    anatomy: None for a network that is no vision transformer (compared where pixels are). reading: how answers are read off:
+    'classifier' (its outputs mean the set's classes, by `targets`),
+    'probe' (a linear probe on its pooled feature), 'output' (its own
+    classes, which mean none of the set's: agreement only).
+    """
+
+    backbone: Backbone
+    anatomy: Anatomy | None
+    reading: Reading
+    targets: tuple[np.ndarray, ...] | None = None
+    probe: ProbeResult | None = None
+
+    @property
+    def spec(self) -> str:
+        """As the user typed it."""
+        return self.backbone.spec
+
+    @property
+    def flat(self) -> bool:
+        """A vision transformer without CLS token."""
+        return self.anatomy is not None and self.anatomy.cls is None
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs (logits, or pooled features) [n, k] -> probabilities [n, c] of what the model, or its probe, can answer."""
+        logits = outputs if self.probe is None else self.probe.classifier.logits(outputs, 0)
+        shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+        found: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)
+        return found
+
+    def right(self, answers: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+        """Whether answers (int64 [..., n], positions of the largest probability) mean the labels y; None: they cannot."""
+        from visus.models.meanings import means_label
+
+        if self.reading == "probe":
+            same: np.ndarray = answers == y
+            return same
+        if self.targets is None:
+            return None
+        targets = self.targets
+        flat = np.atleast_2d(answers)
+        return np.stack([means_label(row, y, targets) for row in flat]).reshape(answers.shape)
+
+    def askable(self, y: np.ndarray) -> np.ndarray:
+        """bool [n]: the pictures whose class some answer means."""
+        if self.targets is None:
+            return np.ones(len(y), bool)
+        has = np.array([len(t) > 0 for t in self.targets])
+        found: np.ndarray = has[y]
+        return found
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Names of the answers: the model's own classes; None for a probe, which answers in the set's."""
+        return self.backbone.labels
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Pictures prepared for one model: uint8 [n, h, w, 3], as its preprocessing makes them."""
+
+    raw: np.ndarray
+
+    def batches(self, viewer: Viewer, device: str, size: int = BATCH) -> list[tuple[slice, torch.Tensor]]:
+        """Normalised batches float32 [b, 3, h, w] on the device, with where they stand."""
+        import torch
+
+        found = []
+        for start in range(0, len(self.raw), size):
+            at = slice(start, start + size)
+            found.append((at, viewer.backbone.preprocess.normalize(torch.from_numpy(self.raw[at]).to(device))))
+        return found
+
+
+def prepared(viewer: Viewer, imageset: ImageSet, rows: np.ndarray) -> Shown:
+    """The pictures at positions `rows`, as the model sees them. Raises DataError for one that cannot be decoded."""
+    return Shown(np.stack([viewer.backbone.preprocess(imageset.decode(int(i))) for i in rows]))
+
+
+def view(
+    spec: str, imageset: ImageSet, *, meanings: Path | None, seed: int, device: str, download: bool, answers: bool
+) -> Viewer:
+    """Load a model and find out how it answers. answers: whether its answers are needed at all (a probe takes a pass over the set)."""
+    from visus.models import load_backbone
+    from visus.models.meanings import class_targets
+    from visus.models.vit import anatomy
+
+    backbone = load_backbone(spec, seed=seed, download=download)
+    try:
+        inside: Anatomy | None = anatomy(backbone)
+    except SpecError:
+        inside = None
+    targets = None
+    if backbone.labels is not None and imageset.labels is not None:
+        known = class_targets(imageset.classes, backbone.labels, path=meanings)
+        targets = tuple(known) if known is not None and any(len(t) for t in known) else None
+    if targets is not None:
+        return Viewer(backbone, inside, "classifier", targets)
+    if backbone.labels is not None:
+        return Viewer(backbone, inside, "output")
+    if imageset.labels is None:
+        raise DataError(
+            f"{spec} has no classifier and {imageset.name} no labels to fit a probe on; give labelled images, or a model that classifies"
+        )
+    return Viewer(
+        backbone, inside, "probe", probe=fitted(backbone, imageset, device=device, seed=seed) if answers else None
+    )
+
+
+def fitted(backbone: Backbone, imageset: ImageSet, *, device: str, seed: int) -> ProbeResult:
+    """A linear probe (P3) on the pooled feature of the whole set, by its own split."""
+    from visus.features.extract import extract
+    from visus.measures.probe import linear_probe
+    from visus.studies.common import labels_of
+    from visus.studies.transfer import common_ground
+
+    y = labels_of(imageset)
+    tap = backbone.aliases["late"]
+    features = extract(imageset, backbone, [tap], device=device)
+    kept, moved = common_ground(imageset.split(seed=seed), [features], len(imageset))
+    return linear_probe(
+        features[tap],
+        y[kept],
+        folds=moved.folds,
+        train=moved.train,
+        test=moved.test,
+        n_classes=len(imageset.classes),
+        device=device,
+        seed=seed,
+    )
