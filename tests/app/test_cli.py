@@ -98,7 +98,19 @@ def test_json_prints_the_result_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    argv = ["transfer", "--images", "visus:digits", "--limit", "150", "--taps", "late", "--no-maps", "--no-controls"]
+    argv = [
+        "transfer",
+        "--images",
+        "visus:digits",
+        "--limit",
+        "150",
+        "--taps",
+        "late",
+        "--no-maps",
+        "--no-controls",
+        "--regime",
+        "probe",
+    ]
     monkeypatch.setattr(sys, "argv", ["visus", *argv, "--json", "--out", str(out)])
     with contextlib.suppress(SystemExit):
         main()

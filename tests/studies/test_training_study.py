@@ -107,7 +107,9 @@ def test_two_networks_stand_side_by_side_with_adapters_too(colours: Path, tmp_pa
 
 def test_a_budget_that_allows_nothing_leaves_out_and_says_so(colours: Path) -> None:
     found = visus.transfer(images=f"folder:{colours}", regime=["full"], budget="1s", **ASKED | {"epochs": 50})
-    assert any("full: left out" in w for w in found.warnings) or any("of 50 epochs" in w for w in found.warnings)
+    # Left out, planned shorter, or, where the machine slowed down after the plan was made, cut: each is said.
+    said = ("full: left out", "of 50 epochs", "(budget), before all that was planned")
+    assert any(text in warning for text in said for warning in found.warnings)
 
 
 def test_skips_are_removed_where_named_and_one_by_one(colours: Path) -> None:
