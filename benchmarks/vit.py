@@ -7,54 +7,54 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from _common import alternate, fair_environment, median_ratio, record
 
 THREADS = "2"
 RATIOS = tuple(round(1 - k / 10, 1) for k in range(10))
+SIZES = {224: 8, 518: 2}
+"""Pixels a side and the batch: 224 is ViT's own, 518 is DINOv2's own, where the matrices weigh more."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a small case, nothing recorded")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--memory", choices=("none", "last", "all"), help=argparse.SUPPRESS)
+    parser.add_argument("--memory", choices=("none", "last", "all", "eager"), help=argparse.SUPPRESS)
+    parser.add_argument("--size", type=int, default=224, help=argparse.SUPPRESS)
     args = parser.parse_args()
     fair_environment()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = THREADS
     if args.memory:
-        peak_of(args.memory, quick=args.quick)
+        print(peak_of(args.memory, args.size, quick=args.quick))
         return
     rows, runs = [], 1 if args.quick else args.runs
     rows += dropping(runs, quick=args.quick)
-    rows += capturing(runs, quick=args.quick)
-    peaks = {
-        what: int(
-            subprocess.run(
-                [sys.executable, __file__, "--memory", what, *(["--quick"] if args.quick else [])],
-                check=True,
-                capture_output=True,
-                text=True,
-            ).stdout
-        )
-        for what in ("none", "last", "all")
-    }
-    base = peaks["none"]
-    rows.append(row("attention of the last layer: peak memory above a forward, MB", peaks["last"] - base, 0, "-"))
-    rows.append(row("attention of all layers, whole matrices: the same", peaks["all"] - base, 0, "-"))
+    for size in SIZES:
+        rows += capturing(runs, size, quick=args.quick)
+    for size in SIZES:
+        peaks = {what: peak_of_process(what, size, quick=args.quick) for what in ("none", "last", "all", "eager")}
+        for what, name in {
+            "last": "CLS row of the last layer",
+            "all": "whole matrices of all layers",
+            "eager": "transformers' eager output_attentions",
+        }.items():
+            above = round(peaks[what] - peaks["none"])
+            rows.append(row(f"{size} px: {name}, peak memory above a forward's, MB", above, 0, "-"))
     notes = [
-        f"ViT-B/16 of transformers, random weights, 224 px, batch {2 if args.quick else 8}, float32, {THREADS} threads; "
-        f"DeiT-S of timm for dropping; medians of {runs} runs, "
-        "in turn.",
+        f"ViT-B of transformers, random weights, patches of 16 px at 224 px (197 tokens, batch {SIZES[224]}) and of 14 px "
+        f"at 518 px (1,370 tokens, batch {SIZES[518]}), float32, {THREADS} threads; DeiT-S of timm for dropping; medians "
+        f"of {runs} runs, in turn.",
         "Peer of attention: the same network with attn_implementation='eager' and output_attentions=True, which makes "
-        "the matrices of all layers; ours the last "
-        "layer's CLS row beside fused attention.",
+        "the matrices of all layers; ours the last layer's CLS row beside fused attention.",
+        "Memory: the peak of a fresh process while it does the thing once, its mark reset after one plain forward.",
     ]
     if args.quick:
         print(*rows, sep="\n")
@@ -100,8 +100,8 @@ def dropping(runs: int, *, quick: bool) -> list[dict[str, Any]]:
     return [found]
 
 
-def made(*, eager: bool = False, quick: bool = False) -> Any:
-    """A randomly initialised ViT-B/16 of transformers as a Backbone, by the public route."""
+def made(size: int, *, eager: bool = False, quick: bool = False) -> Any:
+    """A randomly initialised ViT-B of transformers as a Backbone, by the public route."""
     import tempfile
 
     import torch
@@ -111,7 +111,9 @@ def made(*, eager: bool = False, quick: bool = False) -> Any:
 
     torch.set_num_threads(int(THREADS))
     torch.manual_seed(0)
-    sizes = {"num_hidden_layers": 2, "image_size": 64, "patch_size": 8} if quick else {}
+    sizes: dict[str, int] = {"image_size": size, "patch_size": 16 if size == 224 else 14}
+    if quick:
+        sizes["num_hidden_layers"] = 2
     with tempfile.TemporaryDirectory() as folder:
         ViTForImageClassification(ViTConfig(**sizes)).save_pretrained(folder)
         backbone = load_backbone(folder)
@@ -121,16 +123,16 @@ def made(*, eager: bool = False, quick: bool = False) -> Any:
     return backbone
 
 
-def capturing(runs: int, *, quick: bool) -> list[dict[str, Any]]:
+def capturing(runs: int, size: int, *, quick: bool) -> list[dict[str, Any]]:
     """Last-layer CLS attention beside a forward, against the forward alone and against transformers' eager attentions."""
     import torch
 
     from visus.models.attention import attention
     from visus.models.vit import output
 
-    ours, eager = made(quick=quick), made(eager=True, quick=quick)
+    ours, eager = made(size, quick=quick), made(size, eager=True, quick=quick)
     inner: Any = eager.module.model
-    x = torch.randn(2 if quick else 8, 3, *ours.preprocess.size)
+    x = torch.randn(SIZES[size], 3, *ours.preprocess.size)
     seen: dict[str, Any] = {}
 
     def capture() -> None:
@@ -150,35 +152,55 @@ def capturing(runs: int, *, quick: bool) -> list[dict[str, Any]]:
     seconds = alternate(runs, visus=capture, plain=plain, peer=peer)
     middle = {k: statistics.median(v) for k, v in seconds.items()}
     beside = row(
-        "forward with last-layer CLS attention, against the forward alone, s",
+        f"{size} px: forward with last-layer CLS attention, against the forward alone, s",
         middle["visus"],
         middle["plain"],
         "<= 1.10",
     )
     beside["ratio"] = median_ratio(seconds["visus"], seconds["plain"])
-    faster = row("transformers' eager output_attentions over ours, s", middle["peer"], middle["visus"], ">= 1.5")
+    faster = row(
+        f"{size} px: transformers' eager output_attentions over ours, s", middle["peer"], middle["visus"], ">= 1.5"
+    )
     faster["ratio"] = median_ratio(seconds["peer"], seconds["visus"])
     faster["visus"], faster["against"] = middle["visus"], middle["peer"]
     return [beside, faster]
 
 
-def peak_of(what: str, *, quick: bool) -> None:
-    """Print this process's peak memory in MB after one pass: alone, with the last layer's CLS row, or with all whole matrices."""
+def peak_of_process(what: str, size: int, *, quick: bool) -> float:
+    """What `peak_of` says in a fresh process."""
+    command = [sys.executable, __file__, "--memory", what, "--size", str(size), *(["--quick"] if quick else [])]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def peak_of(what: str, size: int, *, quick: bool) -> float:
+    """Peak memory of this process in MB while it does one pass: alone, with the last layer's CLS row, or with all matrices.
+
+    Linux keeps the peak since the start of the process, which loading the weights sets; writing 5 to clear_refs resets it.
+    """
     import torch
 
     from visus.models.attention import attention
     from visus.models.vit import anatomy, output
 
-    backbone = made(quick=quick)
+    backbone = made(size, eager=what == "eager", quick=quick)
     inside = anatomy(backbone)
-    x = torch.randn(2 if quick else 8, 3, *backbone.preprocess.size)
+    x = torch.randn(SIZES[size], 3, *backbone.preprocess.size)
+    inner: Any = backbone.module.model
+    kept: Any = None
     with torch.inference_mode():
-        output(backbone, x)
-    if what == "last":
-        attention(backbone, x)
-    elif what == "all":
-        attention(backbone, x, layers=range(len(inside.blocks)), rows="all")
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        kept = output(backbone, x)
+        Path("/proc/self/clear_refs").write_text("5")
+        if what == "none":
+            kept = output(backbone, x)
+        elif what == "last":
+            kept = attention(backbone, x)
+        elif what == "all":
+            kept = attention(backbone, x, layers=range(len(inside.blocks)), rows="all")
+        else:
+            kept = inner(pixel_values=x, output_attentions=True)
+    status = Path("/proc/self/status").read_text()
+    assert kept is not None
+    return max(int(kb) for kb in re.findall(r"VmHWM:\s+(\d+) kB", status)) * 1024 / 1e6
 
 
 if __name__ == "__main__":
