@@ -30,6 +30,14 @@ TIMM = {
     ),
     "tall": ("vit_tiny_patch16_224", {"img_size": (48, 32), "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}),
     "rope": ("eva02_tiny_patch14_224", {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}),
+    "dynamic": (
+        "vit_tiny_patch16_224",
+        {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "dynamic_img_size": True},
+    ),
+    "qk_norm": (
+        "vit_tiny_patch16_224",
+        {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "qk_norm": True},
+    ),
     "resnet": ("resnet18", {"layers": (1, 1, 1, 1), "channels": (8, 16, 24, 32)}),
     "convnext": ("convnext_atto", {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)}),
     "swin": (

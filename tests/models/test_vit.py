@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +21,10 @@ from visus.models.relevance import grad_cam, relevance
 from visus.models.tokens import forward_kept, outlier_tokens
 from visus.models.vit import anatomy, output
 
-TIMM = ("vit", "vit_gap", "deit", "registers", "siglip", "tall", "rope")
+TIMM = ("vit", "vit_gap", "deit", "registers", "siglip", "tall", "rope", "dynamic", "qk_norm")
+SHIPPED = ("visus:emoji-vit", "visus:emoji-clip")
 HF = ("vit", "vit_plain", "deit", "dinov2", "dinov2_head", "registers", "clip", "siglip")
-ALL = [*(f"timm:{f}" for f in TIMM), *(f"hf:{f}" for f in HF), "torchvision:vit", "openclip"]
+ALL = [*(f"timm:{f}" for f in TIMM), *(f"hf:{f}" for f in HF), "torchvision:vit", "openclip", *SHIPPED]
 
 
 @pytest.fixture
@@ -31,6 +33,11 @@ def make(timm_folder, hf_folder, openclip_folder) -> Callable[[str], Backbone]:
 
     def one(name: str) -> Backbone:
         library, _, family = name.partition(":")
+        if library == "visus":
+            return load_backbone(name)
+        return sharpened(load(library, family))
+
+    def load(library: str, family: str) -> Backbone:
         if library == "torchvision":
             made = torchvision(family)
             torch.nn.init.normal_(
@@ -42,6 +49,17 @@ def make(timm_folder, hf_folder, openclip_folder) -> Callable[[str], Backbone]:
         return load_backbone(str((timm_folder if library == "timm" else hf_folder)(family)[0]))
 
     return one
+
+
+def sharpened(backbone: Backbone) -> Backbone:
+    """Weights large enough for attention to choose: as libraries start them it is all but uniform, and any matrix would pass."""
+    with torch.no_grad():
+        for name, p in backbone.module.named_parameters():
+            if p.ndim == 2 and p.std() < 0.05:
+                p.mul_(4)
+            if name.endswith((".gamma", ".lambda1")):  # LayerScale starts so small that no block says anything
+                p.fill_(0.5)
+    return backbone
 
 
 def state(backbone: Backbone) -> dict[str, torch.Tensor]:
@@ -91,7 +109,44 @@ def test_it_is_the_attention_that_transformers_gives(make, hf_folder, family: st
     assert all(torch.allclose(eager[k], found[k], atol=1e-5) for k in found)
 
 
-@pytest.mark.parametrize("family", ["vit", "deit", "registers", "tall"])
+@pytest.mark.parametrize("name", ALL)
+def test_attention_times_values_in_the_librarys_own_block_gives_its_output(make, name: str) -> None:
+    backbone = make(name)
+    x, inside = batch(backbone), anatomy(backbone)
+    with torch.inference_mode():
+        plain = output(backbone, x)
+    tokens = inside.prefix + inside.patches
+
+    def through(change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """The forward, with `change` of our matrix in every block's attention in place of the library's own."""
+        visit = lambda number, met: change(met.rows(slice(None)))  # noqa: E731
+        with torch.inference_mode(), module.meeting(backbone, inside.blocks, visit, range(len(inside.blocks)), tokens):
+            return output(backbone, x)
+
+    assert torch.allclose(through(lambda matrix: matrix), plain, atol=1e-5)
+    uniform = through(lambda matrix: torch.full_like(matrix, 1 / tokens))
+    assert (uniform - plain).norm() > 1e-2 * plain.norm()  # so the matrix is really what the block goes on with
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 32), (24, 64)])
+def test_a_transformer_of_dynamic_size_takes_pictures_of_another_shape(timm_folder, height: int, width: int) -> None:
+    folder, _ = timm_folder("dynamic")
+    config = json.loads((folder / "config.json").read_text())
+    config["pretrained_cfg"]["input_size"] = [3, height, width]
+    (folder / "config.json").write_text(json.dumps(config))
+    backbone = sharpened(load_backbone(str(folder)))
+    inside = anatomy(backbone)
+    assert inside.grid == (height // 8, width // 8)
+    x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        plain = output(backbone, x)
+    assert torch.allclose(attention(backbone, x).output, plain, atol=1e-5)
+    assert rollout(backbone, x).shape == relevance(backbone, x).shape == (2, inside.patches)
+    every = torch.arange(inside.patches).expand(2, -1)
+    assert torch.allclose(forward_kept(backbone, x, every), plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["vit", "deit", "registers", "tall", "dynamic", "qk_norm"])
 def test_it_is_the_attention_that_timm_computes_unfused_and_gives_the_blocks_output(make, family: str) -> None:
     backbone = make(f"timm:{family}")
     x, blocks = batch(backbone), backbone.module.model.blocks
