@@ -108,7 +108,7 @@ def _maps(viewer: Viewer, shown: Shown, device: str) -> dict[str, np.ndarray]:
                 [grad_cam(viewer.backbone, x, None).cpu().numpy() for _, x in shown.batches(viewer, device, 16)]
             )
         }
-    titles = {"attention": "last layer", "rollout": "rollout", "gradient-weighted": "gradient-weighted"}
+    titles = {"attention": "last layer", "rollout": "rollout", "gradient-weighted": "gradients"}
     found = importance(viewer, shown, device)
     return {titles[name]: values.reshape(-1, *viewer.anatomy.grid) for name, values in found.items()}
 
