@@ -1,60 +1,51 @@
-"""DualEncoder: images and texts into one space. Made and saved in transformers' CLIP format, so that transformers opens it as well."""
+"""DualEncoder: images and texts into one space; of CLIP, SigLIP and their kin, from transformers and open_clip."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from visus.errors import DataError, SpecError
+from visus.errors import DataError
 from visus.models.base import Preprocess
-from visus.models.hub import first_line
-from visus.paths import atomic_path, write_text
+from visus.models.dual_new import END, PAD, START, Towers, new_clip, save_dual, square
 from visus.progress import task
-from visus.spec import Spec, check_options, parse_spec
+from visus.spec import parse_spec
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
     from visus.images import ImageSet
+    from visus.models.dual_text import Words
+    from visus.spec import Spec
 
-WEIGHTS, CONFIG, TOKENIZER, PROCESSOR = "model.safetensors", "config.json", "tokenizer.json", "preprocessor_config.json"
-START, END, PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"  # of the tokenizers that are trained here
-MEAN = STD = (0.5, 0.5, 0.5)
+__all__ = [
+    "END", "PAD", "START", "DualEncoder", "Towers", "is_dual", "load_dual", "new_clip", "save_dual", "square",
+]  # fmt: skip
+
 BATCH = 256
-
-
-@dataclass(frozen=True)
-class Towers:
-    """Sizes of a small CLIP. image: side in pixels. width, layers: of the image tower; heads are 64 wide."""
-
-    image: int = 64
-    patch: int = 8
-    width: int = 192
-    layers: int = 6
-    text_width: int = 192
-    text_layers: int = 4
-    space: int = 192
-    context: int = 32
+CHUNK = 16 * BATCH  # texts that are read at once, sorted by length, and encoded in batches
 
 
 @dataclass
 class DualEncoder:
     """Images and texts into one space.
 
-    spec: as the user typed it. module: transformers' CLIPModel, in eval mode, gradients off. tokenizer: of the `tokenizers` library.
+    spec: as the user typed it. module: the library's own model, in eval mode, gradients off. preprocess: of its image tower.
+    words: how texts become token ids. image: normalised float [b, 3, h, w] -> [b, d]. text: int64 [b, t] -> [b, d].
+    random: True when the weights are a random initialisation. info: where it comes from.
     """
 
     spec: str
     module: Any
-    tokenizer: Tokenizer
     preprocess: Preprocess
+    words: Words
+    image: Callable[[torch.Tensor], torch.Tensor]
+    text: Callable[[torch.Tensor], torch.Tensor]
     random: bool = False
     info: Mapping[str, object] = field(default_factory=dict)
 
@@ -63,192 +54,154 @@ class DualEncoder:
         """The inverse temperature that turns cosines into logits."""
         return float(self.module.logit_scale.detach().exp())
 
-    def encode_images(self, imageset: ImageSet, rows: np.ndarray | None = None) -> np.ndarray:
-        """float32 [n, d], of unit length: the pictures at positions `rows` (all)."""
+    @property
+    def logit_bias(self) -> float:
+        """What is added to logits: 0.0, but of encoders that were trained with a sigmoid."""
+        bias = getattr(self.module, "logit_bias", None)
+        return 0.0 if bias is None else float(bias.detach())
+
+    @property
+    def sigmoid(self) -> bool:
+        """Whether it was trained on every pair by itself (SigLIP): the sigmoid of a logit is its probability of being a pair."""
+        return getattr(self.module, "logit_bias", None) is not None
+
+    @property
+    def context(self) -> int:
+        """Tokens of a text that are read, special ones among them."""
+        return self.words.context
+
+    @property
+    def tokenizer(self) -> Any:
+        """Of the `tokenizers` library, or open_clip's SimpleTokenizer."""
+        return self.words.tokenizer
+
+    def image_embedding(self, batch: torch.Tensor) -> torch.Tensor:
+        """Normalised float [b, 3, h, w] -> [b, d], not scaled to unit length; differentiable in the batch."""
+        return self.image(batch)
+
+    def text_embedding(self, ids: torch.Tensor) -> torch.Tensor:
+        """int64 [b, t], as `words.batch` makes them -> [b, d], not scaled to unit length; differentiable in the weights."""
+        return self.text(ids)
+
+    def encode_images(
+        self, imageset: ImageSet, rows: np.ndarray | None = None, *, unit: bool = True, device: str = "cpu"
+    ) -> np.ndarray:
+        """float32 [n, d]: the pictures at positions `rows` (all), scaled to unit length unless told otherwise.
+
+        device: 'cpu', 'cuda', 'cuda:N' or 'auto'. Raises DataError for a picture that cannot be read, SpecError for an unknown device.
+        """
         rows = np.arange(len(imageset)) if rows is None else rows
         found = []
-        with task("encoding images", len(rows)) as progress, torch.inference_mode():
+        with task("encoding images", len(rows)) as progress, self._on(device) as place, torch.inference_mode():
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
                 raw = np.stack([self.preprocess(imageset.decode(int(i))) for i in part])
-                x = self.preprocess.normalize(torch.from_numpy(raw))
-                pooled = self.module.vision_model(pixel_values=x).pooler_output
-                found.append(functional.normalize(self.module.visual_projection(pooled), dim=1).numpy())
+                x = self.image(self.preprocess.normalize(torch.from_numpy(raw).to(place))).float()
+                found.append((functional.normalize(x, dim=1) if unit else x).cpu().numpy())
                 progress.advance(len(part))
+        if not found:
+            raise DataError("no picture is left to encode; give at least one")
         return np.concatenate(found)
 
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 [n, d], of unit length. Texts longer than the context are cut. Raises DataError for an empty list or text."""
-        if not texts or not all(t.strip() for t in texts):
-            raise DataError("a text to encode is empty; write at least one word")
-        found = []
-        with torch.inference_mode():
-            for start in range(0, len(texts), BATCH):
-                batch = self.tokenizer.encode_batch([str(t) for t in texts[start : start + BATCH]])
-                ids = torch.tensor([e.ids for e in batch])
-                pooled = self.module.text_model(input_ids=ids).pooler_output
-                found.append(functional.normalize(self.module.text_projection(pooled), dim=1).numpy())
-        return np.concatenate(found)
+    def encode_texts(self, texts: Sequence[str], *, unit: bool = True, device: str = "cpu") -> np.ndarray:
+        """float32 [n, d], scaled to unit length unless told otherwise.
 
-    def zero_shot(self, classes: Sequence[str], prompts: Sequence[str]) -> np.ndarray:
-        """float32 [k, d]: a row for each class, the normalised mean over the prompts' unit vectors ('{}' stands for the class)."""
-        texts = [p.format(c) for c in classes for p in prompts]
-        rows = self.encode_texts(texts).reshape(len(classes), len(prompts), -1).mean(axis=1)
-        found: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        Texts longer than the context are cut, the end token kept; `cut` says which. Raises DataError for an empty list or text.
+        """
+        found: np.ndarray | None = None
+        for at, x in self._embedded(texts, len(texts), device):
+            if found is None:
+                found = np.empty((len(texts), x.shape[1]), np.float32)
+            found[at] = functional.normalize(x, dim=1) if unit else x
+        if found is None:
+            raise DataError("no text was given to encode; write at least one word")
         return found
 
+    def cut(self, texts: Sequence[str]) -> list[tuple[int, int]]:
+        """(position, number of tokens) of every text that is longer than the context."""
+        return [
+            (start + i, len(ids))
+            for start in range(0, len(texts), CHUNK)
+            for i, ids in enumerate(self.words.whole(texts[start : start + CHUNK]))
+            if len(ids) > self.context
+        ]
 
-def new_clip(tokenizer: Tokenizer, sizes: Towers, *, seed: int) -> Any:
-    """transformers' CLIPModel of these sizes, randomly initialised from `seed` (the global generator is not touched)."""
-    from transformers import CLIPConfig, CLIPModel
+    def zero_shot(
+        self, classes: Sequence[str] | Sequence[tuple[str, ...]], prompts: Sequence[str], *, device: str = "cpu"
+    ) -> np.ndarray:
+        """float32 [k, d]: a row for each class, the normalised mean over the prompts' unit vectors ('{}' stands for the class).
 
-    start, end, pad = (tokenizer.token_to_id(t) for t in (START, END, PAD))
-    config = CLIPConfig(
-        text_config={
-            "vocab_size": tokenizer.get_vocab_size(),
-            "hidden_size": sizes.text_width,
-            "intermediate_size": 4 * sizes.text_width,
-            "num_hidden_layers": sizes.text_layers,
-            "num_attention_heads": max(sizes.text_width // 64, 1),
-            "max_position_embeddings": sizes.context,
-            "hidden_act": "gelu",
-            "bos_token_id": start,
-            "eos_token_id": end,
-            "pad_token_id": pad,
-        },
-        vision_config={
-            "hidden_size": sizes.width,
-            "intermediate_size": 4 * sizes.width,
-            "num_hidden_layers": sizes.layers,
-            "num_attention_heads": max(sizes.width // 64, 1),
-            "image_size": sizes.image,
-            "patch_size": sizes.patch,
-            "hidden_act": "gelu",
-        },
-        projection_dim=sizes.space,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return CLIPModel(config).eval()
+        classes: names, or the wordings of each, which are averaged over like prompts. One batch of texts is held at a time.
+        Raises DataError for no class, no prompt, or a class without a wording. Source: Radford et al. 2021, section 3.1.4.
+        """
+        meant = [(c,) if isinstance(c, str) else tuple(c) for c in classes]
+        counts = np.array([len(words) * len(prompts) for words in meant])
+        if not len(counts) or not counts.all():
+            raise DataError("zero-shot prediction needs classes, a wording of each, and at least one prompt")
+        owner = torch.from_numpy(np.repeat(np.arange(len(meant)), counts))
+        texts = (p.replace("{}", word) for words in meant for word in words for p in prompts)
+        sums = torch.zeros(0)
+        for at, x in self._embedded(texts, len(owner), device):
+            if not len(sums):
+                sums = torch.zeros(len(meant), x.shape[1], dtype=torch.float64)
+            sums.index_add_(0, owner[at], functional.normalize(x, dim=1).double())
+        found: np.ndarray = functional.normalize(sums, dim=1).float().numpy()
+        return found
 
+    def _embedded(self, texts: Iterable[str], total: int, device: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Positions int64 [b] and embeddings float32 [b, d] on the CPU, batch by batch, texts of like length together."""
+        rest, start = iter(texts), 0
+        with task("encoding texts", total) as progress, self._on(device) as place:
+            while chunk := list(islice(rest, CHUNK)):
+                rows = self.words.rows(chunk)
+                order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+                for first in range(0, len(order), BATCH):
+                    at = order[first : first + BATCH]
+                    with torch.inference_mode():
+                        x = self.text(self.words.batch([rows[i] for i in at]).to(place)).float().cpu()
+                    yield torch.tensor(at) + start, x
+                    progress.advance(len(at))
+                start += len(chunk)
 
-def square(side: int) -> Preprocess:
-    """The evaluation transform of a model that is trained here: squash to a square, scale to [-1, 1]."""
-    return Preprocess((side, side), (side, side), "bicubic", MEAN, STD, crop_rounding="down")
+    @contextmanager
+    def _on(self, device: str) -> Iterator[str]:
+        """Move the module to `device` ('auto': CUDA where there is one) for the duration of the block."""
+        from visus.models.classify import choose_device
 
-
-def save_dual(folder: Path, clip: Any, tokenizer: Tokenizer, preprocess: Preprocess, *, half: bool = False) -> Path:
-    """Write a folder that transformers and visus open: config.json, model.safetensors, tokenizer and preprocessor.
-
-    half: store the weights as float16. Each file is written whole or not at all.
-    """
-    from safetensors.torch import save_file
-
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in clip.state_dict().items()}
-    if half:
-        tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file(tensors, str(temporary), metadata={"format": "pt"})
-    config = json.loads(clip.config.to_json_string())
-    config["architectures"] = ["CLIPModel"]
-    side = preprocess.size[0]
-    processor = {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": {"height": side, "width": side},
-        "resample": 3,
-        "do_center_crop": False,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(preprocess.mean),
-        "image_std": list(preprocess.std),
-    }
-    context = int(clip.config.text_config.max_position_embeddings)
-    words = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": START,
-        "eos_token": END,
-        "pad_token": PAD,
-        "model_max_length": context,
-    }
-    for name, body in ((PROCESSOR, processor), ("tokenizer_config.json", words), (CONFIG, config)):
-        write_text(folder / name, json.dumps(body, indent=2, ensure_ascii=False) + "\n")
-    write_text(folder / TOKENIZER, tokenizer.to_str())
-    return folder
+        place = choose_device(device)
+        self.module.to(place)
+        try:
+            yield place
+        finally:
+            self.module.to("cpu")
 
 
 def load_dual(spec: str, *, seed: int = 0, download: bool = False) -> DualEncoder:
-    """A dual encoder by its spec: a folder in transformers' CLIP format, `visus:emoji-clip`, or `hf:OWNER/NAME` in the local cache.
+    """A dual encoder by its spec; it comes in eval mode, on the CPU, gradients off.
 
-    Raises SpecError for what is no dual encoder, DataError for files that are missing, damaged or do not fit together.
+    spec: `visus:emoji-clip`, `hf:OWNER/NAME`, `openclip:ARCH@TAG`, or a folder as transformers or open_clip keep them; `?weights=none`
+    gives a random initialisation. seed: of that; the global generator is not touched. download: permission to fetch what is missing.
+    Raises SpecError for what is no dual encoder, DataError for files that are missing, damaged or do not fit together, OfflineError
+    where something must be fetched and cannot or may not be.
     """
-    from visus.models.registry import SCHEMES, random_init
+    from visus.models.dual_open import open_dual
 
-    parsed = parse_spec(str(spec), SCHEMES, revisions=("torchvision", "openclip", "hf"))
-    check_options(parsed, ("weights", "split") if parsed.scheme == "visus" else ("weights",))
-    folder = _folder(parsed)
-    random = random_init(parsed)
-    module, tokenizer = _open(folder, random=random, seed=seed)
-    from visus.models.preprocess_hf import preprocess_of
-
-    return DualEncoder(parsed.text, module, tokenizer, preprocess_of(str(folder), module.config, {}), random)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return open_dual(_parse(spec), download=download)
 
 
-def is_dual(spec: str) -> bool:
-    """Whether `load_dual` would take it: visus:emoji-clip, or a folder that holds a CLIP with its tokenizer."""
+def is_dual(spec: str, *, download: bool = False) -> bool:
+    """Whether the spec names a dual encoder, by its configuration alone; False for one of the hub that is not on this machine.
+
+    download: permission to fetch that configuration.
+    """
+    from visus.models.dual_open import names_dual
+
+    return names_dual(_parse(spec), download=download)
+
+
+def _parse(spec: str) -> Spec:
     from visus.models.registry import SCHEMES
 
-    parsed = parse_spec(str(spec), SCHEMES, revisions=("torchvision", "openclip", "hf"))
-    if parsed.scheme == "visus":
-        return parsed.name == "emoji-clip"
-    folder = Path(parsed.name).expanduser()
-    return not parsed.scheme and (folder / TOKENIZER).is_file() and _kind(folder) == "clip"
-
-
-def _folder(spec: Spec) -> Path:
-    if spec.scheme == "visus":
-        from visus.models.shipped import shipped_folder
-
-        return shipped_folder(spec)
-    path = Path(spec.name).expanduser()
-    if spec.scheme or not path.is_dir():
-        raise SpecError(
-            f"{spec.text!r} is no folder of a dual encoder; give one that visus train clip wrote, or visus:emoji-clip"
-        )
-    return path
-
-
-def _kind(folder: Path) -> str:
-    """The model's type as its config says."""
-    from visus.models.local import read_config
-
-    body = read_config(folder)
-    return str(body.get("model_type") or body.get("architecture") or "nameless")
-
-
-def _open(folder: Path, *, random: bool, seed: int) -> tuple[Any, Tokenizer]:
-    from tokenizers import Tokenizer
-    from transformers import CLIPConfig, CLIPModel
-
-    from visus.models.checkpoint import read, take_in
-
-    kind = _kind(folder)
-    if kind != "clip":
-        raise SpecError(f"{folder} holds a {kind} model, which reads no texts; give one that visus train clip wrote")
-    missing = [n for n in (TOKENIZER, WEIGHTS) if not (folder / n).is_file() and not (random and n == WEIGHTS)]
-    if missing:
-        raise DataError(f"{folder} is no whole dual encoder: {', '.join(missing)} is missing; save or train it again")
-    try:
-        config = CLIPConfig.from_dict(json.loads((folder / CONFIG).read_text("utf-8")))
-        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            module = CLIPModel(config).eval()
-    except Exception as error:  # tokenizers raises bare Exception for a file that it cannot read
-        raise DataError(f"{folder} cannot be read as a dual encoder: {first_line(error)}") from error
-    if not random:
-        take_in(module, read(folder / WEIGHTS), what=f"{folder / WEIGHTS} into its config")
-    module.requires_grad_(requires_grad=False)
-    return module, tokenizer
+    return parse_spec(str(spec), SCHEMES, revisions=("torchvision", "openclip", "hf"))

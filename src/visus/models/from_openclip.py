@@ -22,6 +22,14 @@ WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 @source("openclip")
 def load_openclip(spec: Spec, *, download: bool) -> Backbone:
     """The image tower of an open_clip model."""
+    return wrap(open_named(spec, download=download), spec.text, random=random_init(spec))
+
+
+def open_named(spec: Spec, *, download: bool) -> Any:
+    """open_clip's model of `openclip:ARCH@TAG`, both towers; `?weights=none` for a random initialisation.
+
+    Raises SpecError for an unknown name, tag or option, DataError for weights that do not fit, OfflineError.
+    """
     import open_clip
 
     check_options(spec, ("weights",))
@@ -33,15 +41,14 @@ def load_openclip(spec: Spec, *, download: bool) -> Backbone:
     if spec.revision and spec.revision not in tags:
         raise unknown(f"pretrained tag of {name}:", spec.revision, tags)
     if random:
-        return wrap(create(name), spec.text, random=True)
+        return create(name)
     if not spec.revision:
         choice = f"one of {', '.join(tags[:3])}" if tags else "nothing is known for it"
         raise SpecError(
             f"{spec.text!r} names no pretrained weights; write openclip:{name}@TAG ({choice}) or add ?weights=none"
         )
     cfg = open_clip.get_pretrained_cfg(name, spec.revision)
-    model = create(name, pretrained=str(_weights(cfg, download=download)), force_preprocess_cfg=_preprocess_cfg(cfg))
-    return wrap(model, spec.text)
+    return create(name, pretrained=str(_weights(cfg, download=download)), force_preprocess_cfg=_preprocess_cfg(cfg))
 
 
 def _weights(cfg: Mapping[str, Any], *, download: bool) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -17,18 +16,20 @@ PROMPTS = ("{}", "a picture of a {}")
 
 
 class ZeroShot(nn.Module):
-    """Normalised pictures -> logits: the scale times the cosines of their embeddings with those of the classes."""
+    """Normalised pictures -> logits: the scale times the cosines of their embeddings with those of the classes, plus the bias."""
+
+    weights: torch.Tensor
 
     def __init__(self, encoder: DualEncoder, weights: torch.Tensor) -> None:
         super().__init__()
-        self.clip: Any = encoder.module
+        self.clip = encoder.module
+        self.embed, self.scale, self.bias = encoder.image_embedding, encoder.logit_scale, encoder.logit_bias
         self.register_buffer("weights", weights)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float [b, 3, h, w] -> float [b, k]."""
-        pooled = self.clip.vision_model(pixel_values=x).pooler_output
-        unit = functional.normalize(self.clip.visual_projection(pooled), dim=1)
-        logits: torch.Tensor = self.clip.logit_scale.exp() * unit @ self.weights.T
+        unit = functional.normalize(self.embed(x), dim=1)
+        logits: torch.Tensor = self.scale * unit @ self.weights.T + self.bias
         return logits
 
 
@@ -52,7 +53,8 @@ def classifier_for(model: str, classes: Sequence[str] | None, *, seed: int, down
     """
     from visus.models.registry import load_backbone
 
-    if not is_dual(model):
+    # Of a repository that is not on this machine nothing is known yet: load_dual says what is wrong with it.
+    if not is_dual(model, download=download) and not (classes and model.startswith("hf:")):
         if classes:
             raise DataError(f"{model} has classes of its own and reads no texts; leave out --classes")
         return load_backbone(model, seed=seed, download=download)

@@ -1,0 +1,277 @@
+"""Opening a dual encoder: what its spec names, its weights, and its two towers as functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visus.errors import DataError, OfflineError, SpecError
+from visus.models.checkpoint import read, take_in
+from visus.models.dual import DualEncoder
+from visus.models.dual_new import CONFIG, PROCESSOR, TOKENIZER, WEIGHTS
+from visus.models.dual_text import SETTINGS, Words, json_words, simple_words
+from visus.models.hub import first_line, hub_file, hub_url, reachable
+from visus.models.local import read_config
+from visus.models.registry import random_init
+from visus.spec import Spec, check_options
+
+# How the text towers of transformers' dual encoders read padding, by model type: 'causal' ones stop at the end token, 'masked' ones
+# are told which tokens count, 'fixed' ones were trained on texts padded to the context and see the padding.
+KINDS = {"clip": "causal", "metaclip_2": "causal", "siglip": "fixed", "chinese_clip": "masked"}
+OPEN_CLIP, OPEN_CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+def open_dual(spec: Spec, *, download: bool) -> DualEncoder:
+    """The dual encoder that a spec names; errors as `load_dual` has them."""
+    check_options(spec, ("weights", "split") if spec.scheme == "visus" else ("weights",))
+    random = random_init(spec)
+    if spec.scheme == "openclip":
+        return _named(spec, random=random, download=download)
+    folder = _fetched(spec, random=random, download=download) if spec.scheme == "hf" else _folder(spec)
+    if (folder / OPEN_CLIP).is_file() and spec.scheme != "hf":
+        return _open_clip_folder(spec, folder, random=random)
+    return _transformers(spec, folder, random=random)
+
+
+def names_dual(spec: Spec, *, download: bool) -> bool:
+    """Whether the spec names a dual encoder, by its configuration."""
+    if spec.scheme == "visus":
+        return spec.name == "emoji-clip"
+    if spec.scheme == "hf":
+        try:
+            folder = hub_file(spec.name, (CONFIG,), download=download, revision=spec.revision).parent
+        except (OfflineError, ValueError):  # ValueError: no name that a repository could have
+            return False
+    elif spec.scheme:
+        return spec.scheme == "openclip"
+    else:
+        folder = Path(spec.name).expanduser()
+        if (folder / OPEN_CLIP).is_file():
+            return True
+    return (folder / CONFIG).is_file() and _kind(read_config(folder)) in KINDS
+
+
+def _kind(body: Mapping[str, Any]) -> str:
+    """The model's type as its config says; one that was fine-tuned to classify is none of a dual encoder's."""
+    kind = str(body.get("model_type") or body.get("architecture") or "nameless")
+    return f"{kind} classifier" if "ForImageClassification" in str(body.get("architectures")) else kind
+
+
+def _folder(spec: Spec) -> Path:
+    if spec.scheme == "visus":
+        from visus.models.shipped import shipped_folder
+
+        return shipped_folder(spec)
+    path = Path(spec.name).expanduser()
+    if spec.scheme or not path.is_dir():
+        raise SpecError(
+            f"{spec.text!r} is no folder of a dual encoder; give such a folder, visus:emoji-clip, hf:OWNER/NAME or openclip:ARCH@TAG"
+        )
+    return path
+
+
+def _fetched(spec: Spec, *, random: bool, download: bool) -> Path:
+    """The snapshot of a repository in the Hugging Face cache, with all that a dual encoder needs; safetensors alone."""
+    try:
+        folder = hub_file(spec.name, (CONFIG,), download=download, revision=spec.revision).parent
+    except ValueError as error:
+        raise SpecError(f"{spec.text!r} names no repository: {first_line(error)}; write hf:OWNER/NAME") from error
+    _check_kind(spec, read_config(folder))
+
+    def fetch(*names: str) -> str:
+        found = next((n for n in names if (folder / n).is_file()), None)
+        return found or hub_file(spec.name, names, download=download, revision=folder.name).name
+
+    fetch(TOKENIZER)
+    if not random and fetch(WEIGHTS, INDEX) == INDEX:
+        for name in _shards(folder):
+            fetch(name)
+    for name in (SETTINGS, PROCESSOR):  # not every repository has them
+        if not (folder / name).is_file() and download and reachable(hub_url()):
+            try:
+                fetch(name)
+            except OfflineError:
+                continue
+    return folder
+
+
+def _check_kind(spec: Spec, body: Mapping[str, Any]) -> None:
+    kind = _kind(body)
+    if kind not in KINDS:
+        raise SpecError(
+            f"{spec.text} holds a {kind} model, which reads no texts, or in a way unknown here; give a dual encoder ({', '.join(KINDS)})"
+        )
+
+
+def _shards(folder: Path) -> list[str]:
+    try:
+        return sorted(set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise DataError(f"{folder / INDEX} cannot be read: {first_line(error)}; save the model again") from error
+
+
+def _transformers(spec: Spec, folder: Path, *, random: bool) -> DualEncoder:
+    from transformers import AutoModel
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    from visus.models.preprocess_hf import preprocess_of
+
+    body = read_config(folder)
+    _check_kind(spec, body)
+    names = [] if random else _shards(folder) if (folder / INDEX).is_file() else [WEIGHTS]
+    missing = [n for n in (TOKENIZER, *names) if not (folder / n).is_file()]
+    if missing:
+        raise DataError(f"{folder} is no whole dual encoder: {', '.join(missing)} is missing; save or fetch it again")
+    try:
+        config = CONFIG_MAPPING[body["model_type"]].from_dict(body)
+        module = AutoModel.from_config(config, dtype=torch.float32).eval().requires_grad_(requires_grad=False)
+    except Exception as error:  # a config may break a model's constructor in any way
+        raise DataError(f"{folder} cannot be read as a dual encoder: {first_line(error)}") from error
+    if not random:
+        tensors = {k: v for n in names for k, v in read(folder / n).items() if not k.endswith("position_ids")}
+        _check_texts(tensors, folder)
+        take_in(module, tensors, what=f"{folder / names[0]} into its config")
+    way, sizes = KINDS[body["model_type"]], config.text_config
+    words = json_words(
+        folder, context=int(sizes.max_position_embeddings), vocabulary=int(sizes.vocab_size), trims=way != "fixed",
+        end_pads=way == "causal", pad=sizes.pad_token_id,
+    )  # fmt: skip
+
+    def image(x: torch.Tensor) -> torch.Tensor:
+        return _vector(module.get_image_features(pixel_values=x))
+
+    def text(ids: torch.Tensor) -> torch.Tensor:
+        mask = {"attention_mask": (ids != words.pad).long()} if way == "masked" else {}
+        return _vector(module.get_text_features(input_ids=ids, **mask))
+
+    preprocess = preprocess_of(str(folder), config, {})
+    return DualEncoder(spec.text, module, preprocess, words, image, text, random, {"library": "transformers"})
+
+
+def _vector(output: Any) -> torch.Tensor:
+    """What transformers' get_*_features give: a tensor, from version 5 on an output with a pooler_output."""
+    found: torch.Tensor = output if isinstance(output, torch.Tensor) else output.pooler_output
+    return found
+
+
+def _check_texts(names: Any, folder: Path) -> None:
+    """Raise DataError when there is no text tower among the tensors' names."""
+    if not any("text" in n or n.startswith("token_embedding") for n in names):
+        raise DataError(
+            f"the weights in {folder} have no text tower; load it as an image model, or put the whole checkpoint there"
+        )
+
+
+def _open_clip_folder(spec: Spec, folder: Path, *, random: bool) -> DualEncoder:
+    from visus.models import from_openclip
+
+    try:
+        body = json.loads((folder / OPEN_CLIP).read_text("utf-8"))["model_cfg"]
+        texts = dict(body.get("text_cfg") or {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder / OPEN_CLIP} cannot be read: {first_line(error)}; save the model again") from error
+    if not texts:
+        raise SpecError(
+            f"{folder} has no text tower (text_cfg in {OPEN_CLIP}), so it reads no texts; give a whole dual encoder"
+        )
+    if not random:
+        file = folder / OPEN_CLIP_WEIGHTS
+        if not file.is_file():
+            raise DataError(
+                f"{folder} is no whole dual encoder: {file.name} is missing; put it there or add ?weights=none"
+            )
+        _check_texts(_names(file), folder)
+    model = from_openclip.create(f"local-dir:{folder}", load_weights=not random)
+    return _open_clip(spec, model, texts, folder, random=random)
+
+
+def _names(file: Path) -> list[str]:
+    """The tensors' names in a safetensors file; raises DataError for one that is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as content:
+            return list(content.keys())
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{file} cannot be read as a checkpoint: {first_line(error)}") from error
+
+
+def _named(spec: Spec, *, random: bool, download: bool) -> DualEncoder:
+    import open_clip
+
+    from visus.models import from_openclip
+
+    model = from_openclip.open_named(spec, download=download)
+    texts = dict(open_clip.get_model_config(spec.name)["text_cfg"])
+    folder = None
+    if repo := texts.get("hf_tokenizer_name"):
+        folder = hub_file(repo, (TOKENIZER,), download=download).parent
+        if download and not (folder / SETTINGS).is_file():
+            hub_file(repo, (SETTINGS,), download=True, revision=folder.name)
+    return _open_clip(spec, model, texts, folder, random=random)
+
+
+def _open_clip(spec: Spec, model: Any, texts: Mapping[str, Any], folder: Path | None, *, random: bool) -> DualEncoder:
+    """An open_clip model with the tokenizer that its text_cfg names: the one in the folder, or else open_clip's own."""
+    import open_clip
+
+    from visus.models.from_openclip import preprocess_of
+
+    model.eval().requires_grad_(requires_grad=False)
+    tower = _causal_tower(model)
+    kwargs = dict(texts.get("tokenizer_kwargs") or {})
+    vocabulary, context = int(model.vocab_size), int(texts.get("context_length") or 77)
+    words: Words
+    if texts.get("hf_tokenizer_name") and folder is not None:
+        if texts.get("tokenizer_mode"):
+            raise SpecError(
+                f"{spec.text!r} reads texts in the mode {texts['tokenizer_mode']!r}, which is not known here"
+            )
+        words = json_words(
+            folder, context=context, vocabulary=vocabulary, trims=tower is not None,
+            clean=open_clip.tokenizer.get_clean_fn(kwargs.get("clean", "whitespace")),
+            without="sep_token" if kwargs.get("strip_sep_token") else None,
+        )  # fmt: skip
+    else:
+        own = open_clip.SimpleTokenizer(context_length=context, **kwargs)
+        words = simple_words(own, vocabulary=vocabulary, trims=tower is not None)
+
+    def image(x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = model.encode_image(x, normalize=False)
+        return found
+
+    def text(ids: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = model.encode_text(ids, normalize=False) if tower is None else _causal(tower, ids)
+        return found
+
+    preprocess = preprocess_of(open_clip.get_model_preprocess_cfg(model))
+    return DualEncoder(spec.text, model, preprocess, words, image, text, random, {"library": "open_clip"})
+
+
+def _causal_tower(model: Any) -> Any:
+    """open_clip's text tower where no token sees a later one and the end token is taken, so that padding may go; else None."""
+    tower = getattr(model, "text", model)
+    pool = getattr(tower, "pool_type", getattr(tower, "text_pool_type", None))
+    plain = getattr(tower, "attn_mask", None) is not None and getattr(tower, "cls_emb", None) is None
+    return tower if plain and pool in ("argmax", "eos") and not getattr(tower, "use_pad_mask", False) else None
+
+
+def _causal(tower: Any, ids: torch.Tensor) -> torch.Tensor:
+    """encode_text of such a tower (open_clip.CLIP.encode_text, TextTransformer.forward) for any number of tokens."""
+    from open_clip.transformer import text_global_pool
+
+    n, dtype = ids.shape[1], tower.transformer.get_cast_dtype()
+    x = tower.token_embedding(ids).to(dtype) + tower.positional_embedding[:n].to(dtype)
+    x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:n, :n]))
+    pool = getattr(tower, "pool_type", getattr(tower, "text_pool_type", None))
+    x = text_global_pool(x, ids, pool, eos_token_id=getattr(tower, "eos_id", getattr(tower, "text_eos_id", None)))
+    projection = tower.text_projection
+    if projection is not None:
+        x = projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection
+    found: torch.Tensor = x
+    return found
