@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 STUDIES: Mapping[str, str] = {
     "transfer": "visus.studies.transfer",
     "vit": "visus.studies.vit",
+    "clip": "visus.studies.clip",
     "predict": "visus.studies.predict",
     "extract": "visus.studies.extract",
     "train": "visus.studies.train",
@@ -65,6 +66,7 @@ def __getattr__(name: str) -> Callable[..., Result]:
 
 
 if TYPE_CHECKING:
+    from visus.studies.clip import clip as clip
     from visus.studies.extract import extract as extract
     from visus.studies.predict import predict as predict
     from visus.studies.train import train as train

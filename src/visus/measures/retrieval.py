@@ -48,3 +48,16 @@ def recall_at(ranks: npt.ArrayLike, k: int) -> float:
     if k < 1 or not len(values):
         raise DataError(f"recall@{k} of {len(values)} queries is not defined")
     return float(np.mean(values < k))
+
+
+def average_precision(scores: Array, relevant: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """float64 [k]: average precision of every class for several labels a picture; NaN for a class without a positive.
+
+    scores: float [n, k]; relevant: bool [n, k]. Not interpolated (scikit-learn's average_precision_score). Raises DataError on shapes that differ.
+    """
+    from sklearn.metrics import average_precision_score
+
+    z, y = checked(scores, "scores"), np.asarray(relevant, bool)
+    if z.shape != y.shape:
+        raise DataError(f"scores {z.shape} and labels {y.shape} must have the same shape, [images, classes]")
+    return np.array([average_precision_score(y[:, k], z[:, k]) if y[:, k].any() else np.nan for k in range(z.shape[1])])

@@ -1,0 +1,117 @@
+"""The shape of the gap between two modalities: the cone that each stands in, the gap without L2, and what moving them does (P12)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from visus.errors import DataError
+from visus.measures._arrays import Array, Floats, block_rows
+from visus.measures._arrays import features as checked
+from visus.measures.alignment import unit64
+
+
+@dataclass(frozen=True)
+class Cone:
+    """How narrow a modality stands. cosine: mean over pairs of different rows; angle: mean angle to the centroid, in degrees."""
+
+    cosine: float
+    angle: float
+
+
+@dataclass(frozen=True)
+class RawGap:
+    """Vectors as given, not of unit length. centroid_distance: of the means; image_norm, text_norm: mean lengths."""
+
+    centroid_distance: float
+    image_norm: float
+    text_norm: float
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """Both modalities moved. shift: share of the difference of centroids that was closed (0: as is, 1: closed). loss: symmetric InfoNCE, nats."""
+
+    shift: float
+    centroid_distance: float
+    loss: float
+    score: float
+
+
+def cone_width(x: Array) -> Cone:
+    """The cone of float [n, d], n >= 2, on unit rows (Ethayarajh 2019; Liang et al. 2022, section 2). Raises DataError."""
+    rows = unit64(checked(x, "x", at_least=2))
+    n = len(rows)
+    total = rows.sum(axis=0)
+    length = float(np.linalg.norm(total))
+    if length == 0:
+        return Cone(-1 / (n - 1), 90.0)
+    cosines = np.clip(rows @ (total / length), -1, 1)
+    return Cone(
+        float((total @ total - (rows * rows).sum()) / (n * (n - 1))), float(np.degrees(np.arccos(cosines)).mean())
+    )
+
+
+def raw_gap(images: Array, texts: Array) -> RawGap:
+    """The gap of float [n, d] and [m, d] without scaling to unit length. Raises DataError."""
+    x, y = (np.asarray(checked(a, name), np.float64) for a, name in ((images, "images"), (texts, "texts")))
+    if x.shape[1] != y.shape[1]:
+        raise DataError(f"images have {x.shape[1]} dimensions, texts {y.shape[1]}; take both from the shared space")
+    return RawGap(
+        float(np.linalg.norm(x.mean(axis=0) - y.mean(axis=0))),
+        float(np.linalg.norm(x, axis=1).mean()),
+        float(np.linalg.norm(y, axis=1).mean()),
+    )
+
+
+def contrastive_loss(images: Array, texts: Array, scale: float) -> float:
+    """Symmetric InfoNCE in nats over all n pairs of unit rows [n, d], in blocks of rows (Radford et al. 2021)."""
+    x, y = np.asarray(images, np.float64), np.asarray(texts, np.float64)
+    n = len(x)
+    rows = block_rows(8 * n * 3)
+    total = 0.0
+    for a, b in ((x, y), (y, x)):
+        for start in range(0, n, rows):
+            z = scale * a[start : start + rows] @ b.T
+            top = z.max(axis=1, keepdims=True)
+            own = z[np.arange(len(z)), np.arange(start, start + len(z))]
+            total += float((np.log(np.exp(z - top).sum(axis=1)) + top[:, 0] - own).sum())
+    return total / (2 * n)
+
+
+def gap_shift(
+    images: Array,
+    texts: Array,
+    *,
+    scale: float,
+    score: Callable[[Floats, Floats, Callable[[Array], Floats]], float],
+    steps: int = 17,
+    reach: float = 2.0,
+) -> list[Shifted]:
+    """Move both modalities along the difference of their centroids and scale to unit length again (Liang et al. 2022, section 4.2).
+
+    images, texts: pairs [n, d]. score: of moved unit rows, and of what moves other texts along (as those of classes). Shares from
+    1 - reach to 1 + reach: below 0 apart, 1 together, above 1 past each other. Raises DataError on shapes that differ.
+    """
+    x, y = unit64(checked(images, "images", at_least=2)), unit64(checked(texts, "texts", at_least=2))
+    if x.shape != y.shape:
+        raise DataError(f"images {x.shape} and texts {y.shape} are no pairs; they must have the same shape")
+    apart = x.mean(axis=0) - y.mean(axis=0)
+    found = []
+    for share in np.linspace(1 - reach, 1 + reach, steps):
+
+        def along(other: Array, by: Floats = share / 2 * apart) -> Floats:
+            return unit64(unit64(other) + by)
+
+        a, b = unit64(x - share / 2 * apart), along(y)
+        found.append(
+            Shifted(
+                float(share),
+                float(np.linalg.norm(a.mean(axis=0) - b.mean(axis=0))),
+                contrastive_loss(a, b, scale),
+                score(a, b, along),
+            )
+        )
+    return found

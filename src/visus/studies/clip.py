@@ -1,0 +1,149 @@
+"""CLIP: how well does zero-shot work with which prompts, how wide is the gap between images and texts, does alignment close it?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from visus.images import ImageSet
+    from visus.models.dual import DualEncoder
+    from visus.result import Result
+    from visus.studies.clip_subject import Subject
+
+PARTS = ("zero-shot", "gap", "alignment")
+PROMPTS = ("plain", "short", "variants")
+
+
+def clip(
+    model: str = "visus:emoji-clip",
+    images: str = "visus:emoji",
+    *,
+    prompts: list[str] | None = None,
+    synonyms: str | None = None,
+    embeddings: str | None = None,
+    search: list[str] | None = None,
+    part: list[str] | None = None,
+    pairs: str | None = None,
+    labels: str | None = None,
+    control: bool = True,
+    shown: int = 12,
+    device: str = "auto",
+    seed: int = 0,
+    limit: int | None = None,
+    download: bool = False,
+) -> Result:
+    """Look at a space of images and texts: zero-shot with which prompts, the gap between the two, and what alignment really does.
+
+    Zero-shot accuracy on the whole test split by prompt set, in pairs; the modality gap in figures, maps and a sweep; Procrustes, centring, ridge
+    and whitening fitted on some pairs and judged on others, in-sample and held-out side by side. Embeddings made elsewhere are taken too.
+
+    Arguments:
+        model: spec of a dual encoder: visus:emoji-clip, openclip:NAME@TAG, hf:OWNER/NAME, or a folder.
+        images: spec of the images, labelled or captioned.
+        prompts: prompt set, repeatable or separated by commas: plain, short, variants (the default), openai-80, simple-7, or a file of templates.
+        synonyms: JSON file of wordings of classes, {class: [word, ...]}.
+        embeddings: npz or Parquet file of images and texts [n, d] (and labels) made elsewhere, in place of a model and images.
+        search: text or picture file, repeatable: show the nearest images of the set, and nothing else.
+        part: what to do, repeatable or separated by commas: zero-shot, gap, alignment; default all.
+        pairs: how many pairs alignments are fitted on, as 50,200,800; default up to half of them, doubling.
+        labels: CSV file of name,label for a folder without class subfolders.
+        control: also score the same network with random weights.
+        shown: images to show for every search.
+        device: auto, cpu, cuda or cuda:N.
+        seed: seed of samples, splits and random initialisations.
+        limit: use at most this many images, a stratified sample.
+        download: allow downloading what is not on this machine.
+
+    Returns a Result. Raises VisusError for anything a user can mend: images that nothing describes, unpaired or zero vectors, an unknown prompt set.
+    """
+    from pathlib import Path
+
+    from visus.errors import DataError
+    from visus.features.engines import choose_device
+    from visus.images import load_images
+    from visus.models.dual import load_dual
+    from visus.result import Result
+    from visus.studies import clip_alignment, clip_file, clip_gap, clip_search, clip_zero_shot
+    from visus.studies.common import check_choice
+    from visus.studies.parts import Part, merged
+
+    parts = _listed(part, PARTS)
+    for name in parts:
+        check_choice("part", name, PARTS)
+    sizes = clip_alignment.sizes_of(pairs)
+    if shown < 1:
+        raise DataError("--shown needs at least 1 image")
+    device = choose_device(device)
+    untrained: Subject | None = None
+    if embeddings:
+        if search:
+            raise DataError(
+                "--search needs a model that reads queries, which --embeddings brings not; give --model and --images"
+            )
+        subject = clip_file.from_file(Path(embeddings).expanduser())
+        about: dict[str, object] = {"embeddings": embeddings}
+    else:
+        imageset = load_images(images, labels=labels, download=download).limit(limit, seed=seed)
+        encoder = load_dual(model, seed=seed, download=download)
+        if search:
+            return clip_search.search(
+                encoder, imageset, search, shown=shown, device=device, download=download, seed=seed
+            )
+        words = Path(synonyms).expanduser() if synonyms else None
+        subject = _subject(encoder, imageset, _listed(prompts, PROMPTS), words, device, seed)
+        if control and not encoder.random:
+            twin = load_dual(model + ("&" if "?" in model else "?") + "weights=none", seed=seed, download=download)
+            untrained = _subject(twin, imageset, _listed(prompts, PROMPTS)[:1], words, device, seed)
+        about = {
+            "model": encoder.spec,
+            "images": imageset.name,
+            "images fingerprint": imageset.fingerprint,
+            "preprocessing": repr(encoder.preprocess),
+        }
+    done: list[Part] = []
+    warnings = list(subject.warnings)
+    if subject.random:
+        warnings.append(f"The weights of {subject.name} are a random initialisation: its answers mean nothing.")
+    if subject.quarantine:
+        warnings.append(f"{len(subject.quarantine)} files could not be decoded and are left out.")
+    if "zero-shot" in parts and subject.weights:
+        done.append(clip_zero_shot.part(subject, seed=seed, untrained=untrained))
+    elif "zero-shot" in parts:
+        warnings.append(f"{subject.name}: no labels of two classes or more, so zero-shot classification is left out.")
+    if "gap" in parts:
+        done.append(clip_gap.part(subject, seed=seed, untrained=untrained))
+    if "alignment" in parts:
+        done.append(clip_alignment.part(subject, sizes=sizes, seed=seed))
+    provenance = {
+        **about,
+        **subject.about,
+        "pairs": len(subject.images),
+        "scale": subject.scale,
+        "bias": subject.bias,
+        "device": device,
+        "seed": seed,
+    }
+    where = f" on {about['images']}" if "images" in about else ""
+    return merged(
+        done,
+        Result(
+            "clip", f"{subject.name}{where}: images and texts in one space", (), {}, (), {}, tuple(warnings), provenance
+        ),
+        [],
+    )
+
+
+def _subject(
+    encoder: DualEncoder, imageset: ImageSet, prompts: list[str], synonyms: object, device: str, seed: int
+) -> Subject:
+    from pathlib import Path
+
+    from visus.studies.clip_subject import from_model
+
+    path = synonyms if isinstance(synonyms, Path) else None
+    return from_model(encoder, imageset, prompts=prompts, synonyms=path, device=device, seed=seed)
+
+
+def _listed(given: list[str] | None, known: tuple[str, ...]) -> list[str]:
+    names = [part.strip() for text in given or known for part in text.split(",") if part.strip()]
+    return list(dict.fromkeys(names))

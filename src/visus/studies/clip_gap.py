@@ -1,0 +1,200 @@
+"""How far apart do images and texts lie, and does the distance matter? (P12, P5)"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from visus.result import Figure, Table
+from visus.studies.common import percent
+from visus.studies.parts import Part
+
+if TYPE_CHECKING:
+    from visus.measures.gap import Gap
+    from visus.measures.gap_shape import Cone, RawGap
+    from visus.studies.clip_subject import Subject
+
+MAPPED = 750  # pairs on the maps, two points each
+SIDE = 24
+NAMES = {"tsne": "t-SNE", "umap": "UMAP"}
+
+
+@dataclass(frozen=True)
+class Looked:
+    """The gap of one space. gap on unit vectors; raw: without L2; cones: mean cosine and mean angle in degrees, of images and of texts."""
+
+    name: str
+    gap: Gap
+    raw: RawGap
+    cones: tuple[Cone, Cone]
+
+
+def look(s: Subject, name: str, *, seed: int) -> Looked:
+    """Measure one space."""
+    from visus.measures.gap import modality_gap
+    from visus.measures.gap_shape import cone_width, raw_gap
+
+    assert s.texts is not None
+    return Looked(
+        name,
+        modality_gap(s.images, s.texts, seed=seed),
+        raw_gap(s.images, s.texts),
+        (cone_width(s.images), cone_width(s.texts)),
+    )
+
+
+def part(s: Subject, *, seed: int, untrained: Subject | None = None) -> Part:
+    """Figures of the gap (beside random weights), both modalities in one map, and the sweep that moves them together and apart."""
+    spaces = [look(s, s.name, seed=seed)]
+    if untrained is not None:
+        spaces.append(look(untrained, "random weights", seed=seed))
+    maps, arrays = _maps(s, seed)
+    sweep, table, told = _sweep(s)
+    said = [_sentence(spaces), told]
+    return Part(tuple(said), {"gap": _table(spaces), "gap shift": table}, (*maps, sweep), arrays)
+
+
+def _table(spaces: Sequence[Looked]) -> Table:
+    rows = []
+    for x in spaces:
+        images, texts = x.cones
+        rows.append(
+            (
+                x.name, x.gap.centroid_distance, x.gap.paired, x.gap.unpaired, 100 * x.gap.separable, images.cosine, texts.cosine, images.angle,
+                texts.angle, x.raw.centroid_distance, x.raw.image_norm, x.raw.text_norm, x.gap.n,
+            )
+        )  # fmt: skip
+    return Table(
+        (
+            "space", "centroid distance", "cosine of pairs", "cosine of others", "separable, %", "cosine among images", "cosine among texts",
+            "cone of images, °", "cone of texts, °", "distance without L2", "norm of images", "norm of texts", "n",
+        ),
+        tuple(rows),
+        title="The gap between images and texts",
+        note="On unit vectors (0: the centroids meet; at most 2), after Liang et al. 2022. Separable: accuracy of a linear classifier of the "
+        "modality on held-out pairs (50 %: it cannot tell). Cone: mean angle to the modality's own centroid.",
+    )  # fmt: skip
+
+
+def _maps(s: Subject, seed: int) -> tuple[list[Figure], dict[str, np.ndarray]]:
+    """t-SNE and UMAP of images and texts together, each text once."""
+    from visus.measures.maps import layer_maps
+    from visus.studies.clip_subject import unit
+
+    assert s.texts is not None
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.permutation(len(s.images))[:MAPPED])
+    _, first = np.unique(s.keys[chosen], return_index=True)
+    texts = chosen[np.sort(first)]
+    x = np.concatenate([unit(s.images[chosen]), unit(s.texts[texts])])
+    labels = np.repeat([0, 1], [len(chosen), len(texts)])
+    said = [s.said[int(i)] if s.said else f"text {int(i)}" for i in texts]
+    ids = [s.ids[int(i)] for i in chosen] + [f"text: {t}" for t in said]
+    arrays: dict[str, np.ndarray] = {"modality": labels}
+    data: dict[str, object] = {"labels": "modality", "classes": ["images", "texts"], "ids": ids, "sprite": None}
+    if s.pictures is not None and s.rows is not None:
+        data["sprite"] = "modality_pictures"
+        arrays["modality_pictures"] = _thumbnails(s, chosen, len(texts))
+    figures = []
+    for method, drawn in layer_maps(x, seed=seed).items():
+        arrays[f"modality_{method}"] = drawn.z
+        trust = (
+            {"trustworthiness": drawn.trust.trustworthiness, "neighbours_kept": drawn.trust.neighbours_kept}
+            if drawn.trust
+            else None
+        )
+        figures.append(
+            Figure(
+                f"modality_{method}",
+                "map",
+                f"Images and texts in one map, {NAMES[method]}",
+                f"{len(chosen):,} images and their {len(texts):,} texts, unit vectors, seed {seed}. A map of two modalities shows "
+                "that they are apart, not how far: read the distance in the table.",
+                {**data, "points": f"modality_{method}", "trust": trust},
+            )
+        )
+    return figures, arrays
+
+
+def _thumbnails(s: Subject, chosen: np.ndarray, texts: int) -> np.ndarray:
+    from visus.images.thumbnails import thumbnails
+
+    assert s.pictures is not None
+    assert s.rows is not None
+    images = thumbnails(s.pictures, s.rows[chosen], SIDE)
+    blank = np.full((texts, *images.shape[1:]), 255, np.uint8)
+    blank[:, SIDE // 2 - 3 : SIDE // 2 + 3, 4:-4] = 60  # a dash stands for a text
+    return np.concatenate([images, blank])
+
+
+def _sweep(s: Subject) -> tuple[Figure, Table, str]:
+    """Both centroids moved together and apart: what becomes of accuracy and loss (Liang et al. 2022, figure 4)."""
+    from visus.measures.gap_shape import gap_shift
+    from visus.measures.retrieval import ranks, recall_at
+
+    assert s.texts is not None
+    weights = next(iter(s.weights.values()), None)
+    distinct, first = np.unique(s.keys, return_index=True)
+
+    def score(images: np.ndarray, texts: np.ndarray, along: Callable[[np.ndarray], np.ndarray]) -> float:
+        if weights is not None and s.single:
+            return float(np.mean((images @ along(weights).T).argmax(1) == s.labels))
+        return recall_at(ranks(images, texts[first], s.keys, distinct), 1)
+
+    what = "zero-shot accuracy" if weights is not None and s.single else "recall@1, image to text"
+    steps = gap_shift(s.images, s.texts, scale=s.scale, score=score)
+    rows = [(p.shift, p.centroid_distance, p.loss, 100 * p.score) for p in steps]
+    at0 = min(steps, key=lambda p: abs(p.shift))
+    at1 = min(steps, key=lambda p: abs(p.shift - 1))
+    best = min(steps, key=lambda p: p.loss)
+    table = Table(
+        ("moved", "centroid distance", "contrastive loss, nats", f"{what}, %"),
+        tuple(rows),
+        title="Moved together and apart",
+        note="0: as trained; 1: the centroids meet; below 0: moved apart. Moved by shares of the difference of centroids, half on each side, then "
+        f"scaled to unit length (Liang et al. 2022). Loss: symmetric InfoNCE over the pairs at scale {s.scale:.1f}.",
+        digits=3,
+    )
+    figure = Figure(
+        "gap_shift",
+        "lines",
+        "Does the gap matter?",
+        f"{what[0].upper()}{what[1:]}, by how far images and texts are moved together (1: the centroids meet) or apart (below 0).",
+        {
+            "x_label": "share of the gap closed",
+            "y_label": f"{what}, %",
+            "x_log": False,
+            "y_log": False,
+            "series": [
+                {
+                    "name": s.name,
+                    "x": [p.shift for p in steps],
+                    "y": [100 * p.score for p in steps],
+                    "low": None,
+                    "high": None,
+                }
+            ],
+            "marks": [{"label": "as trained", "x": 0.0}, {"label": "closed", "x": 1.0}],
+        },
+    )
+    told = (
+        f"With the centroids moved onto each other (distance {at0.centroid_distance:.2f} to {at1.centroid_distance:.2f}) {what} goes from "
+        f"{percent(at0.score)} to {percent(at1.score)} and the loss from {at0.loss:.2f} to {at1.loss:.2f} nats; the "
+        f"loss is least at {best.shift:+.1f}: "
+        + ("the gap itself is not what costs accuracy." if at1.score <= at0.score + 0.01 else "closing it helps here.")
+    )
+    return figure, table, told
+
+
+def _sentence(spaces: Sequence[Looked]) -> str:
+    x = spaces[0]
+    images, texts = x.cones
+    before = f" (with random weights {spaces[1].gap.centroid_distance:.2f})" if len(spaces) > 1 else ""
+    return (
+        f"Images and texts of {x.name} lie {x.gap.centroid_distance:.2f} apart{before}: a pair's cosine is {x.gap.paired:.2f}, others' "
+        f"{x.gap.unpaired:.2f}; a line tells the two apart with {percent(x.gap.separable)} accuracy; images stand in a cone of {images.angle:.0f}°, "
+        f"texts of {texts.angle:.0f}°."
+    )

@@ -1,0 +1,189 @@
+"""What a CLIP study looks at: images and texts in one space, of a model on a set, or made elsewhere and brought as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from visus.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from visus.images import ImageSet, Quarantined
+    from visus.models.base import Backbone
+    from visus.models.dual import DualEncoder
+
+EMBEDDING = "embedding"
+SCALE = 100.0
+"""CLIP's trained inverse temperature, taken for embeddings that come without one."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Images and their texts.
+
+    images, texts: float32 [n, d], not scaled to unit length. said: the n texts (empty where only vectors came). keys: int64 [n], equal for equal
+    texts. named: every text is its class's name alone. labels: int64 [n] into classes, bool [n, k] for several a picture, or None.
+    weights: classifier [k, d] of unit rows by prompt set. pictures, rows: where the images are in their set, or None.
+    scale, bias: what turns cosines into logits.
+    """
+
+    name: str
+    images: np.ndarray
+    texts: np.ndarray | None
+    said: tuple[str, ...]
+    keys: np.ndarray
+    ids: tuple[str, ...]
+    named: bool = False
+    labels: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+    prompts: Mapping[str, int] = field(default_factory=dict)
+    pictures: ImageSet | None = None
+    rows: np.ndarray | None = None
+    scale: float = SCALE
+    bias: float = 0.0
+    random: bool = False
+    quarantine: tuple[Quarantined, ...] = ()
+    warnings: tuple[str, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def single(self) -> bool:
+        """One label a picture."""
+        return self.labels is not None and self.labels.ndim == 1
+
+    def logits(self, prompts: str, rows: slice = slice(None)) -> np.ndarray:
+        """float32 [n, k]: the scale times cosines, plus the bias."""
+        found: np.ndarray = self.scale * unit(self.images[rows]) @ self.weights[prompts].T + self.bias
+        return found
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    """Rows of unit length."""
+    from visus.measures.knn import unit_rows
+
+    return unit_rows(x)
+
+
+def as_backbone(encoder: DualEncoder) -> Backbone:
+    """The image tower as a Backbone with one tap, its embedding: so that the store, the engines and the quarantine serve it as well."""
+    from torch import Tensor, nn
+
+    from visus.models.base import Backbone, Tap
+
+    class ImageTower(nn.Module):
+        """Normalised pictures -> embeddings, not scaled to unit length."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.clip = encoder.module
+            self.embedding = nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.embedding(encoder.image_embedding(x))
+            return found
+
+    import torch
+
+    module = ImageTower().eval()
+    with torch.inference_mode():
+        width = int(module(torch.zeros(1, 3, *encoder.preprocess.size)).shape[1])
+    tap = Tap(EMBEDDING, EMBEDDING, "vector", 1.0, (width,))
+    return Backbone(encoder.spec, module, (tap,), {"late": EMBEDDING}, encoder.preprocess, random=encoder.random)
+
+
+def embed(encoder: DualEncoder, imageset: ImageSet, *, device: str) -> tuple[np.ndarray, np.ndarray, Any]:
+    """(float32 [m, d] embeddings, int64 [m] their positions in the set, what was set aside); cached and resumed as features are."""
+    from visus.features.extract import extract
+
+    found = extract(imageset, as_backbone(encoder), [EMBEDDING], device=device)
+    return np.asarray(found[EMBEDDING]), np.asarray(found.rows), found.quarantine
+
+
+def from_model(
+    encoder: DualEncoder,
+    imageset: ImageSet,
+    *,
+    prompts: Sequence[str],
+    synonyms: Path | None,
+    device: str,
+    seed: int,
+) -> Subject:
+    """The test part of a set through both towers (all of it where it has no labels), and a classifier for each prompt set.
+
+    A picture's text is the first of its captions; without captions its class in the first prompt of 'short'.
+    Raises DataError for a set with neither.
+    """
+    from visus.models.prompts import template_set
+
+    if imageset.labels is None and imageset.captions is None:
+        raise DataError(
+            f"{imageset.name} has neither labels nor captions: nothing says what its images show; give class subfolders, "
+            "--labels, or a metadata.csv of captions, or look for something with --search"
+        )
+    rows = imageset.split(seed=seed).test if imageset.labels is not None else np.arange(len(imageset))
+    images, kept, quarantine = embed(encoder, imageset.subset(rows), device=device)
+    rows = rows[kept]
+    labels = None if imageset.labels is None else imageset.labels[rows]
+    if imageset.captions is not None:
+        said = tuple(imageset.captions[int(i)][0] for i in rows)
+        named = False
+    else:
+        assert labels is not None
+        (template,) = template_set("short")
+        said = tuple(template.format(_spoken(imageset.classes[int(k)])) for k in labels)
+        named = True
+    distinct, keys = np.unique(np.array(said), return_inverse=True)
+    texts = encoder.encode_texts(distinct.tolist(), unit=False, device=device)[keys]
+    weights, used, warnings = {}, {}, _cut(encoder, distinct.tolist(), "captions")
+    classes = imageset.classes if labels is not None else ()
+    if labels is not None and len(classes) > 1:
+        meant = _meant(classes, synonyms)
+        for name in prompts:
+            templates = template_set(name, dataset=imageset.name)
+            warnings += _cut(
+                encoder, [t.format(c) for t in templates for w in meant for c in w], f"prompts of {name!r}"
+            )
+            weights[name] = encoder.zero_shot(meant, templates)
+            used[name] = len(templates)
+    return Subject(
+        encoder.spec, images, texts, said, keys.astype(np.int64), tuple(imageset.ids[int(i)] for i in rows), named,
+        labels, classes, weights, used, imageset, rows, encoder.logit_scale, encoder.logit_bias, encoder.random,
+        tuple(quarantine), tuple(warnings), {"context, tokens": encoder.context},
+    )  # fmt: skip
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _meant(classes: Sequence[str], synonyms: Path | None) -> list[tuple[str, ...]]:
+    """Wordings of every class: the user's, or its name."""
+    from visus.models.prompts import class_wordings
+
+    if synonyms is None:
+        return [(_spoken(c),) for c in classes]
+    known = class_wordings(synonyms)
+    stray = sorted(set(known) - set(classes))
+    if stray:
+        raise DataError(
+            f"{synonyms} has wordings for {stray[0]!r}, which is no class; the classes are {', '.join(classes)}"
+        )
+    return [known.get(c, (_spoken(c),)) for c in classes]
+
+
+def _cut(encoder: DualEncoder, texts: Sequence[str], what: str) -> list[str]:
+    """A warning where texts are longer than the context: which, and how they were cut."""
+    cut = encoder.cut(texts)
+    if not cut:
+        return []
+    index, tokens = cut[0]
+    more = f" and {len(cut) - 1:,} more" if len(cut) > 1 else ""
+    return [
+        f"{texts[index]!r} has {tokens} tokens{more}: of the {what} only the first {encoder.context} tokens are read, the end token among them."
+    ]

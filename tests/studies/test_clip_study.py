@@ -1,0 +1,199 @@
+"""The CLIP study: what a planted space must say, files made elsewhere, search, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import visus
+from visus.app.cli import main
+from visus.errors import DataError, SpecError
+from visus.images import load_images
+
+
+def rows(result: visus.Result, table: str) -> list[dict[str, Any]]:
+    t = result.tables[table]
+    return [dict(zip(t.columns, row, strict=True)) for row in t.rows]
+
+
+@pytest.fixture(scope="module")
+def emoji() -> visus.Result:
+    return visus.clip(limit=700, seed=0, control=False)
+
+
+def planted(
+    path: Path, *, n: int = 240, d: int = 16, k: int = 4, gap: float = 1.0, several: bool = False, **more: Any
+) -> Path:
+    """Pairs around k class directions, texts pushed `gap` off along an axis of their own."""
+    rng = np.random.default_rng(0)
+    centres = np.eye(d)[:k]
+    labels = np.arange(n) % k
+    images = centres[labels] + 0.15 * rng.normal(size=(n, d))
+    texts = images + 0.02 * rng.normal(size=(n, d))
+    texts[:, -1] += gap
+    y: np.ndarray = np.eye(k, dtype=bool)[labels] if several else labels
+    np.savez(path, images=images.astype(np.float32), texts=texts.astype(np.float32), labels=y, **more)
+    return path
+
+
+def test_zero_shot_is_that_of_a_plain_loop_over_the_model(emoji: visus.Result) -> None:
+    imageset = load_images("visus:emoji").limit(700, seed=0)
+    test = imageset.split(seed=0).test
+    encoder = visus.load_dual("visus:emoji-clip")
+    x = encoder.encode_images(imageset, test)
+    labels = np.asarray(imageset.labels)[test]
+    for row, template in zip(rows(emoji, "zero-shot"), ("{}", "a photo of a {}"), strict=False):
+        w = encoder.encode_texts([template.format(c) for c in imageset.classes])
+        said = (x @ w.T).argmax(1)
+        assert row["n"] == len(test)
+        assert row["accuracy, %"] == pytest.approx(100 * np.mean(said == labels), abs=1e-9)
+    assert rows(emoji, "zero-shot")[0]["accuracy, %"] > 50
+    ensemble = rows(emoji, "zero-shot")[2]
+    assert (ensemble["prompts"], ensemble["templates"]) == ("variants", 8)
+    assert len(emoji.tables["prompt pairs"].rows) == 3
+
+
+def test_the_gap_and_alignment_stand_beside_each_other(emoji: visus.Result) -> None:
+    assert 0.1 < rows(emoji, "gap")[0]["centroid distance"] < 0.8
+    both = [r for r in rows(emoji, "alignment") if r["alignment"] == "Procrustes" and r["moves"] == "both"]
+    for r in both:
+        base = next(
+            b for b in rows(emoji, "alignment") if b["alignment"] == "none" and b["fitted on"] == r["fitted on"]
+        )
+        for column in r:
+            if column.endswith(("held-out", "in-sample")):
+                assert r[column] == pytest.approx(base[column], abs=1e-6), column
+    assert {f.name for f in emoji.figures} >= {
+        "zero_shot",
+        "confusion",
+        "hardest",
+        "flipped",
+        "modality_tsne",
+        "modality_umap",
+        "gap_shift",
+    }
+    assert any("not to be believed" in t.note for t in emoji.tables.values())
+    assert any("believe their held-out columns alone" in w for w in emoji.warnings)
+
+
+def test_a_planted_gap_is_found_and_centring_closes_it(tmp_path: Path) -> None:
+    result = visus.clip(embeddings=str(planted(tmp_path / "pairs.npz")))
+    gap = rows(result, "gap")[0]
+    assert gap["separable, %"] > 98
+    assert gap["centroid distance"] > 0.5
+    most = max(r["fitted on"] for r in rows(result, "alignment"))
+    found = {r["alignment"]: r for r in rows(result, "alignment") if r["fitted on"] == most and r["moves"] != "both"}
+    assert found["none"]["gap, held-out"] > 0.5
+    assert found["centring"]["gap, held-out"] < 0.1
+    assert found["Procrustes"]["cosine, held-out"] > found["none"]["cosine, held-out"] + 0.2
+    shifts = {round(r["moved"], 2): r for r in rows(result, "gap shift")}
+    assert shifts[1.0]["centroid distance"] < 0.1 * shifts[0.0]["centroid distance"] + 0.05
+    assert rows(result, "zero-shot")[0]["accuracy, %"] > 95
+
+
+def test_several_labels_a_picture_are_mean_average_precision(tmp_path: Path) -> None:
+    result = visus.clip(embeddings=str(planted(tmp_path / "pairs.npz", several=True)), part=["zero-shot"])
+    assert "mean average precision" in result.findings[0]
+    assert min(r["average precision, %"] for r in rows(result, "average precision")) > 90
+
+
+def test_parquet_is_the_same_as_npz(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    with np.load(planted(tmp_path / "pairs.npz", n=80)) as stored:
+        columns = {"images": list(stored["images"]), "texts": list(stored["texts"]), "label": stored["labels"]}
+    parquet.write_table(pa.table(columns), tmp_path / "pairs.parquet")
+    a, b = (visus.clip(embeddings=str(tmp_path / f"pairs.{kind}"), part=["alignment"]) for kind in ("npz", "parquet"))
+    assert a.tables["alignment"].rows == b.tables["alignment"].rows
+
+
+def test_search_finds_by_text_and_by_picture(tmp_path: Path) -> None:
+    imageset = load_images("visus:emoji?task=all&artist=twemoji")
+    assert imageset.captions is not None
+    at = next(i for i, c in enumerate(imageset.captions) if c[0] == "banana")
+    imageset.decode(at).save(tmp_path / "query.png")
+    result = visus.clip(
+        images="visus:emoji?task=all&artist=twemoji",
+        search=["banana", str(tmp_path / "query.png")],
+        shown=5,
+        limit=None,
+    )
+    found = rows(result, "found")
+    assert len(found) == 10
+    assert found[5]["image"] == imageset.ids[at]
+    assert found[5]["cosine"] == pytest.approx(1.0, abs=1e-3)
+    assert "banana" in [r["text"] for r in found[:5]]
+    assert all(a["cosine"] >= b["cosine"] for a, b in pairwise(found[:5]))
+
+
+def test_prompt_files_and_synonyms(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("# mine\n{}\n{} emoji\n")
+    (tmp_path / "words.json").write_text(json.dumps({"person": ["person", "man", "woman"]}))
+    result = visus.clip(
+        prompts=["plain", str(tmp_path / "mine.txt")],
+        synonyms=str(tmp_path / "words.json"),
+        part=["zero-shot"],
+        limit=300,
+        control=False,
+    )
+    assert [r["templates"] for r in rows(result, "zero-shot")] == [1, 2]
+    (tmp_path / "words.json").write_text(json.dumps({"nobody": ["x"]}))
+    with pytest.raises(DataError, match="'nobody', which is no class"):
+        visus.clip(synonyms=str(tmp_path / "words.json"), limit=300, control=False)
+
+
+def test_texts_over_the_context_are_named(tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("{} " + "and another thing " * 30 + "\n")
+    result = visus.clip(prompts=[str(tmp_path / "long.txt")], part=["zero-shot"], limit=300, control=False)
+    assert any("tokens" in w and "only the first 32" in w for w in result.warnings)
+
+
+BAD = {
+    "unpaired": ({"images": np.ones((9, 4)), "texts": np.ones((8, 4))}, "9 images and 8 texts are not pairs"),
+    "dimensions": ({"images": np.ones((9, 4)), "texts": np.ones((9, 5))}, "4 dimensions, texts 5"),
+    "zero": ({"images": np.ones((9, 4)), "texts": np.zeros((9, 4))}, "row 0 of texts is all zeros"),
+    "nan": ({"images": np.full((9, 4), np.nan), "texts": np.ones((9, 4))}, "images holds NaN or infinity"),
+    "missing": ({"images": np.ones((9, 4))}, "no 'texts'"),
+    "labels": (
+        {"images": np.ones((9, 4)), "texts": np.ones((9, 4)), "labels": np.zeros(3, int)},
+        "3 labels for 9 pairs",
+    ),
+    "empty class": (
+        {"images": np.ones((9, 4)), "texts": np.ones((9, 4)), "labels": np.repeat([0, 2], [4, 5])},
+        "class 1 has no image",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_embeddings_are_told_in_one_line(tmp_path: Path, what: str) -> None:
+    columns, said = BAD[what]
+    np.savez(tmp_path / "bad.npz", **columns)
+    with pytest.raises(DataError, match=said) as caught:
+        visus.clip(embeddings=str(tmp_path / "bad.npz"))
+    assert "\n" not in str(caught.value)
+
+
+def test_other_mistakes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "pickled.npz", images=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(DataError, match="without pickles"):
+        visus.clip(embeddings=str(tmp_path / "pickled.npz"))
+    with pytest.raises(DataError, match="no file"):
+        visus.clip(embeddings=str(tmp_path / "none.npz"))
+    with pytest.raises(DataError, match="unknown prompt set 'loud'"):
+        visus.clip(prompts=["loud"], limit=300)
+    with pytest.raises((DataError, SpecError)):
+        visus.clip(model="visus:emoji-vit", limit=300)
+    with pytest.raises(DataError, match="some must be left"):
+        visus.clip(embeddings=str(planted(tmp_path / "few.npz", n=40)), pairs="40")
+    with pytest.raises(DataError, match="whole numbers"):
+        visus.clip(pairs="many")
+    monkeypatch.setattr("sys.argv", ["visus", "clip", "--embeddings", str(tmp_path / "none.npz")])
+    with pytest.raises(SystemExit, match="2"):
+        main()
