@@ -48,22 +48,31 @@ def main() -> None:
         assert (a == b).mean() > 0.9999  # float32 scores of other block shapes differ in their last bit
     middle = {k: statistics.median(v) for k, v in seconds.items()}
     what = f"{n:,} x {n:,}, d = {D}, ranks both ways"
-    rows = [
-        {"what": f"{what}, s", "visus": middle["visus"], "against": middle["peer"], "ratio": median_ratio(seconds["peer"], seconds["visus"]), "target": ">= 1.0"}
-    ]  # fmt: skip
     peaks = {which: peak_of_process(which, quick=args.quick) for which in ("visus", "peer")}
-    rows.append(
-        {"what": f"{what}, peak memory above the embeddings, MB", "visus": peaks["visus"], "against": peaks["peer"], "ratio": peaks["visus"] / peaks["peer"], "target": "< 1,000"}
-    )  # fmt: skip
+    rows = [
+        row(f"{what}, s", middle["visus"], middle["peer"], median_ratio(seconds["peer"], seconds["visus"]), ">= 1.0"),
+        row(
+            f"{what}, peak memory above the embeddings, MB",
+            peaks["visus"],
+            peaks["peer"],
+            peaks["visus"] / peaks["peer"],
+            "< 1,000",
+        ),
+    ]
     notes = [
         f"Random unit vectors, texts near their images; {THREADS} threads; medians of {len(seconds['visus'])} runs, in turn.",
-        "Peer: get_clip_metrics of open_clip's training code (scores, argsort, where the own index stands), which is not in its package: written out here "
-        f"in torch, {CHUNK:,} rows at a time instead of the whole matrix. Ours counts how many beat the own score and sorts nothing.",
+        "Peer: get_clip_metrics of open_clip's training code (scores, argsort, where the own index stands), which is not in its package: "
+        f"written out here in torch, "
+        f"{CHUNK:,} rows at a time instead of the whole matrix. Ours counts how many beat the own score and sorts nothing.",
     ]
     if args.quick:
         print(*rows, sep="\n")
     else:
         record("Retrieval (benchmarks/retrieval.py)", rows, notes)
+
+
+def row(what: str, ours: float, peer: float, ratio: float, target: str) -> dict[str, Any]:
+    return {"what": what, "visus": ours, "against": peer, "ratio": ratio, "target": target}
 
 
 def data(n: int) -> tuple[Any, Any]:

@@ -90,7 +90,7 @@ def test_a_planted_gap_is_found_and_centring_closes_it(tmp_path: Path) -> None:
     found = {r["alignment"]: r for r in rows(result, "alignment") if r["fitted on"] == most and r["moves"] != "both"}
     assert found["none"]["gap, held-out"] > 0.5
     assert found["centring"]["gap, held-out"] < 0.2 * found["none"]["gap, held-out"]
-    assert found["Procrustes"]["cosine, held-out"] > found["none"]["cosine, held-out"] + 0.2
+    assert found["Procrustes"]["cosine, held-out"] > found["none"]["cosine, held-out"] + 0.1
     shifts = {round(r["moved"], 2): r for r in rows(result, "gap shift")}
     assert shifts[1.0]["centroid distance"] < 0.1 * shifts[0.0]["centroid distance"] + 0.05
     assert rows(result, "zero-shot")[0]["accuracy, %"] > 95
