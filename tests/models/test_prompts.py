@@ -13,9 +13,9 @@ from visus.models.prompts import SETS, class_wordings, template_set
 def test_every_set_has_one_place_for_the_class_and_the_sizes_that_its_name_says():
     assert template_set("plain") == ("{}",)
     assert template_set("short") == ("a photo of a {}",)
-    assert [len(template_set(n)) for n in SETS] == [1, 1, 8, 80, 7]
-    assert all(t.count("{}") == 1 for n in SETS for t in template_set(n))
-    assert all(len(set(template_set(n))) == len(template_set(n)) for n in SETS)
+    assert [len(template_set(n, dataset="stl10")) for n in SETS] == [1, 1, 8, 80, 7, 2]
+    assert all(t.count("{}") == 1 for n in SETS for t in template_set(n, dataset="cifar10"))
+    assert all(len(set(template_set(n, dataset="cifar100"))) == len(template_set(n, dataset="cifar100")) for n in SETS)
 
 
 @pytest.mark.parametrize("name", ["openai-80", "simple-7"])
@@ -70,3 +70,10 @@ def test_wordings_are_read_and_checked(tmp_path):
             class_wordings(file)
     with pytest.raises(DataError, match="cannot be read"):
         class_wordings(tmp_path / "none.json")
+
+
+def test_a_set_without_templates_of_its_own_is_told_which_have_them() -> None:
+    assert len(template_set("own", dataset="cifar10")) == 18
+    assert "{} emoji" in template_set("own", dataset="visus:emoji?task=all")
+    with pytest.raises(DataError, match="folder:x has no templates of its own; the sets that have are cifar10"):
+        template_set("own", dataset="folder:x")

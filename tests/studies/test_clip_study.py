@@ -68,6 +68,8 @@ def test_the_gap_and_alignment_stand_beside_each_other(emoji: visus.Result) -> N
         for column in r:
             if column.endswith(("held-out", "in-sample")):
                 assert r[column] == pytest.approx(base[column], abs=1e-6), column
+    retrieval = {(r["way"], r["k"]): r for r in rows(emoji, "retrieval")}
+    assert retrieval["image to text", 10]["recall@k, %"] > retrieval["image to text", 1]["recall@k, %"] > 30
     assert {f.name for f in emoji.figures} >= {
         "zero_shot",
         "confusion",

@@ -20,7 +20,37 @@ VARIANTS = (
     "this is a {}",
     "{}",
 )
-SETS = ("plain", "short", "variants", "openai-80", "simple-7")
+CIFAR = tuple(
+    f"a {kind}photo of {article} {size}{{}}."
+    for article in ("a", "the")
+    for kind, size in (
+        *(
+            (kind, "")
+            for kind in ("", "blurry ", "black and white ", "low contrast ", "high contrast ", "bad ", "good ")
+        ),
+        ("", "small "),
+        ("", "big "),
+    )
+)
+EMOJI = (
+    "{}",
+    "{} emoji",
+    "a small drawing, {}",
+    "a picture of a {}",
+    "a picture of the kind {}",
+    "a drawing of a {}",
+)
+OWN = {
+    "cifar10": CIFAR,
+    "cifar100": CIFAR,
+    "stl10": ("a photo of a {}.", "a photo of the {}."),
+    "mnist": ('a photo of the number: "{}".',),
+    "visus:digits": ('a photo of the number: "{}".',),
+    "visus:emoji": EMOJI,
+}
+"""A data set's own templates: of CIFAR, STL-10 and MNIST those of Radford et al. 2021 (their prompts notebook), of the emoji
+the wordings that its captions have."""
+SETS = ("plain", "short", "variants", "openai-80", "simple-7", "own")
 _TEMPLATE = re.compile(r"[^{}]*\{\}[^{}]*")
 
 
@@ -29,13 +59,20 @@ def template_set(name_or_path: str | Path, *, dataset: str | None = None) -> tup
 
     name_or_path: 'plain' ('{}'), 'short' ('a photo of a {}'), 'variants' (eight wordings), 'openai-80' and 'simple-7' (Radford et al.
     2021, for ImageNet, as open_clip has them), or a text file of one template a line; blank lines and those with '#' first are
-    skipped. dataset: name of the pictures' set, for a message.
+    skipped; 'own': of the set `dataset` (cifar10, cifar100, stl10, mnist, visus:digits, visus:emoji; its name as loaded).
     Raises DataError for an unknown name, a file that cannot be read, holds no template, or has a line without {} or with more.
     """
     known = {"plain": PLAIN, "short": SHORT, "variants": VARIANTS}
     name = str(name_or_path)
     if name in known:
         return known[name]
+    if name == "own":
+        plain = (dataset or "").partition("?")[0]
+        if plain not in OWN:
+            raise DataError(
+                f"{dataset or 'this set'} has no templates of its own; the sets that have are {', '.join(OWN)}"
+            )
+        return OWN[plain]
     if name in SETS:
         from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
 

@@ -40,7 +40,7 @@ def clip(
     Arguments:
         model: spec of a dual encoder: visus:emoji-clip, openclip:NAME@TAG, hf:OWNER/NAME, or a folder.
         images: spec of the images, labelled or captioned.
-        prompts: prompt set, repeatable or separated by commas: plain, short, variants (the default), openai-80, simple-7, or a file of templates.
+        prompts: prompt set, repeatable or by commas: plain, short, variants (the default), openai-80, simple-7, own, or a file of templates.
         synonyms: JSON file of wordings of classes, {class: [word, ...]}.
         embeddings: npz or Parquet file of images and texts [n, d] (and labels) made elsewhere, in place of a model and images.
         search: text or picture file, repeatable: show the nearest images of the set, and nothing else.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAPPED = 750  # pairs on the maps, two points each
 SIDE = 24
+AT = (1, 5, 10)
 NAMES = {"tsne": "t-SNE", "umap": "UMAP"}
 
 
@@ -53,8 +54,66 @@ def part(s: Subject, *, seed: int, untrained: Subject | None = None) -> Part:
         spaces.append(look(untrained, "random weights", seed=seed))
     maps, arrays = _maps(s, seed)
     sweep, table, told = _sweep(s)
-    said = [_sentence(spaces), told]
-    return Part(tuple(said), {"gap": _table(spaces), "gap shift": table}, (*maps, sweep), arrays)
+    said, tables = [_sentence(spaces), told], {"gap": _table(spaces)}
+    if not s.named:
+        found = retrieved(s)
+        beside = retrieved(untrained) if untrained is not None else None
+        tables["retrieval"] = _retrieval_table(found, beside)
+        said.append(_retrieval_sentence(s, found))
+    return Part(tuple(said), {**tables, "gap shift": table}, (*maps, sweep), arrays)
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """One way: ranks int64 [n] of what belongs to each query, among so many candidates."""
+
+    way: str
+    ranks: np.ndarray
+    among: int
+
+
+def retrieved(s: Subject) -> tuple[Retrieved, Retrieved]:
+    """Ranks both ways over the whole set, each text once; of a text with several images the first found counts."""
+    from visus.measures.retrieval import ranks
+    from visus.studies.clip_subject import unit
+
+    assert s.texts is not None
+    distinct, first = np.unique(s.keys, return_index=True)
+    images, texts = unit(s.images), unit(s.texts[first])
+    return (
+        Retrieved("image to text", ranks(images, texts, s.keys, distinct), len(texts)),
+        Retrieved("text to image", ranks(texts, images, distinct, s.keys), len(images)),
+    )
+
+
+def _retrieval_table(found: Sequence[Retrieved], beside: Sequence[Retrieved] | None) -> Table:
+    from visus.measures import wilson
+
+    rows = []
+    for i, one in enumerate(found):
+        for k in AT:
+            hits = int((one.ranks < k).sum())
+            low, high = wilson(hits, len(one.ranks))
+            random = None if beside is None else 100 * float((beside[i].ranks < k).mean())
+            rows.append(
+                (one.way, k, 100 * hits / len(one.ranks), 100 * low, 100 * high, random, one.among, len(one.ranks))
+            )
+    return Table(
+        ("way", "k", "recall@k, %", "low", "high", "random weights, %", "candidates", "n"),
+        tuple(rows),
+        title="Retrieval",
+        digits=1,
+        note="low, high: 95 % Wilson intervals. Equal scores of others count against a query.",
+    )
+
+
+def _retrieval_sentence(s: Subject, found: Sequence[Retrieved]) -> str:
+    there, back = found
+    return (
+        f"{s.name} finds an image's own text among {there.among:,} at once for {percent(float((there.ranks < 1).mean()))} and in the first ten for "
+        f"{percent(float((there.ranks < 10).mean()))}; the image of a text among {back.among:,} for {percent(float((back.ranks < 1).mean()))} and "
+        f"{percent(float((back.ranks < 10).mean()))}."
+    )
 
 
 def _table(spaces: Sequence[Looked]) -> Table:

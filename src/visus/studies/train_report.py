@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visus.measures import wilson
+from visus.models.prompts import EMOJI
 from visus.result import Figure, Result, Table
 from visus.studies.common import interval_text, percent
 
@@ -24,14 +25,7 @@ if TYPE_CHECKING:
 PROMPTS: Mapping[str, tuple[str, ...]] = {
     "plain": ("{}",),
     "short": ("a picture of a {}",),
-    "variants": (
-        "{}",
-        "{} emoji",
-        "a small drawing, {}",
-        "a picture of a {}",
-        "a picture of the kind {}",
-        "a drawing of a {}",
-    ),
+    "variants": EMOJI,
 }
 RECALLS = (1, 5, 10)
 
