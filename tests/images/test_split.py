@@ -66,7 +66,8 @@ def test_plain_sets(counts: list[int], seed: int) -> None:
     in_test = np.bincount(y[s.test], minlength=len(c))
     assert (in_test >= 1).all()
     assert (in_test < c).all()
-    assert np.abs(in_test - 0.2 * c).max() <= 1
+    # A class of 3 or 4 gives one picture, more than its fifth; as the whole test part has its size, larger classes give that much less.
+    assert np.abs(in_test - 0.2 * c).max() <= 1 + np.maximum(1 - 0.2 * c, 0).sum()
     in_train = c - in_test
     for _, val in s.folds:
         held = np.bincount(y[val], minlength=len(c))
