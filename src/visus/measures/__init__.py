@@ -53,6 +53,14 @@ _HOME = {
     "ece": "calibration",
     "macro_recall": "confusion",
     "nll": "calibration",
+    "ActiveUnits": "latent",
+    "AggregateMoments": "latent",
+    "LatentKl": "latent",
+    "MutualInformation": "latent",
+    "active_units": "latent",
+    "aggregate_moments": "latent",
+    "gaussian_kl": "latent",
+    "mutual_information": "latent",
 }
 
 __all__ = sorted(_HOME)
