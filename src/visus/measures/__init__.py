@@ -61,6 +61,8 @@ _HOME = {
     "aggregate_moments": "latent",
     "gaussian_kl": "latent",
     "mutual_information": "latent",
+    "Frechet": "frechet",
+    "frechet_distance": "frechet",
 }
 
 __all__ = sorted(_HOME)
