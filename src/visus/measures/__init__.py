@@ -63,6 +63,12 @@ _HOME = {
     "mutual_information": "latent",
     "Frechet": "frechet",
     "frechet_distance": "frechet",
+    "Memorisation": "manifold",
+    "Nearest": "manifold",
+    "PrecisionRecall": "manifold",
+    "memorisation": "manifold",
+    "nearest": "manifold",
+    "precision_recall": "manifold",
 }
 
 __all__ = sorted(_HOME)
