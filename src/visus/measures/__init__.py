@@ -69,6 +69,8 @@ _HOME = {
     "memorisation": "manifold",
     "nearest": "manifold",
     "precision_recall": "manifold",
+    "Likelihood": "likelihood",
+    "importance_bound": "likelihood",
 }
 
 __all__ = sorted(_HOME)
