@@ -71,6 +71,8 @@ _HOME = {
     "precision_recall": "manifold",
     "Likelihood": "likelihood",
     "importance_bound": "likelihood",
+    "EffectiveBeta": "objective_scale",
+    "effective_beta": "objective_scale",
 }
 
 __all__ = sorted(_HOME)
