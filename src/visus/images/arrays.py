@@ -89,3 +89,26 @@ def expect_size(path: Path, size: int) -> None:
         raise DataError(
             f"{path} has {path.stat().st_size} bytes instead of {size}: it is damaged or incomplete; remove it and fetch it again"
         )
+
+
+class MemorySource:
+    """Pictures that are in memory already: uint8 [n, h, w, 3]."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, i: int) -> np.ndarray:
+        """The i-th picture, uint8 [h, w, 3]."""
+        picture: np.ndarray = self.pixels[i]
+        return picture
+
+    def digest(self) -> str:
+        """Hash of all pixels in order, and of their shape."""
+        import xxhash
+
+        return str(
+            xxhash.xxh3_128_hexdigest(repr(self.pixels.shape).encode() + np.ascontiguousarray(self.pixels).tobytes())
+        )

@@ -1,0 +1,138 @@
+"""Looking through a VAE: posteriors, reconstructions, decoded latents and importance weights of pictures in memory, batch by batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from visus.models.vae import Vae, kl_terms
+from visus.progress import task
+
+BATCH = 500
+LOG_2PI = math.log(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class Posteriors:
+    """mu, logvar: float32 [n, latent], of q(z | x) for n pictures."""
+
+    mu: np.ndarray
+    logvar: np.ndarray
+
+    def sample(self, *, seed: int) -> np.ndarray:
+        """float32 [n, latent]: one z a picture."""
+        noise = np.random.default_rng(seed).standard_normal(self.mu.shape, dtype=np.float32)
+        found: np.ndarray = self.mu + np.exp(0.5 * self.logvar) * noise
+        return found
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The two sides of the ELBO by picture, in nats, float64 [n]: reconstruction (of one sample of z), kl; at_mean: reconstruction from
+    the posterior mean."""
+
+    reconstruction: np.ndarray
+    kl: np.ndarray
+    at_mean: np.ndarray
+
+
+def as_floats(pictures: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """float32 [n, c, h, w] in [0, 1] of uint8 [n, h, w, c]."""
+    raw = torch.from_numpy(np.ascontiguousarray(pictures)).to(device, non_blocking=True)
+    return raw.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+
+
+def as_bytes(means: torch.Tensor) -> np.ndarray:
+    """uint8 [n, h, w, c] of means in [0, 1], float [n, c, h, w]."""
+    found: np.ndarray = (means.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return found
+
+
+def posteriors(vae: Vae, pictures: np.ndarray, *, device: str = "cpu") -> Posteriors:
+    """q(z | x) of pictures, uint8 [n, h, w, c]. The mean is the embedding: it repeats exactly."""
+    mu, logvar = np.empty((2, len(pictures), vae.latent), np.float32)
+    with vae.on(device), torch.inference_mode():
+        for at in _batches(len(pictures)):
+            m, v = vae.encode(as_floats(pictures[at], device))
+            mu[at], logvar[at] = m.float().cpu().numpy(), v.float().cpu().numpy()
+    return Posteriors(mu, logvar)
+
+
+def decoded_latents(vae: Vae, z: np.ndarray, *, device: str = "cpu") -> np.ndarray:
+    """The decoder's means of z, float [n, latent], as pictures: uint8 [n, h, w, c]."""
+    c, h, w = vae.shape
+    out = np.empty((len(z), h, w, c), np.uint8)
+    with vae.on(device), torch.inference_mode():
+        for at in _batches(len(z)):
+            out[at] = as_bytes(vae.decode(torch.from_numpy(z[at].astype(np.float32)).to(device)))
+    return out
+
+
+def bounds(vae: Vae, pictures: np.ndarray, *, seed: int, device: str = "cpu") -> Bounds:
+    """Reconstruction and KL of every picture, in nats (protocol P11)."""
+    found = np.empty((3, len(pictures)), np.float64)
+    draw = torch.Generator().manual_seed(seed)
+    with vae.on(device), torch.inference_mode():
+        for at in _batches(len(pictures)):
+            x = as_floats(pictures[at], device)
+            mu, logvar = vae.encode(x)
+            noise = torch.randn(mu.shape, generator=draw).to(device)
+            sampled = vae.nats(vae.decode(mu + torch.exp(0.5 * logvar) * noise), x)
+            at_mean = vae.nats(vae.decode(mu), x)
+            kl = kl_terms(mu.double(), logvar.double()).sum(dim=1)
+            found[:, at] = torch.stack([sampled.double(), kl, at_mean.double()]).cpu().numpy()
+    return Bounds(*found)
+
+
+def log_weights(vae: Vae, pictures: np.ndarray, k: int, *, seed: int, device: str = "cpu") -> np.ndarray:
+    """log p(x | z) + log p(z) - log q(z | x) of k samples of z from q(z | x) a picture: float64 [n, k], for `importance_bound`.
+
+    All constants are in: with a Gaussian decoder it is a log density over pixels in [0, 1].
+    """
+    out = np.empty((len(pictures), k), np.float64)
+    draw = torch.Generator().manual_seed(seed)
+    constant = vae.decoder.constant(vae.pixels)
+    size = max(BATCH // k, 1)
+    with vae.on(device), torch.inference_mode(), task("importance sampling", len(pictures)) as progress:
+        for at in _batches(len(pictures), size):
+            x = as_floats(pictures[at], device)
+            mu, logvar = vae.encode(x)
+            noise = torch.randn((k, *mu.shape), generator=draw).to(device)
+            z = mu + torch.exp(0.5 * logvar) * noise
+            means = vae.decode(z.flatten(0, 1)).view(k, len(x), *vae.shape)
+            likelihood = -vae.nats(means, x).double() - constant
+            prior = -0.5 * (z.double().square() + LOG_2PI).sum(dim=-1)
+            posterior = -0.5 * (noise.double().square() + logvar.double() + LOG_2PI).sum(dim=-1)
+            out[at] = (likelihood + prior - posterior).T.cpu().numpy()
+            progress.advance(len(x))
+    return out
+
+
+def sensitivity(vae: Vae, mu: np.ndarray, *, step: float = 1.0, device: str = "cpu") -> np.ndarray:
+    """How much the decoded picture changes with each latent dimension: float64 [latent].
+
+    The root of the squared pixel changes (in [0, 1] units, summed over pixels, averaged over the n rows of mu) between z_j - step / 2 and
+    z_j + step / 2, divided by step: a central difference of one prior standard deviation by default. mu: float [n, latent].
+    """
+    found = np.zeros(vae.latent)
+    z = torch.from_numpy(mu.astype(np.float32))
+    with vae.on(device), torch.inference_mode():
+        for j in range(vae.latent):
+            total = 0.0
+            for at in _batches(len(z)):
+                pair = z[at].repeat(2, 1)
+                pair[: len(pair) // 2, j] -= step / 2
+                pair[len(pair) // 2 :, j] += step / 2
+                low, high = vae.decode(pair.to(device)).chunk(2)
+                total += float((high - low).double().square().sum())
+            found[j] = math.sqrt(total / len(z)) / step
+    return found
+
+
+def _batches(n: int, size: int = BATCH) -> Iterator[slice]:
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
