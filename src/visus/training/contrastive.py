@@ -16,6 +16,7 @@ from visus.models.dual import PAD
 from visus.training.augment import Augmentation, augmented, cached_draws
 from visus.training.captions import encode, keywords, wording
 from visus.training.guide import guide_head, guide_loss
+from visus.training.objective import Objective
 from visus.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class CaptionedPictures:
     guides: np.ndarray | None = None
 
 
-class Contrastive:
+class Contrastive(Objective):
     """InfoNCE over captioned pictures; validation: which of all names belongs to a picture that was not trained on.
 
     names: the texts that validation chooses from; held: validation pictures, their keys index into names. vectors: of words, which the

@@ -19,6 +19,7 @@ import torch
 from visus import paths
 from visus.features.engines import cores
 from visus.images.base import ImageSet
+from visus.images.decode import DecodeError
 from visus.models.base import Preprocess
 from visus.progress import task
 from visus.training.augment import augmented, cached_draws
@@ -131,13 +132,23 @@ def at_size(preprocess: Preprocess, size: int) -> Preprocess:
     return replace(preprocess, size=(size, size), resize=resize)
 
 
-def decoded(imageset: ImageSet, rows: np.ndarray, preprocess: Preprocess, *, what: str) -> np.ndarray:
-    """uint8 [len(rows), h, w, 3]: the pictures at positions `rows`, decoded once, one thread a core."""
+def decoded(
+    imageset: ImageSet, rows: np.ndarray, preprocess: Preprocess, *, what: str, unread: dict[int, str] | None = None
+) -> np.ndarray:
+    """uint8 [len(rows), h, w, 3]: the pictures at positions `rows`, decoded once, one thread a core.
+
+    unread: takes the places in `rows` of pictures that cannot be decoded, with the reason; without it the first one raises DecodeError.
+    """
     out = room((len(rows), *preprocess.size, 3), np.uint8)
 
     def work(chunk: range) -> int:
         for i in chunk:
-            out[i] = preprocess(imageset.decode(int(rows[i])))
+            try:
+                out[i] = preprocess(imageset.decode(int(rows[i])))
+            except DecodeError as error:
+                if unread is None:
+                    raise
+                unread[i] = str(error)
         return len(chunk)
 
     chunks = list(_chunks(len(rows), 64))

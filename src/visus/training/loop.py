@@ -19,7 +19,7 @@ from visus.errors import DataError
 from visus.progress import log, task
 from visus.training import checkpoint
 from visus.training.objective import Objective
-from visus.training.recipe import Recipe, lr_factor, optimizer_for
+from visus.training.recipe import Recipe, optimizer_for
 from visus.training.records import Epoch
 
 if TYPE_CHECKING:
@@ -130,7 +130,9 @@ def fit(
             with torch.inference_mode():
                 val_loss, val_accuracy = objective.validate(model, fabric)
             at.epoch += 1
-            at.history.append(Epoch(at.epoch, loss, accuracy, val_loss, val_accuracy, lr, time.perf_counter() - begun))
+            seconds = time.perf_counter() - begun
+            parts = dict(objective.parts())
+            at.history.append(Epoch(at.epoch, loss, accuracy, val_loss, val_accuracy, lr, seconds, parts))
             better = at.best < 0 or _rank(at.history[-1]) > _rank(at.history[at.best])
             if better:
                 at.best = len(at.history) - 1
@@ -180,7 +182,7 @@ def _epoch(
             at.stopped = "budget"
             break
         # At the middle of the step: the first one moves, the last one still does.
-        lr = recipe.lr * lr_factor(max((at.step + 0.5) / steps, share), recipe.warmup)
+        lr = recipe.lr_at(max((at.step + 0.5) / steps, share))
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_factor", 1.0)
         loss, hits, asked = _step(model, optimizer, objective, rows, recipe, at, fabric, what=what)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from visus.training.augment import Augmentation, augmented, cached_draws
 from visus.training.contrastive import Drop, balanced, dropped
 from visus.training.guide import guide_head, guide_loss
+from visus.training.objective import Objective
 from visus.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class NamedPictures:
     guides: np.ndarray | None = None
 
 
-class Named:
+class Named(Objective):
     """Cross-entropy of classes plus that of names, each over the pictures that have one; validation: accuracy of classes."""
 
     cuts = True

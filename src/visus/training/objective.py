@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -42,8 +43,12 @@ class Objective(Protocol):
         """(loss, accuracy) of the validation part, in eval mode."""
         ...
 
+    def parts(self) -> Mapping[str, float]:
+        """Further means of the epoch that was just validated, by name."""
+        return {}
 
-class Classification:
+
+class Classification(Objective):
     """Cross-entropy of a feed's labels, with the recipe's label smoothing; validation without it."""
 
     cuts = True

@@ -31,7 +31,8 @@ class Recipe:
 
     epochs: at most. lr: the peak. batch: pictures an optimizer step, in `accumulate` forward passes. weight_decay: of matrices and
     kernels; biases and norms get none. warmup: share of the steps. clip: largest gradient norm. smoothing: of the labels.
-    patience: epochs without a better validation accuracy before it stops (0: never). optimizer: see `optimizer_for`.
+    patience: epochs without a better validation accuracy before it stops (0: never). optimizer: see `optimizer_for`. schedule: of the
+    learning rate, see `lr_factor`; 'constant' has neither warm-up nor decay.
     """
 
     lr: float
@@ -44,7 +45,12 @@ class Recipe:
     smoothing: float = 0.1
     patience: int = 5
     seed: int = 0
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: Literal["adamw", "muon", "adam"] = "adamw"
+    schedule: Literal["cosine", "constant"] = "cosine"
+
+    def lr_at(self, progress: float) -> float:
+        """The learning rate at `progress` in [0, 1] of the training."""
+        return self.lr * (lr_factor(progress, self.warmup) if self.schedule == "cosine" else 1.0)
 
 
 def lr_factor(progress: float, warmup: float) -> float:
@@ -73,10 +79,14 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
 
 
 def optimizer_for(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW over what trains (Loshchilov and Hutter 2019); 'muon': Muon over the matrices of the blocks, AdamW over the rest.
+    """AdamW over what trains (Loshchilov and Hutter 2019); 'adam': Adam without weight decay (Kingma and Ba 2015); 'muon': Muon over
+    the matrices of the blocks, AdamW over the rest.
 
     Muon (Jordan et al. 2024; torch.optim.Muon), at MUON times the learning rate, scaled to AdamW's step size (Liu et al. 2025).
     """
+    if recipe.optimizer == "adam":
+        # Fused: one pass over the weights a step instead of one an operation.
+        return torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=recipe.lr, fused=True)
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameter_groups(network, recipe.weight_decay), lr=recipe.lr)
     # Matrices between hidden features only: embeddings, positions and heads are not what Muon is for.

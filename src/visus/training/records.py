@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 class Epoch:
     """One epoch. Losses in nats, accuracies in [0, 1]; the training ones are of the batches as they were trained on (augmented).
 
-    number: from 1 on. lr: at the epoch's end. seconds: training and validation.
+    number: from 1 on. lr: at the epoch's end. seconds: training and validation. parts: further means that the objective tells.
     """
 
     number: int
@@ -23,6 +23,7 @@ class Epoch:
     val_accuracy: float
     lr: float
     seconds: float
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,228 @@
+"""Training a variational autoencoder: the ELBO in nats per image, with beta, warm-up and free bits (protocol P11)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xxhash
+
+from visus.errors import DataError, StoreError
+from visus.features.latents import as_floats
+from visus.models.vae import Decoder, Vae, VaeSizes, kl_terms, new_vae, wrap
+from visus.models.vae_open import save_vae
+from visus.paths import write_text
+from visus.training import checkpoint
+from visus.training.devices import Devices, with_fabric
+from visus.training.loop import Fit, fit
+from visus.training.objective import Objective, shuffled
+from visus.training.recipe import Recipe
+from visus.training.records import Epoch
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+EVALUATED = 500  # held-out pictures a forward pass
+FORMAT = 1  # of what is kept; a change makes old trainings strangers
+
+
+@dataclass(frozen=True)
+class Pressure:
+    """What the KL costs. beta: its weight on the ELBO's scale. warmup: epochs over which beta rises from 0 (Bowman et al. 2016; 0: none).
+    free_bits: nats of every dimension's batch-mean KL that cost nothing (Kingma et al. 2016; 0: none)."""
+
+    beta: float = 1.0
+    warmup: int = 0
+    free_bits: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise DataError for what is no pressure."""
+        if not 0 <= self.beta < float("inf") or not 0 <= self.free_bits < float("inf") or self.warmup < 0:
+            raise DataError(
+                f"beta {self.beta}, warm-up {self.warmup} and free bits {self.free_bits} must be 0 or more, and finite"
+            )
+
+    def beta_at(self, epoch: int) -> float:
+        """Beta in epoch 0, 1, ...: beta x min(1, epoch / warmup)."""
+        return self.beta * min(1.0, epoch / self.warmup) if self.warmup else self.beta
+
+    def cost(self, kl: torch.Tensor) -> torch.Tensor:
+        """What is multiplied by beta: the sum over dimensions of max(free_bits, batch mean of the KL). kl: float [b, d], nats."""
+        mean = kl.mean(dim=0)
+        return (mean.clamp(min=self.free_bits) if self.free_bits else mean).sum()
+
+
+class Elbo(Objective):
+    """Reconstruction + beta x KL, in nats per image, of pictures that are kept in memory as bytes.
+
+    train, validation: uint8 [n, h, w, c]. `parts` tells the training and validation means of the epoch: reconstruction, kl, beta.
+    Validation: one sample of z a picture, the same noise in every epoch; its loss is the objective at the full beta.
+    """
+
+    def __init__(self, train: np.ndarray, validation: np.ndarray, pressure: Pressure, *, seed: int) -> None:
+        self.train, self.validation, self.pressure, self.seed = train, validation, pressure, seed
+        self._beta = pressure.beta
+        self._seen: list[torch.Tensor] = []
+        self._parts: dict[str, float] = {}
+
+    @property
+    def cuts(self) -> bool:
+        """Free bits look at the mean over the whole batch."""
+        return not self.pressure.free_bits
+
+    @property
+    def n(self) -> int:
+        """Training pictures."""
+        return len(self.train)
+
+    def batches(self, recipe: Recipe, epoch: int) -> list[np.ndarray]:
+        """A permutation, cut; the last short batch is left out."""
+        self._seen, self._beta = [], self.pressure.beta_at(epoch)
+        return shuffled(self.n, recipe, epoch)
+
+    def loss(
+        self, model: torch.nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric
+    ) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """(objective in nats per image, 0, 0): nothing is right or wrong here."""
+        loss, reconstruction, kl = self.terms(model, as_floats(self.train[rows], fabric.device), self._beta)
+        self._seen.append(torch.stack([reconstruction.detach(), kl.detach()]))
+        return loss, torch.zeros((), dtype=torch.long, device=fabric.device), 0
+
+    def terms(
+        self, model: torch.nn.Module, x: torch.Tensor, beta: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(objective, reconstruction, KL) of float pictures [b, c, h, w], in nats per image."""
+        reconstruction, mu, logvar = model(x)
+        kl = kl_terms(mu, logvar)
+        reconstruction = reconstruction.mean()
+        return reconstruction + beta * self.pressure.cost(kl), reconstruction, kl.mean(dim=0).sum()
+
+    def validate(self, model: torch.nn.Module, fabric: Fabric) -> tuple[float, float]:
+        """(objective at the full beta, 0)."""
+        draw = torch.Generator().manual_seed(self.seed)
+        reconstruction, terms = 0.0, torch.zeros((), dtype=torch.float64)
+        for start in range(0, len(self.validation), EVALUATED):
+            rows = np.arange(start, min(start + EVALUATED, len(self.validation)))
+            x = as_floats(self.validation[rows], fabric.device)
+            noise = torch.randn(len(rows), latent_of(model), generator=draw).to(fabric.device)
+            nats, mu, logvar = model(x, noise)
+            reconstruction += float(nats.double().sum())
+            terms = terms + kl_terms(mu, logvar).double().sum(dim=0).cpu()
+        n = len(self.validation)
+        by_dimension = terms / n
+        kl = float(by_dimension.sum())
+        trained = torch.stack(self._seen).mean(dim=0).tolist() if self._seen else [float("nan")] * 2
+        self._parts = {
+            "reconstruction": trained[0],
+            "kl": trained[1],
+            "val_reconstruction": reconstruction / n,
+            "val_kl": kl,
+            "beta": self._beta,
+        }
+        cost = float(self.pressure.cost(by_dimension[None]))
+        return reconstruction / n + self.pressure.beta * cost, 0.0
+
+    def parts(self) -> Mapping[str, float]:
+        """Means in nats per image of the epoch that was just validated, and the beta it was trained with."""
+        return self._parts
+
+
+def latent_of(model: Any) -> int:
+    """Latent dimensions of a ConvVae, wrapped by Fabric or not."""
+    found: int = getattr(model, "module", model).sizes.latent
+    return found
+
+
+@dataclass(frozen=True)
+class VaePlan:
+    """What is trained and how: a name that people read, sizes, likelihood, pressure, recipe. allowed: seconds, or None."""
+
+    name: str
+    sizes: VaeSizes
+    decoder: Decoder
+    pressure: Pressure
+    recipe: Recipe
+    devices: Devices = field(default_factory=Devices)
+    allowed: float | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values that tell two plans apart, whatever their names."""
+        return {
+            "sizes": asdict(self.sizes),
+            "decoder": asdict(self.decoder),
+            "pressure": asdict(self.pressure),
+            "recipe": asdict(self.recipe),
+            "devices": asdict(self.devices),
+            "seconds": self.allowed,
+        }
+
+
+@dataclass(frozen=True)
+class TrainedVae:
+    """A finished training: its epochs, the model with the best epoch's weights, and the folder that `load_vae` opens."""
+
+    plan: VaePlan
+    fit: Fit
+    vae: Vae
+    folder: Path
+
+
+def train_vae(train: np.ndarray, validation: np.ndarray, plan: VaePlan, *, content: str, root: Path) -> TrainedVae:
+    """Train a ConvVae on pictures in memory, uint8 [n, h, w, c]; resumed, and read when it is finished, by the same call.
+
+    content: what tells these pictures from others. root: a folder; each training has one of its own in it, named by the content and the
+    plan. Raises DataError: a batch larger than the set, pictures of other sizes, constant pictures; DivergedError (naming the step; the
+    last whole epoch is kept).
+    """
+    check_pictures(train, plan)
+    key = xxhash.xxh3_128_hexdigest(json.dumps([FORMAT, content, plan.describe()], sort_keys=True).encode())
+    folder = root / f"vae-{key[:24]}"
+    checkpoints, model, file = folder / "checkpoints", folder / "model", folder / "fit.json"
+    network = new_vae(plan.sizes, plan.decoder, seed=plan.recipe.seed)
+    if not file.is_file():
+        objective = Elbo(train, validation, plan.pressure, seed=plan.recipe.seed)
+
+        def work(fabric: Fabric) -> None:
+            done = fit(
+                network,
+                objective,
+                plan.recipe,
+                fabric=fabric,
+                train_mode=network.train,
+                folder=checkpoints,
+                allowed=plan.allowed,
+                what=f"training {plan.name}",
+            )
+            network.to("cpu").eval()
+            if fabric.global_rank == 0:
+                save_vae(model, network, info={"name": plan.name, **plan.describe()})
+                write_text(file, json.dumps(asdict(done)))
+
+        with_fabric(work, plan.devices)
+    best = checkpoint.load(checkpoints / checkpoint.BEST)
+    if best is None:
+        raise StoreError(f"{folder} holds a training without its weights; delete it and run the same command again")
+    checkpoint.put_back(network, best["tensors"])
+    body = json.loads(file.read_text("utf-8"))
+    done = Fit(**{**body, "epochs": tuple(Epoch(**e) for e in body["epochs"])})
+    return TrainedVae(plan, done, wrap(network, plan.name, info={"folder": str(model)}), model)
+
+
+def check_pictures(train: np.ndarray, plan: VaePlan) -> None:
+    """Raise DataError for pictures that this plan cannot be trained on."""
+    s = plan.sizes
+    if train.ndim != 4 or train.shape[1:] != (s.height, s.width, s.channels):
+        raise DataError(
+            f"pictures have shape {list(train.shape[1:])}, the VAE wants [{s.height}, {s.width}, {s.channels}]"
+        )
+    if len(train) < plan.recipe.batch:
+        raise DataError(
+            f"a batch of {plan.recipe.batch} is larger than the {len(train)} training pictures; give --batch {max(len(train) // 4, 1)}"
+        )
+    if (train == train[:1]).all():
+        raise DataError("all training pictures are the same, so there is nothing to encode; give pictures that differ")
