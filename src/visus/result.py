@@ -51,10 +51,11 @@ class Figure:
     - 'front': {"y_label", "points": [{"label", "group", "y", "low", "high"}], "panels": [{"x_label", "x": [float], "front": [bool], "si": bool}]}:
       what each point costs against what it is worth: a panel for each cost (x logarithmic, "x" and "front" in the order of
       the points), one colour a group, every point labelled, those of the front joined by steps. "si": ticks as 2 T, 500 G.
-    - 'curves': {"x_label", "y_label", "x_log": bool, "panels": [{"title", "series": [{"name", "x": [float], "y": [float]}],
+    - 'curves': {"x_label", "y_label", "x_log": bool, "y_log": bool, "panels": [{"title", "series": [{"name", "x": [float], "y": [float]}],
       "marks": [{"label", "x", "y"}]}]}: small multiples on the same axes; a name has one colour in all panels (and may come
-      twice in a panel: repeats), marks are rings.
-    - 'gallery': {"images": NAME ([n, s, s, 3] uint8), "captions": [str], "groups": [str] | None (a row of the gallery each)}.
+      twice in a panel: repeats), marks are rings. "own_y": bool: each panel has a y axis of its own.
+    - 'gallery': {"images": NAME ([n, s, s, 3] uint8), "captions": [str], "groups": [str] | None (a row of the gallery each)};
+      optional "columns": int, pictures in a row, so that rows of as many stand under one another.
     """
 
     name: str

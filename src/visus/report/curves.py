@@ -28,7 +28,7 @@ def curves(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], width: flo
     across = -(-count // rows)
     high = 1.75 if rows > 1 else min(0.62 * width / across + 0.3, 2.9)
     canvas = Canvas((width, rows * high + 0.7), layout="constrained")
-    grid = canvas.subplots(rows, across, sharex=True, sharey=True, squeeze=False)
+    grid = canvas.subplots(rows, across, sharex=True, sharey=not data.get("own_y"), squeeze=False)
     names = list(dict.fromkeys(line(one["name"]) for panel in panels for one in panel["series"]))
     handles: dict[str, Any] = {}
     for axes, panel in zip(grid.flat, panels, strict=False):
@@ -51,6 +51,9 @@ def curves(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], width: flo
         axes.grid(axis="y")
         if data.get("x_log"):
             axes.set_xscale("log")
+        if data.get("y_log"):
+            axes.set_yscale("log")
+            _plain_ticks(axes)
         if not drawn:
             note(axes, "nothing to show")
     if data.get("x_log"):
@@ -73,6 +76,16 @@ def curves(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], width: flo
     if handles:
         legend_above(canvas, list(handles.values()), list(handles), width)
     return canvas
+
+
+def _plain_ticks(axes: Any) -> None:
+    """Ticks of a logarithmic y axis at 1, 2 and 5 where few decades show, in plain numbers."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axes.yaxis.set_major_formatter(_scientific)
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _scientific(value: float, _: object = None) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from visus.report.draw import draw, to_bytes
 from visus.report.maps import MapData
 from visus.report.palette import SERIES, SERIES_DARK
-from visus.report.pictures import gallery_rows, map_points, pictures_of, trust_line
+from visus.report.pictures import columns_of, gallery_rows, map_points, pictures_of, trust_line
 from visus.report.sprites import picture
 from visus.report.svg import inline
 from visus.report.tables import best_cells, full_rows, is_number, numeric_columns, to_csv, to_latex
@@ -123,6 +123,7 @@ def _gallery(figure: Figure, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]
     return {
         "rows": rows,
         "pixelated": max(images.shape[1:3]) <= 64,
+        "columns": columns_of(figure.data),
         "size": f"{images.shape[2]} {images.shape[1]}".split(),
     }
 

@@ -115,12 +115,18 @@ def gallery_rows(data: Mapping[str, Any], count: int) -> list[tuple[str | None, 
     return list(rows.items())
 
 
+def columns_of(data: Mapping[str, Any]) -> int | None:
+    """How many pictures stand in a row of the gallery, from 2 to 24; None: as many as fit."""
+    asked = data.get("columns")
+    return None if asked is None else min(max(int(asked), 2), 24)
+
+
 @draws("gallery")
 def gallery(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], width: float) -> Canvas:
     """Pictures in rows, each with its caption; a group of its own row starts with its name."""
     images = pictures_of(arrays, data["images"])
-    across = max(2, int(width / 1.15))
-    step = width / across
+    across = columns_of(data) or max(2, int(width / 1.15))
+    step = min(width / across, 1.6)
     side = step * 0.9
     # A cell is the picture at its true proportions and two lines of caption under it.
     high = side * images.shape[1] / images.shape[2]
