@@ -72,13 +72,14 @@ def main() -> None:
 
     torch.set_num_threads(args.threads)
     data = pictures(quick=args.quick)
+    runs = 1 if args.quick else args.runs
     rows: list[dict[str, Any]] = []
     notes = [
         f"{len(data.train):,} training pictures, 28 x 28 x 1, made of 4,000 of visus:digits, shifted by up to 2 pixels; "
         f"{len(data.validation):,} for validation after every epoch.",
-        f"Batch {BATCH}, Adam at {LR:g}, float32, the VAE of the lab (ConvVae) with its default sizes on all sides; "
+        f"Batch {BATCH}, Adam at {LR:g}, float32, the lab's VAE at its default sizes (the peers': the same layers, the same first weights); "
         f"images/s count training pictures in a whole training of {args.epochs} epochs, validation included.",
-        f"{args.threads} threads; medians of {args.runs} alternated runs; the ratio is the median over pairs. Warm-up is not timed.",
+        f"{args.threads} threads; medians of {runs} alternated runs; the ratio is the median over pairs. Warm-up is not timed.",
         "visus: train_vae as users call it; inside its time are the network's making, the gradient's clipping, a checkpoint after every "
         "epoch (weights and Adam's state, synced to disk), the best epoch's weights and the saved model.",
         "Plain loop: a data set as torchvision's MNIST class (Image.fromarray, ToTensor), DataLoader(shuffle, drop_last), the gradient "
@@ -88,7 +89,7 @@ def main() -> None:
     ]
     try:
         for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
-            found, said = measure(device, data, home, runs=1 if args.quick else args.runs, epochs=args.epochs)
+            found, said = measure(device, data, home, runs=runs, epochs=args.epochs)
             rows += found
             notes += said
     finally:
@@ -122,14 +123,16 @@ def pictures(*, quick: bool) -> Data:
 def measure(device: str, data: Data, home: Path, *, runs: int, epochs: int) -> tuple[list[dict[str, Any]], list[str]]:
     """A row a peer, and what to say below."""
     makers = {"plain": plain_loop, "pythae": pythae_trainer}
-    ends: dict[str, list[float]] = {name: [] for name in ("visus", *makers)}
     chosen = {name: best(maker, device, data, home, rounds=min(runs, 3)) for name, maker in makers.items()}
 
+    ends: dict[str, list[float]] = {}
+
     def noted(name: str, work: Callable[[], float]) -> Callable[[], None]:
-        return lambda: ends[name].append(work())
+        return lambda: ends.setdefault(name, []).append(work())
 
     work = {"visus": ours(device, data, home, epochs)}
     work |= {name: maker(device, data, home, epochs, chosen[name]) for name, maker in makers.items()}
+    work |= {f"{name} as it comes": maker(device, data, home, epochs, Choice()) for name, maker in makers.items()}
     ours(device, part(data), home, 1)()  # the peers are warm from their trials
     seconds = alternate(runs, **{name: noted(name, function) for name, function in work.items()})
     checked(ends)
@@ -142,10 +145,14 @@ def measure(device: str, data: Data, home: Path, *, runs: int, epochs: int) -> t
             "peer's images/s": round(speed[name]),
             "ratio": median_ratio(seconds[name], seconds["visus"]),
             "target": f">= {TARGETS[device][name]}",
+            "ratio, peer as it comes": median_ratio(seconds[f"{name} as it comes"], seconds["visus"]),
         }
         for name in makers
     ]
-    said = [f"{device}, the peer's fastest: {NAMES[name]}: {choice}." for name, choice in chosen.items()]
+    said = [
+        f"{device}, the peer's fastest: {NAMES[name]}: {choice}; as it comes: {Choice()}."
+        for name, choice in chosen.items()
+    ]
     val = {name: statistics.mean(values) for name, values in ends.items()}
     said.append(
         f"{device}, validation objective of the last epoch, nats/image: visus {val['visus']:.2f}, plain loop {val['plain']:.2f} "
@@ -202,6 +209,27 @@ def ours(device: str, data: Data, home: Path, epochs: int) -> Callable[[], float
     return train
 
 
+def layers() -> tuple[Any, Any, Any]:
+    """(encoder, dense part of the decoder, deconvolutions): PyTorch's own layers, with the weights that ours starts from.
+
+    The peers train these, not ConvVae, so that nothing that visus does inside its network reaches them.
+    """
+    from torch import nn
+
+    from visus.models.vae import Decoder, VaeSizes, new_vae
+
+    encoder = nn.Sequential(
+        nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 4, 2, 1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(3136, 256), nn.ReLU(), nn.Linear(256, 40),
+    )  # fmt: skip
+    dense = nn.Sequential(nn.Linear(20, 256), nn.ReLU(), nn.Linear(256, 3136), nn.ReLU())
+    up = nn.Sequential(nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(32, 1, 4, 2, 1))
+    first = new_vae(VaeSizes(28, 28), Decoder(), seed=SEED)
+    for mine, of in ((encoder, first.encoder), (dense, first.dense), (up, first.deconvolutions)):
+        mine.load_state_dict(of.state_dict())
+    return encoder, dense, up
+
+
 def plain_loop(device: str, data: Data, home: Path, epochs: int, choice: Choice) -> Callable[[], float]:
     """One training as a careful user would write it; gives the last epoch's validation objective."""
     import torch
@@ -209,7 +237,23 @@ def plain_loop(device: str, data: Data, home: Path, epochs: int, choice: Choice)
     from torch.utils.data import DataLoader, Dataset
     from torchvision.transforms import ToTensor
 
-    from visus.models.vae import Decoder, VaeSizes, kl_terms, new_vae
+    class Network(torch.nn.Module):
+        """The VAE."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.dense, self.up = layers()
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            mu, logvar = self.encoder(x).chunk(2, dim=1)
+            z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
+            return torch.sigmoid(self.up(self.dense(z).view(-1, 64, 7, 7))), mu, logvar
+
+    def objective(x: torch.Tensor, found: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Summed over the batch, in nats."""
+        mean, mu, logvar = found
+        kl = -0.5 * (1 + logvar - mu.square() - logvar.exp()).sum()
+        return torch.nn.functional.mse_loss(mean, x, reduction="sum") + kl
 
     class Pictures(Dataset):  # type: ignore[type-arg]
         """As torchvision.datasets.MNIST: bytes in memory, a PIL image a picture, a transform."""
@@ -231,15 +275,15 @@ def plain_loop(device: str, data: Data, home: Path, epochs: int, choice: Choice)
         loader = DataLoader(Pictures(data.train), BATCH, shuffle=True, drop_last=True, generator=draw, **settings)
         held = DataLoader(Pictures(data.validation), EVALUATED, **settings)
         layout = torch.channels_last if choice.channels_last else torch.contiguous_format
-        network = new_vae(VaeSizes(28, 28), Decoder(), seed=SEED).to(device, memory_format=layout)
+        network = Network().to(device, memory_format=layout)
         optimizer = torch.optim.Adam(network.parameters(), lr=LR, **({"fused": True} if choice.fused else {}))
         value = 0.0
         for _ in range(epochs):
             network.train()
             losses = []
             for x in loader:
-                reconstruction, mu, logvar = network(x.to(device, non_blocking=True))
-                loss = (reconstruction + kl_terms(mu, logvar).sum(dim=1)).mean()
+                x = x.to(device, non_blocking=True)
+                loss = objective(x, network(x)) / len(x)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
@@ -250,8 +294,8 @@ def plain_loop(device: str, data: Data, home: Path, epochs: int, choice: Choice)
             with torch.inference_mode():
                 total = torch.zeros((), device=device)
                 for x in held:
-                    reconstruction, mu, logvar = network(x.to(device, non_blocking=True))
-                    total += (reconstruction + kl_terms(mu, logvar).sum(dim=1)).sum()
+                    x = x.to(device, non_blocking=True)
+                    total += objective(x, network(x))
             value = total.item() / len(data.validation)
         return value
 
@@ -267,28 +311,26 @@ def pythae_trainer(device: str, data: Data, home: Path, epochs: int, choice: Cho
     from pythae.models.nn import BaseDecoder, BaseEncoder
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
-    from visus.models.vae import ConvVae, Decoder, VaeSizes, new_vae
-
     class Encoder(BaseEncoder):
-        """The layers of ConvVae.encode, in pythae's words."""
+        """The encoder in pythae's words."""
 
-        def __init__(self, network: ConvVae) -> None:
+        def __init__(self, encoder: Any) -> None:
             super().__init__()
-            self.layers = network.encoder
+            self.layers = encoder
 
         def forward(self, x: torch.Tensor) -> Any:
             mu, logvar = self.layers(x).chunk(2, dim=1)
             return ModelOutput(embedding=mu, log_covariance=logvar)
 
     class Mirror(BaseDecoder):
-        """The layers of ConvVae.decode, in pythae's words."""
+        """The decoder in pythae's words."""
 
-        def __init__(self, network: ConvVae) -> None:
+        def __init__(self, dense: Any, up: Any) -> None:
             super().__init__()
-            self.dense, self.deepest, self.up = network.dense, network.deepest, network.deconvolutions
+            self.dense, self.up = dense, up
 
         def forward(self, z: torch.Tensor) -> Any:
-            return ModelOutput(reconstruction=torch.sigmoid(self.up(self.dense(z).view(-1, *self.deepest))))
+            return ModelOutput(reconstruction=torch.sigmoid(self.up(self.dense(z).view(-1, 64, 7, 7))))
 
     def held(pictures: Any) -> BaseDataset:
         x = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous().float().div_(255)
@@ -297,10 +339,9 @@ def pythae_trainer(device: str, data: Data, home: Path, epochs: int, choice: Cho
     fit, validation = held(data.train), held(data.validation)
 
     def train() -> float:
-        sizes = VaeSizes(28, 28)
-        network = new_vae(sizes, Decoder(), seed=SEED)
-        config = VAEConfig(input_dim=(1, 28, 28), latent_dim=sizes.latent, reconstruction_loss="mse")
-        model = VAE(config, Encoder(network), Mirror(network))
+        encoder, dense, up = layers()
+        config = VAEConfig(input_dim=(1, 28, 28), latent_dim=20, reconstruction_loss="mse")
+        model = VAE(config, Encoder(encoder), Mirror(dense, up))
         if choice.channels_last:
             model = model.to(memory_format=torch.channels_last)
         settings = BaseTrainerConfig(
