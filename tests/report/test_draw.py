@@ -81,6 +81,18 @@ def series(y: list[float | None], **more: Any) -> Figure:
     )
 
 
+def curves(ys: list[list[float]], **more: Any) -> Figure:
+    panels = [
+        {
+            "title": f"p{i}",
+            "series": [{"name": "s", "x": [1, 2, 3], "y": y}],
+            "marks": [{"label": "m", "x": 2, "y": y[1]}],
+        }
+        for i, y in enumerate(ys)
+    ]
+    return figure("curves", {"x_label": "x", "y_label": "y", "panels": panels, **more})
+
+
 CASES: dict[str, tuple[Figure, dict[str, np.ndarray]]] = {
     "intervals": (intervals(["a", "b"]), {}),
     "intervals, nasty names": (intervals(NASTY, 8), {}),
@@ -109,6 +121,14 @@ CASES: dict[str, tuple[Figure, dict[str, np.ndarray]]] = {
     "gallery": (
         figure("gallery", {"images": "i", "captions": NASTY, "groups": [NASTY[i // 4] for i in range(len(NASTY))]}),
         {"i": np.random.default_rng(0).integers(0, 255, (len(NASTY), 8, 12, 3), np.uint8)},
+    ),
+    "gallery, in columns": (
+        figure("gallery", {"images": "i", "captions": [""] * 6, "groups": ["a"] * 3 + ["b"] * 3, "columns": 3}),
+        {"i": np.random.default_rng(0).integers(0, 255, (6, 8, 8, 3), np.uint8)},
+    ),
+    "curves, logarithmic on axes of their own": (
+        curves([[100.0, 20.0, 15.0], [0.01, 8.0, NAN]], y_log=True, own_y=True),
+        {},
     ),
     "gallery, nothing": (
         figure("gallery", {"images": "i", "captions": [], "groups": None}),
@@ -185,6 +205,25 @@ def test_inline_svg_takes_theme_colours_and_its_own_ids() -> None:
 def test_bad_maps_are_named(data: dict[str, Any], arrays: dict[str, np.ndarray], says: str) -> None:
     with pytest.raises(DataError, match=says):
         draw(figure("map", data), {"p": np.zeros((3, 2)), **arrays} if says == "labels" else arrays)
+
+
+def test_panels_on_axes_of_their_own_each_fill_their_height() -> None:
+    ys = [[100.0, 20.0, 15.0], [0.01, 8.0, 9.0]]
+    shared, own = (draw(curves(ys, y_log=True, own_y=o), {}) for o in (False, True))
+    limits = [[a.get_ylim() for a in canvas.axes] for canvas in (shared, own)]
+    assert limits[0][0] == limits[0][1]
+    assert limits[1][0] != limits[1][1]
+    assert own.axes[0].get_yscale() == "log"
+    assert "mathdefault" not in to_bytes(own, "svg").decode()
+
+
+def test_columns_put_rows_of_as_many_pictures_under_one_another() -> None:
+    images = {"i": np.zeros((24, 8, 8, 3), np.uint8)}
+    tall = []
+    for columns in (None, 12):
+        data = {"images": "i", "captions": [""] * 24, "groups": ["a"] * 12 + ["b"] * 12, "columns": columns}
+        tall.append(draw(figure("gallery", data), images).get_figheight())
+    assert tall[1] < 0.6 * tall[0]
 
 
 def test_unknown_kind_and_bad_pictures_are_named() -> None:
