@@ -80,6 +80,7 @@ def main() -> None:
         f"Batch {BATCH}, Adam at {LR:g}, float32, the lab's VAE at its default sizes (the peers': the same layers, the same first weights); "
         f"images/s count training pictures in a whole training of {args.epochs} epochs, validation included.",
         f"{args.threads} threads; medians of {runs} alternated runs; the ratio is the median over pairs. Warm-up is not timed.",
+        "bf16: the same with --precision bf16 (mixed: weights stay float32), which neither peer has on a CPU; the targets are of float32.",
         "visus: train_vae as users call it; inside its time are the network's making, the gradient's clipping, a checkpoint after every "
         "epoch (weights and Adam's state, synced to disk), the best epoch's weights and the saved model.",
         "Plain loop: a data set as torchvision's MNIST class (Image.fromarray, ToTensor), DataLoader(shuffle, drop_last), the gradient "
@@ -130,7 +131,7 @@ def measure(device: str, data: Data, home: Path, *, runs: int, epochs: int) -> t
     def noted(name: str, work: Callable[[], float]) -> Callable[[], None]:
         return lambda: ends.setdefault(name, []).append(work())
 
-    work = {"visus": ours(device, data, home, epochs)}
+    work = {"visus": ours(device, data, home, epochs), "visus bf16": ours(device, data, home, epochs, "bf16")}
     work |= {name: maker(device, data, home, epochs, chosen[name]) for name, maker in makers.items()}
     work |= {f"{name} as it comes": maker(device, data, home, epochs, Choice()) for name, maker in makers.items()}
     ours(device, part(data), home, 1)()  # the peers are warm from their trials
@@ -146,6 +147,8 @@ def measure(device: str, data: Data, home: Path, *, runs: int, epochs: int) -> t
             "ratio": median_ratio(seconds[name], seconds["visus"]),
             "target": f">= {TARGETS[device][name]}",
             "ratio, peer as it comes": median_ratio(seconds[f"{name} as it comes"], seconds["visus"]),
+            "visus bf16, images/s": round(speed["visus bf16"]),
+            "ratio, visus bf16": median_ratio(seconds[name], seconds["visus bf16"]),
         }
         for name in makers
     ]
@@ -155,7 +158,8 @@ def measure(device: str, data: Data, home: Path, *, runs: int, epochs: int) -> t
     ]
     val = {name: statistics.mean(values) for name, values in ends.items()}
     said.append(
-        f"{device}, validation objective of the last epoch, nats/image: visus {val['visus']:.2f}, plain loop {val['plain']:.2f} "
+        f"{device}, validation objective of the last epoch, nats/image: visus {val['visus']:.2f}, in bf16 "
+        f"{val['visus bf16']:.2f}, plain loop {val['plain']:.2f} "
         f"(the same objective), pythae {val['pythae']:.2f} (its own)."
     )
     return rows, said
@@ -189,7 +193,7 @@ def part(data: Data) -> Data:
     return Data(data.train[: 40 * BATCH], data.validation)
 
 
-def ours(device: str, data: Data, home: Path, epochs: int) -> Callable[[], float]:
+def ours(device: str, data: Data, home: Path, epochs: int, precision: str = "fp32") -> Callable[[], float]:
     """One training of visus; gives the last epoch's validation objective."""
     from visus.models.vae import Decoder, VaeSizes
     from visus.training.devices import Devices
@@ -202,7 +206,7 @@ def ours(device: str, data: Data, home: Path, epochs: int) -> Callable[[], float
 
     def train() -> float:
         folder = Path(tempfile.mkdtemp(dir=home))
-        plan = VaePlan("ours", VaeSizes(28, 28), Decoder(), Pressure(), recipe, Devices(device))
+        plan = VaePlan("ours", VaeSizes(28, 28), Decoder(), Pressure(), recipe, Devices(device, 1, precision))
         done = train_vae(data.train, data.validation, plan, content="benchmark", root=folder)
         return done.fit.epochs[-1].val_loss
 

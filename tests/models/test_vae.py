@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import distributions, nn
 
 from visus.errors import DataError, SpecError
-from visus.models.vae import Decoder, VaeSizes, kl_terms, new_vae, wrap
+from visus.models.vae import Decoder, NarrowDeconvolution, VaeSizes, kl_terms, new_vae, wrap
 from visus.models.vae_open import load_vae, save_vae, shape_of
 
 GREY = (1, 28, 28)
@@ -119,6 +119,22 @@ def test_the_network_of_28_pixels_is_the_reports() -> None:
     assert up == [(64, 32), (32, 1)]
     dense = [(m.in_features, m.out_features) for m in network.modules() if isinstance(m, nn.Linear)]
     assert dense == [(3136, 256), (256, 40), (20, 256), (256, 3136)]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 7])
+def test_the_narrow_deconvolution_is_pytorchs_forwards_and_backwards(channels: int) -> None:
+    mine, theirs = NarrowDeconvolution(6, channels), nn.ConvTranspose2d(6, channels, 4, 2, 1)
+    theirs.load_state_dict(mine.state_dict())
+    mine = mine.to(memory_format=torch.channels_last)
+    inputs = [torch.randn(3, 6, 5, 7, generator=torch.Generator().manual_seed(0)).requires_grad_() for _ in range(2)]
+    outputs = [layer(x) for layer, x in zip((mine, theirs), inputs, strict=True)]
+    assert outputs[0].shape == (3, channels, 10, 14)
+    assert torch.allclose(*outputs, atol=1e-5)
+    for out in outputs:
+        out.square().sum().backward()
+    assert torch.allclose(inputs[0].grad, inputs[1].grad, atol=1e-4)  # type: ignore[arg-type]
+    assert torch.allclose(mine.weight.grad, theirs.weight.grad, rtol=1e-4, atol=1e-3)  # type: ignore[arg-type]
+    assert torch.allclose(mine.bias.grad, theirs.bias.grad, rtol=1e-4, atol=1e-3)  # type: ignore[arg-type, union-attr]
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_free_bits_keep_dimensions_alive_that_a_heavy_beta_kills(tmp_path: Path)
         q = posteriors(one.vae, blobs(100, seed=1))
         kls.append((0.5 * (q.mu**2 + np.exp(q.logvar) - q.logvar - 1)).mean(axis=0))
     assert (kls[0] < 0.01).all()
-    assert (kls[1] > 0.1).all()
+    assert (kls[1] > 0.05).all()
 
 
 def test_a_loss_that_is_not_a_number_stops_at_its_step_and_keeps_the_last_whole_epoch(
@@ -193,6 +193,14 @@ def test_pictures_that_teach_nothing_are_refused(tmp_path: Path, pictures: np.nd
 def test_every_decoder_trains(tmp_path: Path, decoder: Decoder) -> None:
     epochs = trained(tmp_path, decoder=decoder).fit.epochs
     assert epochs[-1].val_loss < epochs[0].val_loss
+
+
+def test_bf16_learns_as_fp32_does(tmp_path: Path) -> None:
+    short = Recipe(2e-3, epochs=2, batch=32, clip=5.0, patience=0, optimizer="adam", schedule="constant")
+    plans = [VaePlan("blobs", SIZES, Decoder(), Pressure(), short, Devices("cpu", 1, p)) for p in ("fp32", "bf16")]
+    ends = [train_vae(blobs(), blobs(100, seed=1), p, content="blobs", root=tmp_path).fit.epochs[-1] for p in plans]
+    assert ends[0].val_loss != ends[1].val_loss
+    assert ends[1].val_loss == pytest.approx(ends[0].val_loss, rel=0.01)
 
 
 @pytest.mark.parametrize("beta", [1.0, 6.125])
