@@ -18,6 +18,7 @@ demo: $(READY)
 	@$(BIN)/visus transfer --model visus:emoji-vit --model visus:emoji-clip --images visus:emoji --regime probe --out visus-out/emoji-models
 	@$(BIN)/visus vit --model visus:emoji-vit --model visus:effnet-lite0 --images visus:emoji --masked 60 --out visus-out/vit
 	@$(BIN)/visus clip --model visus:emoji-clip --images "visus:emoji?task=all" --out visus-out/clip
+	@$(BIN)/visus vae --images visus:digits --out visus-out/vae
 	@$(BIN)/visus predict "visus:emoji?artist=twemoji" --model visus:emoji-clip --limit 60 --out visus-out/predict
 
 test: $(READY) lint
@@ -36,7 +37,7 @@ format: $(READY)
 	@$(BIN)/ruff format .
 
 bench: $(READY)
-	@for script in extraction memory probe knn maps training vit zero_shot retrieval startup; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	@for script in extraction memory probe knn maps training vae_training vit zero_shot retrieval startup; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 emoji: $(READY)
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[tools]'

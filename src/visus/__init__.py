@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from visus.app.doors import clip, extract, predict, train, transfer, vit
+    from visus.app.doors import clip, extract, predict, train, transfer, vae, vit
     from visus.errors import VisusError
     from visus.images import load_images
     from visus.models import load_backbone, load_dual
@@ -23,6 +23,7 @@ _HOMES = {
     "extract": "visus.app.doors",
     "train": "visus.app.doors",
     "clip": "visus.app.doors",
+    "vae": "visus.app.doors",
     "vit": "visus.app.doors",
     "load_images": "visus.images",
     "load_backbone": "visus.models",
@@ -41,6 +42,7 @@ __all__ = [
     "predict",
     "train",
     "transfer",
+    "vae",
     "vit",
 ]
 

@@ -19,6 +19,7 @@ STUDIES: Mapping[str, str] = {
     "transfer": "visus.studies.transfer",
     "vit": "visus.studies.vit",
     "clip": "visus.studies.clip",
+    "vae": "visus.studies.vae",
     "predict": "visus.studies.predict",
     "extract": "visus.studies.extract",
     "train": "visus.studies.train",
@@ -71,4 +72,5 @@ if TYPE_CHECKING:
     from visus.studies.predict import predict as predict
     from visus.studies.train import train as train
     from visus.studies.transfer import transfer as transfer
+    from visus.studies.vae import vae as vae
     from visus.studies.vit import vit as vit
