@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.02  # of the effective beta, relative
 UNEXPLAINED = 0.05  # of a loss's gradient, that is neither reconstruction nor KL
+UNIFORM = 8.0  # bits a pixel of 256 levels, all alike
 HEAVY = 1.5  # a beta above which it is the first thing to lower
 FEW_EFFECTIVE = 2.0  # importance samples that count, of K
 FEATURES_NEED = 4  # times as many pictures as features, for a Fréchet distance to be trusted
@@ -207,6 +208,11 @@ def warnings(subject: Subject, space: Space, examined: Sequence[Examined], *, as
             said.append(
                 f"{e.name}: of {e.likelihood.k} importance samples {e.likelihood.effective_samples:.1f} count, so its log-likelihood "
                 "is a loose bound; give a larger --importance."
+            )
+        if e.vae.decoder.density and e.likelihood.bits_per_dimension > UNIFORM:
+            said.append(
+                f"{e.name}: {e.likelihood.bits_per_dimension:.2f} bits per dimension are more than the {UNIFORM:g} of guessing every grey level "
+                "alike: its fixed variance is far wider than its errors. For likelihoods to compare, train with --decoder learned-gaussian."
             )
         if e.information.value > 0.9 * e.information.bound:
             said.append(
