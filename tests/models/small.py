@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -58,3 +59,24 @@ def torchvision(family: str) -> Backbone:
         model = makers[family]()
     weights = SimpleNamespace(meta={}, transforms=partial(ImageClassification, crop_size=32, resize_size=32))
     return wrap(model, f"torchvision:{family}", weights, random=True)
+
+
+def reader_of_one_patch(backbone: Backbone, patch: int) -> None:
+    """Plant a truth: positions alone make queries and keys, so that the CLS token of the last block looks at one patch only; the class is
+    what stands in that patch."""
+    vit: Any = backbone.module.model
+    with torch.no_grad():
+        for p in vit.parameters():
+            p.zero_()
+        for norm in [m for m in vit.modules() if isinstance(m, torch.nn.LayerNorm)]:
+            norm.weight.fill_(1)
+        vit.pos_embed[0, 0, 0] = 4.0  # the CLS token is known by channel 0, the patch by channel 1
+        vit.pos_embed[0, 1 + patch, 1] = 4.0
+        vit.patch_embed.proj.weight[2] = 1 / 192  # brightness in channel 2
+        qkv = vit.blocks[-1].attn.qkv.weight  # rows: q, k, v, each 2 heads x 16
+        for head in (0, 16):
+            qkv[head, 0] = 8.0
+            qkv[32 + head, 1] = 8.0
+        qkv[64, 2] = 1.0
+        vit.blocks[-1].attn.proj.weight[3, 0] = 1.0
+        vit.head.weight[0, 3] = 1.0

@@ -66,8 +66,8 @@ class Meeting(TorchFunctionMode):
     """Meets the attention of the blocks while they run. `visit` is called with the block's number and its attention; what it returns,
     if anything, takes the place of the softmaxed matrix (differentiable), and the block goes on with it."""
 
-    def __init__(self, visit: Visit, tokens: int) -> None:
-        self.visit, self.tokens = visit, tokens
+    def __init__(self, visit: Visit, tokens: int, *, every: bool = False) -> None:
+        self.visit, self.tokens, self.every = visit, tokens, every
         self.current: int | None = None
         self.entered = False
 
@@ -112,18 +112,23 @@ class Meeting(TorchFunctionMode):
         )
 
     def _met(self, met: Attended) -> torch.Tensor | None:
-        number, self.current = self.current, None  # a block attends once: what follows in it is none of ours
+        number = self.current
+        if not self.every:
+            self.current = None  # a block attends once: what follows in it is none of ours
         assert number is not None
         return self.visit(number, met)
 
 
 @contextmanager
 def meeting(
-    backbone: Backbone, blocks: Sequence[str], visit: Visit, wanted: Sequence[int], tokens: int
+    backbone: Backbone, blocks: Sequence[str], visit: Visit, wanted: Sequence[int], tokens: int, *, every: bool = False
 ) -> Iterator[None]:
-    """For the length of the block, call `visit` for the attention of the wanted blocks; hooks and switches are put back whatever happens."""
+    """For the length of the block, call `visit` for the attention of the wanted blocks; hooks and switches are put back whatever happens.
+
+    every: also for a second attention in a block.
+    """
     modules = dict(backbone.module.named_modules())
-    mode = Meeting(visit, tokens)
+    mode = Meeting(visit, tokens, every=every)
     handles = []
     fast = torch.backends.mha.get_fastpath_enabled()
     training = [m for m in backbone.module.modules() if m.training]
@@ -156,18 +161,18 @@ def meeting(
 
 
 def count_heads(backbone: Backbone, blocks: Sequence[str], tokens: int) -> int:
-    """Heads of the blocks' attention; 0 where not every block attends over all tokens, or they differ."""
+    """Heads of the blocks' attention; 0 where not every block attends once over all tokens, or they differ."""
     found: dict[int, int] = {}
 
     def visit(number: int, met: Attended) -> None:
         n = met.q.shape[2] if met.q is not None else tokens
-        found[number] = met.heads if n == tokens else 0
+        found[number] = met.heads if n == tokens and number not in found else 0
 
     from visus.models.vit import output
 
     h, w = backbone.preprocess.size
     parameter = next(iter(backbone.module.parameters()))
-    with torch.inference_mode(), meeting(backbone, blocks, visit, range(len(blocks)), tokens):
+    with torch.inference_mode(), meeting(backbone, blocks, visit, range(len(blocks)), tokens, every=True):
         output(backbone, torch.zeros(1, 3, h, w, device=parameter.device, dtype=parameter.dtype))
     return found[0] if len(found) == len(blocks) and len(set(found.values())) == 1 else 0
 

@@ -18,6 +18,7 @@ ROTATIONS = (
     "rope",
     "position_embeddings",
 )  # what blocks are given beside the tokens where positions turn queries and keys
+RELATIVE = ("rel_pos", "relative_position")  # in the names of weights that hold a bias for every pair of patches
 OUTLIER_SPREAD, OUTLIER_RATIO = 5.0, 2.0
 
 
@@ -26,7 +27,7 @@ def forward_kept(backbone: Backbone, batch: torch.Tensor, kept: torch.Tensor) ->
 
     batch: normalised float [b, 3, h, w]. kept: int64 [b, m], patches row by row, the same number for every picture. The others leave
     between the position embeddings and the first block, so that the cost falls with them; prefix tokens stay. All patches kept: the plain forward.
-    Raises DataError for no patch or one outside the grid.
+    Raises DataError for no patch or one outside the grid, SpecError for a network whose positions do not leave with its tokens.
     """
     from visus.models.vit import output
 
@@ -37,6 +38,10 @@ def forward_kept(backbone: Backbone, batch: torch.Tensor, kept: torch.Tensor) ->
         )
     if int(kept.min()) < 0 or int(kept.max()) >= inside.patches:
         raise DataError(f"kept patches must lie in 0..{inside.patches - 1}")
+    if kept.shape[1] < inside.patches and any(r in n for n, _ in backbone.module.named_parameters() for r in RELATIVE):
+        raise SpecError(
+            f"{backbone.spec} adds a bias for every pair of patches, so that patches cannot be dropped from it; use blanked pixels"
+        )
     prefix = torch.arange(inside.prefix, device=kept.device).expand(len(kept), -1)
     chosen = torch.cat([prefix, kept + inside.prefix], dim=1)
     modules = dict(backbone.module.named_modules())
@@ -70,9 +75,11 @@ def forward_kept(backbone: Backbone, batch: torch.Tensor, kept: torch.Tensor) ->
 
 
 def _subset(rotation: Any, kept: torch.Tensor, patches: int, spec: str) -> Any:
-    """The rotations of the kept patches, [b, 1, m, d], from those of all, [patches, d]; tuples one by one."""
+    """The rotations of the kept patches, [b, 1 or heads, m, d], from those of all, [patches, d] or [heads, patches, d]; tuples one by one."""
     if isinstance(rotation, tuple | list):
         return type(rotation)(_subset(r, kept, patches, spec) for r in rotation)
+    if isinstance(rotation, torch.Tensor) and rotation.ndim == 3 and rotation.shape[1] == patches:
+        return rotation[:, kept].transpose(0, 1)
     if not isinstance(rotation, torch.Tensor) or rotation.ndim != 2 or len(rotation) != patches:
         raise SpecError(f"{spec} turns its positions in a way that patches cannot be dropped from; use blanked pixels")
     return rotation[kept][:, None]

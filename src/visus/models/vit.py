@@ -41,7 +41,7 @@ class Anatomy:
 def anatomy(backbone: Backbone) -> Anatomy:
     """Look at a network as a vision transformer. One picture of zeros goes through it.
 
-    Raises SpecError for a network that is none: no chain of equal blocks over one sequence of patches, or blocks that do not attend.
+    Raises SpecError for a network that is none: no chain of equal blocks over one sequence of patches, or blocks that do not attend once.
     """
     from visus.models.attention import count_heads
 
@@ -54,6 +54,8 @@ def anatomy(backbone: Backbone) -> Anatomy:
     if not taps or not alike:
         raise refused
     first = taps[0]
+    if first.cls is None and not first.prefix and "cls_token" in _parameters(backbone):
+        raise refused  # CaiT: its CLS token comes behind these blocks, and they do not show what it looks at
     grid, patch = _grid(backbone, first.shape[0] - first.prefix)
     blocks = tuple(t.module for t in taps)
     heads = count_heads(backbone, blocks, first.shape[0])
@@ -85,8 +87,7 @@ def _grid(backbone: Backbone, patches: int) -> tuple[tuple[int, int], tuple[int,
 
 def _names(backbone: Backbone, prefix: int, cls: int | None) -> tuple[str, ...]:
     """Names of the prefix tokens."""
-    known = {name.rpartition(".")[2] for name, _ in backbone.module.named_parameters()}
-    distilled = bool(known & set(DISTILLATION))
+    distilled = bool(_parameters(backbone) & set(DISTILLATION))
     names: list[str] = []
     for position in range(prefix):
         if position == cls:
@@ -96,6 +97,11 @@ def _names(backbone: Backbone, prefix: int, cls: int | None) -> tuple[str, ...]:
         else:
             names.append(f"register {sum(n.startswith('register') for n in names) + 1}")
     return tuple(names)
+
+
+def _parameters(backbone: Backbone) -> set[str]:
+    """The last part of every parameter's name."""
+    return {name.rpartition(".")[2] for name, _ in backbone.module.named_parameters()}
 
 
 def output(backbone: Backbone, batch: Any) -> Any:
