@@ -72,6 +72,9 @@ def _exit(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
         ["transfer", "--images", "visus:digits", "--taps", "lat", "--limit", "100"],
         ["transfer", "--images", "visus:digits", "--pool", "max"],
         ["predict", "no-such-file.jpg"],
+        ["vit", "--model", "visus:effnet-lite0"],
+        ["vit", "--keep", "1,0"],
+        ["vit", "--part", "attention", "--limit", "100", "--image", "no-such-file.jpg"],
     ],
 )
 def test_a_users_error_is_one_line_and_exit_code_2(

@@ -11,6 +11,7 @@ from scipy import ndimage
 from visus.errors import DataError
 from visus.measures.masking import (
     PATTERNS,
+    area_each,
     area_intervals,
     area_under,
     blank_mask,
@@ -88,6 +89,7 @@ def test_areas_are_trapezoids_and_their_interval_covers() -> None:
     area, low, high = area_intervals(RATIOS, hits)
     assert area == pytest.approx(expected, abs=1e-12)
     own = np.trapezoid(hits[::-1].astype(float), RATIOS[::-1], axis=0) / 0.9
+    assert np.allclose(area_each(RATIOS, hits), own, atol=1e-12)
     error = own.std() / np.sqrt(200)
     assert low == pytest.approx(area - 1.96 * error, abs=0.1 * error)
     assert high == pytest.approx(area + 1.96 * error, abs=0.1 * error)

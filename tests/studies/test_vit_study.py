@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+from tests.models.small import reader_of_one_patch
 
 from visus.errors import DataError, SpecError
+from visus.measures.masking import PATTERNS, patch_order
+from visus.models import load_backbone
+from visus.models.vit import anatomy
 from visus.report import write_report
 from visus.studies.vit import vit
-from visus.studies.vit_masking import hidden, ratios_of
-from visus.studies.vit_overlays import UNIFORM, overlaid
+from visus.studies.vit_masking import answer, dropped, hidden, importance, ratios_of
+from visus.studies.vit_overlays import UNIFORM, overlaid, resized
+from visus.studies.vit_subject import Shown, Viewer
 
 QUICK = {"masked": 10, "shown": 1, "keep": "1,0.4", "limit": 300}
 
@@ -35,6 +40,7 @@ def test_the_emoji_vit_on_emoji_says_all_four_things(tmp_path):
         "accuracy",
         "heads",
         "masking",
+        "masking pairs",
         "faithfulness",
         "pooling",
         "pooling pairs",
@@ -44,30 +50,41 @@ def test_the_emoji_vit_on_emoji_says_all_four_things(tmp_path):
     assert accuracy[1] > 70
     assert accuracy[2] < accuracy[1] < accuracy[3]
     masking = {(r[0], r[1], r[2]): r for r in result.tables["masking"].rows}
-    assert len(masking) == 6 + 4 + 4
+    assert len(masking) == 6 + 6 + 6
     for row in masking.values():
         assert row[4] >= row[5]
         assert row[7] <= row[6] <= row[8]
     assert masking["visus:effnet-lite0", "pixels blanked", "random"][3] == "agreement"
     assert masking["visus:effnet-lite0", "pixels blanked", "random"][4] == 100
+    pairs = result.tables["masking pairs"].rows
+    assert [r[2] for r in pairs] == list(PATTERNS)
+    for a, b, pattern, counted, difference, low, high, *_ in pairs:
+        areas = [masking[model, "pixels blanked", pattern] for model in (a, b)]
+        assert counted == "agreement"
+        assert low <= difference <= high
+        assert areas[1][3] == "agreement"
     faithful = {r[1]: r for r in result.tables["faithfulness"].rows}
     assert faithful["gradient-weighted"][8] > faithful["random"][8] == 0
+    assert faithful["gradient-weighted"][9] == pytest.approx(faithful["gradient-weighted"][8])
+    assert faithful["gradient-weighted"][10] < faithful["gradient-weighted"][9] < faithful["gradient-weighted"][11]
     assert {r[2] for r in result.tables["pooling"].rows} == {"CLS", "mean", "CLS + mean", "pre-logits"}
     assert len(result.tables["heads"].rows) == 6
     names = {f.name for f in result.figures}
     assert {
         "predicted",
         "reliability",
-        "looked_0",
-        "looked_1",
+        "looked",
         "heads_0",
         "entropy_0",
         "distance_0",
         "masked",
         "pooling_0",
     } <= names
-    cam = next(f for f in result.figures if f.name == "looked_1")
-    assert "Grad-CAM" in cam.data["captions"]
+    looked = next(f for f in result.figures if f.name == "looked")
+    maps = ["visus:emoji-vit: picture", "last layer", "rollout", "gradients", "visus:effnet-lite0: picture", "Grad-CAM"]
+    assert looked.data["captions"] == 2 * maps
+    assert "Chefer et al. 2021, of the predicted class. Grad-CAM" in looked.caption
+    assert result.findings[0].startswith("The first answer of visus:emoji-vit means the label")
     assert any("most faithful" in f for f in result.findings)
     assert any("CLS" in f for f in result.findings)
     write_report(result, tmp_path / "page")
@@ -77,11 +94,13 @@ def test_the_emoji_vit_on_emoji_says_all_four_things(tmp_path):
 def test_a_model_without_classifier_is_read_by_a_probe_and_one_without_cls_by_its_mean(
     coloured, timm_folder, hf_folder
 ):
-    clip, gap = (str(made[0]) for made in (hf_folder("clip"), timm_folder("siglip")))
+    clip, dino, gap = (str(made[0]) for made in (hf_folder("clip"), hf_folder("dinov2"), timm_folder("siglip")))
     result = vit(
         [clip, gap], str(coloured), part=["predictions", "attention", "masking"], masked=8, shown=2, keep="1,0.5"
     )
     assert any("no CLS token" in w for w in result.warnings)
+    ((a, b, difference, *_),) = vit([clip, dino], str(coloured), part=["predictions"]).tables["accuracy pairs"].rows
+    assert (a, b, difference) == (clip, dino, 0)
     accuracy = {r[0]: r for r in result.tables["accuracy"].rows}
     assert accuracy[clip][1] == 100  # colours survive any random network
     assert any(r[0] == gap and r[3] == "agreement" for r in result.tables["masking"].rows)
@@ -102,10 +121,67 @@ def test_unlabelled_images_are_judged_by_agreement(coloured):
     flat.mkdir()
     for k, path in enumerate(sorted(coloured.rglob("*.png"))[:8]):
         (flat / f"{k}.png").write_bytes(path.read_bytes())
-    result = vit(["visus:emoji-vit"], str(flat), part=["masking"], masked=8, keep="1,0.3", image=[str(flat / "1.png")])
+    result = vit(["visus:emoji-vit"], str(flat), masked=8, keep="1,0.3", image=[str(flat / "1.png")])
     assert {r[3] for r in result.tables["masking"].rows} == {"agreement"}
+    assert not {"accuracy", "pooling"} & set(result.tables)
+    assert any("pooling is left out" in w for w in result.warnings)
+    assert {r[0] for r in result.tables["top five"].rows} == {"1.png"}
     with pytest.raises(DataError, match="--part pooling"):
         vit(["visus:emoji-vit"], str(flat), part=["pooling"])
+
+
+def test_chosen_pictures_are_predicted_and_looked_at_and_those_that_cannot_be_read_are_named(coloured):
+    broken = coloured.parent / "broken.png"
+    broken.write_bytes(b"no picture")
+    chosen = [str(coloured / "red" / "3.png"), str(broken), str(coloured / "blue" / "4.png")]
+    result = vit(["visus:emoji-vit"], str(coloured), part=["predictions,attention"], image=chosen)
+    assert list(dict.fromkeys(r[0] for r in result.tables["top five"].rows)) == ["3.png", "4.png"]
+    looked = next(f for f in result.figures if f.name == "looked")
+    assert {g.partition(":")[0] for g in looked.data["groups"]} == {"3.png", "4.png"}
+    assert result.arrays["predicted_pictures"].shape[0] == 2
+    assert any(w.startswith("broken.png cannot be read") for w in result.warnings)
+
+
+def test_a_chosen_picture_smaller_than_a_patch_is_refused_and_one_of_the_set_is_told(coloured):
+    tiny = coloured / "red" / "tiny.png"
+    Image.new("RGB", (3, 2)).save(tiny)
+    with pytest.raises(DataError, match=r"tiny\.png \(2 x 3 pixels\) is smaller than a patch of visus:emoji-vit"):
+        vit(["visus:emoji-vit"], str(coloured), part=["attention"], image=[str(tiny)])
+    for path in coloured.rglob("*.png"):
+        Image.new("RGB", (3, 2)).save(path)
+    result = vit(["visus:emoji-vit"], str(coloured), part=["predictions"])
+    assert any("smaller than a patch" in w for w in result.warnings)
+
+
+def test_what_cannot_be_done_with_one_model_is_told_and_the_rest_is_done(coloured, timm_folder, hf_folder):
+    beit, mixer, clip = (str(made[0]) for made in (timm_folder("beit"), timm_folder("mixer"), hf_folder("clip")))
+    result = vit([mixer, beit], str(coloured), part=["attention", "masking"], masked=4, shown=1, keep="1,0.5")
+    assert {r[1] for r in result.tables["masking"].rows} == {"pixels blanked"}
+    assert "faithfulness" not in result.tables
+    assert any("No tokens are dropped" in w and "blanked pixels" in w for w in result.warnings)
+    assert any("No map of" in w and "Grad-CAM" in w for w in result.warnings)
+    flat = coloured / "red"
+    assert "heads" in vit([clip], str(flat), part=["attention"], shown=1).tables
+    with pytest.raises(DataError, match="--part attention"):
+        vit([clip], str(flat), part=["predictions"])
+
+
+def test_the_curves_of_a_transformer_that_reads_one_patch_break_where_it_goes(timm_folder):
+    backbone = load_backbone(str(timm_folder("vit")[0]))
+    reader_of_one_patch(backbone, 6)
+    viewer = Viewer(backbone, anatomy(backbone), "output")
+    raw = np.full((5, 32, 32, 3), 100, np.uint8)
+    raw[:, 8:16, 16:24] = 250
+    shown = Shown(raw)
+    maps = importance(viewer, shown, "cpu")
+    whole = np.concatenate([answer(viewer, x) for _, x in shown.batches(viewer, "cpu")])
+    ratios = (1.0, 0.9, 0.5, 0.1)
+    for name in ("attention", "rollout", "gradient-weighted"):
+        for pattern, kept in (("most-attended", False), ("least-attended", True)):
+            order = patch_order(pattern, (4, 4), 5, scores=maps[name])
+            chosen = dropped(viewer, shown, None, order, pattern, ratios, "cpu", whole).chosen.mean(axis=1)
+            assert (chosen[1:] > 0.9 * chosen[0]).all() == kept
+            assert (chosen[1:] < 0.6 * chosen[0]).all() != kept
 
 
 @pytest.mark.parametrize(
@@ -113,6 +189,7 @@ def test_unlabelled_images_are_judged_by_agreement(coloured):
     [
         ({"model": ["visus:effnet-lite0"]}, SpecError, "visus transfer"),
         ({"keep": "1,0"}, DataError, "above 0"),
+        ({"keep": "1"}, DataError, "below 1"),
         ({"keep": "half"}, DataError, "list of shares"),
         ({"part": ["colour"]}, SpecError, "part"),
         ({"pattern": ["spiral"]}, SpecError, "pattern"),
@@ -140,6 +217,12 @@ def test_a_flat_map_looks_flat_on_the_absolute_scale_and_a_sharp_one_does_not():
     shown = overlaid(pictures, sharp, 32, absolute=True)[0].astype(int).sum(2)
     assert UNIFORM < 16
     assert np.unravel_index(shown.argmax(), shown.shape)[0] // 8 == 1
+
+
+def test_pictures_that_are_not_square_keep_their_shape():
+    pictures, maps = np.zeros((2, 48, 32, 3), np.uint8), np.ones((2, 6, 4))
+    assert overlaid(pictures, maps, 96, absolute=True).shape == (2, 96, 64, 3)
+    assert resized(pictures[0], 24).shape == (24, 16, 3)
 
 
 def test_hidden_pixels_are_painted_and_the_others_stay():

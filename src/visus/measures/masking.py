@@ -75,6 +75,12 @@ def area_under(ratios: Sequence[float] | Array, values: Array) -> float:
     return float(weights @ np.asarray(values, np.float64))
 
 
+def area_each(ratios: Sequence[float] | Array, hits: Array) -> np.ndarray:
+    """float64 [n]: the area of every picture's own curve, of hits [r, n]; their mean is the area of the mean curve."""
+    found: np.ndarray = _weights(np.asarray(ratios, np.float64)) @ np.asarray(hits, np.float64)
+    return found
+
+
 def area_intervals(
     ratios: Sequence[float] | Array, hits: Array, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float, float]:
@@ -82,7 +88,7 @@ def area_intervals(
 
     The area is linear in the hits, so a picture enters by its own area, and a resample is the mean of n of these.
     """
-    own = _weights(np.asarray(ratios, np.float64)) @ np.asarray(hits, np.float64)
+    own = area_each(ratios, hits)
     generator, n = np.random.default_rng(seed), len(own)
     if not n:
         raise DataError("an area needs at least one picture")

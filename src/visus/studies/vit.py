@@ -56,7 +56,8 @@ def vit(
         limit: use at most this many images, a stratified sample.
         download: allow downloading what is not on this machine.
 
-    Returns a Result. Raises VisusError for anything a user can mend: no vision transformer among the models, a keep ratio of 0, an unknown part.
+    Returns a Result. Raises VisusError for anything a user can mend: no vision transformer among the models, a keep ratio of 0, an unknown
+    part, a chosen picture smaller than a patch.
     """
     from pathlib import Path
 
@@ -71,7 +72,7 @@ def vit(
     from visus.studies.common import check_choice
     from visus.studies.inputs import gather
     from visus.studies.parts import Part, merged
-    from visus.studies.vit_subject import view
+    from visus.studies.vit_subject import smaller_than_a_patch, survey, view
 
     parts = _listed(part, PARTS)
     patterns = _listed(pattern, PATTERNS)
@@ -85,6 +86,14 @@ def vit(
         raise DataError("--masked needs at least 2 images and --shown at least 1")
     device = choose_device(device)
     imageset = load_images(images, labels=labels, download=download).limit(limit, seed=seed)
+    warnings = []
+    if imageset.labels is None and "pooling" in parts:
+        if part:
+            raise DataError(
+                f"{imageset.name} has no labels, which probes need; give labelled images, or leave out --part pooling"
+            )
+        parts.remove("pooling")
+        warnings.append(f"{imageset.name} has no labels, which probes need: pooling is left out.")
     specs = list(dict.fromkeys(model or ["visus:emoji-vit"]))
     chosen = Path(meanings).expanduser() if meanings else None
     needed = "predictions" in parts or "masking" in parts
@@ -98,17 +107,23 @@ def vit(
             f"{', '.join(specs)}: no vision transformer with one sequence of patches; add one (as --model "
             f"visus:emoji-vit), or study these with visus transfer"
         )
-    test = _readable(
+    surveyed = survey(
         imageset, imageset.split(seed=seed).test if imageset.labels is not None else np.arange(len(imageset))
     )
+    test = surveyed.rows
+    warnings += surveyed.warnings + smaller_than_a_patch(transformers, surveyed)
     looked, looked_set = _looked(imageset, test, shown, seed), imageset
     if image:
         looked_set, _ = gather(image, limit=None, seed=seed, download=download)
-        looked = np.arange(len(looked_set))
+        chosen_ones = survey(looked_set, np.arange(len(looked_set)))
+        if tiny := smaller_than_a_patch(transformers, chosen_ones):
+            raise DataError(f"{tiny[0].rstrip('.')}; give a larger picture")
+        looked = chosen_ones.rows
+        warnings += chosen_ones.warnings
     some = _sample(imageset, test, masked, seed)
     done: list[Part] = []
     if "predictions" in parts:
-        done.append(vit_predictions.part(viewers, imageset, _looked(imageset, test, shown, seed), test, device=device))
+        done.append(vit_predictions.part(viewers, imageset, test, looked_set, looked, device=device, seed=seed))
     if "attention" in parts:
         done.append(vit_attention.look_at(viewers, looked_set, looked, device=device))
         heads = [
@@ -122,12 +137,11 @@ def vit(
         )
         done.append(vit_masking_report.part(found, viewers, imageset, some, fill=fill, seed=seed))
     if "pooling" in parts:
-        if imageset.labels is None:
-            raise DataError(
-                f"{imageset.name} has no labels, which probes need; give labelled images, or leave out --part pooling"
-            )
         done.append(
-            vit_pooling.part([vit_pooling.pool(v, imageset, device=device, seed=seed) for v in transformers], seed=seed)
+            vit_pooling.part(
+                [vit_pooling.pool(v, imageset, device=device, seed=seed) for v in transformers],
+                seed=seed,
+            )
         )
     provenance = {
         "models": {v.spec: v.backbone.fingerprint for v in viewers},
@@ -137,11 +151,13 @@ def vit(
         "preprocessing": {v.spec: repr(v.backbone.preprocess) for v in viewers},
         "keep ratios": list(ratios),
         "masked images": len(some),
+        "pixels filled with": fill,
+        "pictures looked at": [looked_set.ids[int(i)] for i in looked],
         "device": device,
         "seed": seed,
     }
     title = f"Inside {', '.join(v.spec for v in transformers)}, on {imageset.name}"
-    return merged(done, Result("vit", title, (), {}, (), {}, _warnings(viewers), provenance), [])
+    return merged(done, Result("vit", title, (), {}, (), {}, (*warnings, *_warnings(viewers)), provenance), [])
 
 
 def _listed(given: list[str] | None, known: tuple[str, ...]) -> list[str]:
@@ -171,27 +187,6 @@ def _looked(imageset: ImageSet, rows: np.ndarray, n: int, seed: int) -> np.ndarr
     ahead = order[np.sort(first)]
     rest = order[~np.isin(order, ahead)]
     return np.concatenate([ahead, rest])[:n]
-
-
-def _readable(imageset: ImageSet, rows: np.ndarray) -> np.ndarray:
-    """The rows whose pictures decode; the others are told and left out. Raises DataError where none is left."""
-    import numpy as np
-
-    from visus.errors import DataError
-    from visus.progress import log, task
-
-    good = []
-    with task("checking images", len(rows)) as progress:
-        for i in rows:
-            try:
-                imageset.decode(int(i))
-                good.append(int(i))
-            except DataError as error:
-                log(f"left out: {imageset.ids[int(i)]}: {error}")
-            progress.advance()
-    if not good:
-        raise DataError(f"none of {len(rows)} test pictures of {imageset.name} can be read; mend the files")
-    return np.array(good, np.int64)
 
 
 def _warnings(viewers: list[Viewer]) -> tuple[str, ...]:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from visus.errors import SpecError
 from visus.result import Figure, Table
 from visus.studies.common import percent
 from visus.studies.parts import Part
-from visus.studies.vit_overlays import UNIFORM, overlaid
+from visus.studies.vit_overlays import UNIFORM, overlaid, resized
 from visus.studies.vit_subject import Shown, Viewer, prepared
 
 if TYPE_CHECKING:
@@ -36,65 +37,81 @@ class Heads:
 
 
 def look_at(viewers: Sequence[Viewer], imageset: ImageSet, rows: np.ndarray, *, device: str) -> Part:
-    """Overlays on the pictures at `rows`: of every vision transformer its maps, of every other network Grad-CAM."""
+    """Overlays on the pictures at `rows`, of all models side by side: of a vision transformer its maps, of another network Grad-CAM."""
+    names = [imageset.ids[int(i)] for i in rows]
+    tiles: dict[tuple[int, bool], list[tuple[str, np.ndarray]]] = {(i, s): [] for i in range(len(rows)) for s in SCALES}
     figures: list[Figure] = []
     arrays: dict[str, np.ndarray] = {}
-    warnings = []
+    warnings, seen = [], []
     for k, viewer in enumerate(viewers):
         shown = prepared(viewer, imageset, rows)
-        names = [imageset.ids[int(i)] for i in rows]
-        with viewer.backbone.on(device):
-            maps = _maps(viewer, shown, device)
-            layers = None if viewer.anatomy is None else _layers(viewer, shown, device)
-        pictures, captions, groups = [], [], []
-        for i, name in enumerate(names):
-            for absolute, scale in SCALES.items():
-                pictures.append(_plain(shown.raw[i], SIDE))
-                captions.append("picture")
-                for title, found in maps.items():
-                    pictures.append(overlaid(shown.raw[i : i + 1], found[i : i + 1], SIDE, absolute=absolute)[0])
-                    captions.append(title)
-                groups += [f"{name}: {scale}"] * (1 + len(maps))
-        arrays[f"looked_{k}"] = np.stack(pictures)
-        figures.append(
+        try:
+            with viewer.backbone.on(device):
+                maps = _maps(viewer, shown, device)
+                layers = None if viewer.anatomy is None else _layers(viewer, shown, device)
+        except SpecError as error:
+            warnings.append(f"No map of {viewer.spec}: {error}.")
+            continue
+        seen.append(viewer)
+        whose = f"{viewer.spec}: " if len(viewers) > 1 else ""
+        for (i, absolute), row in tiles.items():
+            row.append((f"{whose}picture", resized(shown.raw[i], SIDE)))
+            for title, found in maps.items():
+                row.append((title, overlaid(shown.raw[i : i + 1], found[i : i + 1], SIDE, absolute=absolute)[0]))
+        if layers is not None:
+            figures.append(_all_heads(viewer, shown, layers, k, names[0], arrays))
+        warnings += _warned(viewer)
+    looked = [
+        (caption, picture, f"{names[i]}: {SCALES[s]}") for (i, s), row in tiles.items() for caption, picture in row
+    ]
+    if looked:
+        arrays["looked"] = _stacked([picture for _, picture, _ in looked])
+        figures.insert(
+            0,
             Figure(
-                f"looked_{k}",
+                "looked",
                 "gallery",
-                f"Where {viewer.spec} looks",
-                f"{_what(viewer)} Each map twice: 'times uniform' colours a patch by its share, from nothing to "
+                f"Where {', '.join(v.spec for v in seen)} look{'' if len(seen) > 1 else 's'}",
+                f"{' '.join(dict.fromkeys(_what(v) for v in seen))} Each map twice: 'times uniform' colours a patch by its share, from nothing to "
                 f"{UNIFORM:g} times that of a flat map, the same for all "
                 "pictures; 'own scale' from the map's least to its largest value, which makes even a flat map look sharp.",
-                {"images": f"looked_{k}", "captions": captions, "groups": groups},
-            )
+                {"images": "looked", "captions": [c for c, _, _ in looked], "groups": [g for _, _, g in looked]},
+            ),
         )
-        if layers is not None and viewer.anatomy is not None:
-            figures.append(_all_heads(viewer, shown, layers, k, names[0], arrays))
-        if viewer.flat:
-            warnings.append(
-                f"{viewer.spec} has no CLS token and pools by the mean: its maps are the mean attention of all patches."
-            )
-        if viewer.anatomy is not None and len(viewer.anatomy.extra) > 1:
-            warnings.append(
-                f"{viewer.spec} has {len(viewer.anatomy.extra)} tokens before the patches "
-                f"({', '.join(viewer.anatomy.extra)}); maps and means leave them out."
-            )
     return Part((), {}, tuple(figures), arrays, tuple(warnings))
+
+
+def _stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """uint8 [n, h, w, 3] of pictures of several shapes, white beyond each."""
+    height, width = (max(p.shape[axis] for p in pictures) for axis in (0, 1))
+    found = np.full((len(pictures), height, width, 3), 255, np.uint8)
+    for out, picture in zip(found, pictures, strict=True):
+        out[: picture.shape[0], : picture.shape[1]] = picture
+    return found
+
+
+def _warned(viewer: Viewer) -> list[str]:
+    said = []
+    if viewer.flat:
+        said.append(
+            f"{viewer.spec} has no CLS token and pools by the mean: its maps are the mean attention of all patches."
+        )
+    if viewer.anatomy is not None and len(viewer.anatomy.extra) > 1:
+        said.append(
+            f"{viewer.spec} has {len(viewer.anatomy.extra)} tokens before the patches "
+            f"({', '.join(viewer.anatomy.extra)}); maps and means leave them out."
+        )
+    return said
 
 
 def _what(viewer: Viewer) -> str:
     if viewer.anatomy is None:
-        return "Grad-CAM (Selvaraju et al. 2017) of the predicted class at the last layer that has positions."
+        return "Grad-CAM (Selvaraju et al. 2017): of the predicted class, at the last layer that has positions."
     who = "the mean over the patches' rows" if viewer.flat else "the row of the CLS token"
-    return f"Last layer: {who}, averaged over the heads. Rollout: Abnar and Zuidema 2020. Gradient-weighted: Chefer et "
-    "al. 2021, of the predicted class."
-
-
-def _plain(picture: np.ndarray, side: int) -> np.ndarray:
-    from PIL import Image
-
-    image = Image.fromarray(picture)
-    method = Image.Resampling.NEAREST if max(image.size) < side else Image.Resampling.LANCZOS
-    return np.asarray(image.resize((side, side), method))
+    return (
+        f"Last layer: {who}, averaged over the heads. Rollout: Abnar and Zuidema 2020. Gradients: gradient-weighted attention, Chefer et al. "
+        "2021, of the predicted class."
+    )
 
 
 def _maps(viewer: Viewer, shown: Shown, device: str) -> dict[str, np.ndarray]:
@@ -118,7 +135,7 @@ def _layers(viewer: Viewer, shown: Shown, device: str) -> np.ndarray:
     from visus.models.attention import attention
 
     assert viewer.anatomy is not None
-    x = shown.batches(viewer, device, 1)[0][1]
+    x = next(shown.batches(viewer, device, 1))[1]
     found = attention(viewer.backbone, x, layers=range(len(viewer.anatomy.blocks))).maps
     return np.stack([found[k][0].cpu().numpy().reshape(-1, *viewer.anatomy.grid) for k in sorted(found)])
 
@@ -191,22 +208,26 @@ def heads_part(found: Sequence[Heads], *, seed: int) -> Part:
                     },
                 )
             )
-        tests = [specialisation(heads.distance[:, layer], seed=seed) for layer in range(heads.distance.shape[1])]
+        count = heads.distance.shape[1]
+        tests = [specialisation(heads.distance[:, layer], seed=seed) for layer in range(count)]
         corrected = holm(np.array([t.p for t in tests]))
+        narrow = [specialisation(heads.entropy[:, layer], seed=seed) for layer in range(count)]
+        narrow_p = holm(np.array([t.p for t in narrow]))
         for layer, (test, p) in enumerate(zip(tests, corrected, strict=True)):
             per_head = heads.distance[:, layer].mean(axis=0)
             rows.append(
                 (
                     heads.model, layer + 1, float(heads.entropy[:, layer].mean()), float(per_head.mean()),
                     float(per_head.min()), float(per_head.max()), 100 * test.statistic, test.p, float(p),
+                    100 * narrow[layer].statistic, float(narrow_p[layer]),
                 )
             )  # fmt: skip
         special = [t.statistic for t, p in zip(tests, corrected, strict=True) if p < UNSPECIALISED]
         said.append(
-            f"In {len(special)} of {len(tests)} layers of {heads.model} the heads differ in how far they look, in the "
-            f"same way over {len(heads.distance):,} pictures "
+            f"In {len(special)} of {count} layers of {heads.model} the heads differ in how far they look, and in "
+            f"{int((narrow_p < UNSPECIALISED).sum())} in how widely (entropy), in the same way over {len(heads.distance):,} pictures "
             f"(permutation test, Holm); the head explains {percent(float(np.mean([t.statistic for t in tests])), 0)} of "
-            f"the variation within a picture on average."
+            f"the variation of distance within a picture on average."
         )
         if heads.outliers > 0.005:
             warnings.append(
@@ -222,15 +243,17 @@ def heads_part(found: Sequence[Heads], *, seed: int) -> Part:
             "distance, px",
             "nearest head",
             "farthest head",
-            "explained by head, %",
+            "distance explained by head, %",
             "p",
             "Holm p",
+            "entropy explained by head, %",
+            "Holm p ",
         ),
         tuple(rows),
         title="What the heads do",
         digits=2,
         note="distance: mean over patches of the distance of what they attend to (Dosovitskiy et al. 2021). explained "
-        "by head: share of the variation of distance "
-        "within a picture that the head explains (eta squared); p: head labels permuted within pictures.",
+        "by head: share of the variation of distance, or entropy, "
+        "within a picture that the head explains (eta squared); p: head labels permuted within pictures, Holm's over layers.",
     )
     return Part(tuple(said), {"heads": table}, tuple(figures), {}, tuple(warnings))

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visus.errors import DataError
+from visus.errors import DataError, SpecError
 from visus.studies.vit_subject import Shown, Viewer, prepared
 
 if TYPE_CHECKING:
     from visus.images import ImageSet
 
 RATIOS = tuple(round(1 - k / 10, 1) for k in range(10))
-PIXEL_PATTERNS = ("random", "centre", "periphery", "block")
 FILLS = ("mean", "black", "blur")
-CNN_GRID = (7, 7)  # cells to blank where no model of the study has patches
 FAITHFUL = ("attention", "rollout", "gradient-weighted", "random")
+SAME = {
+    ("random", "deletion"): "random",
+    ("random", "insertion"): "random",
+    ("attention", "deletion"): "most-attended",
+    ("attention", "insertion"): "least-attended",
+}
+"""Curves of maps that the patterns measure already."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Curve:
     """Answers at every keep ratio.
 
     how: 'drop' (tokens) or 'blank' (pixels). answers: int64 [r, n]; chosen: float [r, n], the probability of the answer given to the
-    whole picture. right: bool [r, m] over the pictures whose class can be meant, None where no answer means one.
+    whole picture. right: bool [r, m] over the pictures whose class can be meant (asked: bool [n]), None where no answer means one.
     """
 
     model: str
@@ -36,6 +41,7 @@ class Curve:
     answers: np.ndarray
     chosen: np.ndarray
     right: np.ndarray | None
+    asked: np.ndarray
 
     @property
     def agreement(self) -> np.ndarray:
@@ -51,11 +57,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Masked:
-    """Everything masking measured: curves of patterns, and by model and map the deletion and insertion curves."""
+    """Everything masking measured: curves of patterns, and by model and map the deletion and insertion curves.
+
+    leader: the first vision transformer, whose patches are blanked for every model and whose attention orders them.
+    """
 
     n: int
+    leader: str
     curves: tuple[Curve, ...]
     faithful: Mapping[tuple[str, str, str], Curve]  # (model, map, 'deletion' or 'insertion')
+    warnings: tuple[str, ...] = ()
 
 
 def ratios_of(text: str | None) -> tuple[float, ...]:
@@ -71,6 +82,8 @@ def ratios_of(text: str | None) -> tuple[float, ...]:
         raise DataError(
             f"--keep {text!r}: a keep ratio must be above 0 and at most 1, since a picture without patches shows nothing"
         )
+    if found == {1.0}:
+        raise DataError(f"--keep {text!r}: a curve needs a share below 1 too; write it as 1,0.7,0.4")
     return tuple(sorted(found | {1.0}, reverse=True))
 
 
@@ -85,48 +98,79 @@ def mask(
     device: str,
     seed: int,
 ) -> Masked:
-    """Run every model on the pictures at `rows` with fewer and fewer patches, by every pattern; tokens dropped and pixels blanked."""
+    """Run every model on the pictures at `rows` with fewer and fewer patches, by every pattern; tokens dropped and pixels blanked.
+
+    The pixels that go are the same for every model: those of the first vision transformer's patches, ordered by its attention where a
+    pattern asks for it. A model that tokens cannot be dropped from is told and measured by pixels alone.
+    """
     from visus.measures.masking import patch_order
     from visus.progress import task
 
-    grid = next((v.anatomy.grid for v in viewers if v.anatomy), CNN_GRID)
-    pixel = [p for p in patterns if p in PIXEL_PATTERNS]
-    transformers = [v for v in viewers if v.anatomy]
-    steps = len(transformers) * (len(patterns) + 2 * len(FAITHFUL) - 4) + len(viewers) * len(pixel) + len(transformers)
+    leader = next(v for v in viewers if v.anatomy)
+    assert leader.anatomy is not None
+    transformers = sum(v.anatomy is not None for v in viewers)
+    steps = transformers * (len(patterns) + 2 * len(FAITHFUL) + 1) + len(viewers) * len(patterns)
     curves: list[Curve] = []
     faithful: dict[tuple[str, str, str], Curve] = {}
+    warnings = []
+    pixels: dict[str, np.ndarray] = {}
     with task("masking patches", steps) as progress:
-        for viewer in viewers:
+        for viewer in sorted(viewers, key=lambda v: v is not leader):
             shown = prepared(viewer, imageset, rows)
             y = None if imageset.labels is None else imageset.labels[rows]
             with viewer.backbone.on(device):
+                whole = np.concatenate([answer(viewer, x) for _, x in shown.batches(viewer, device)])
                 if viewer.anatomy is not None:
                     maps = importance(viewer, shown, device)
-                    progress.advance()
                     orders = {
                         p: patch_order(p, viewer.anatomy.grid, len(rows), seed=seed, scores=maps["attention"])
                         for p in patterns
                     }
-                    for pattern, order in orders.items():
-                        curves.append(dropped(viewer, shown, y, order, pattern, ratios, device))
-                        progress.advance()
-                    known = {("random", "deletion"): "random", ("attention", "deletion"): "most-attended"}
-                    known |= {("random", "insertion"): "random", ("attention", "insertion"): "least-attended"}
-                    for name in FAITHFUL:
-                        for way, pattern in (("deletion", "most-attended"), ("insertion", "least-attended")):
-                            same = known.get((name, way))
-                            if same in orders:
-                                found = next(c for c in curves if (c.model, c.pattern) == (viewer.spec, same))
-                            else:
-                                order = _order(name, pattern, viewer, maps, len(rows), seed)
-                                found = dropped(viewer, shown, y, order, f"{name}, {way}", ratios, device)
-                                progress.advance()
-                            faithful[viewer.spec, name, way] = found
-                for pattern in pixel:
-                    order = patch_order(pattern, grid, len(rows), seed=seed)
-                    curves.append(blanked(viewer, shown, y, order, grid, pattern, ratios, fill, device))
+                    pixels = pixels or orders
+                    refusal = undroppable(viewer, shown, device)
+                    if refusal is None:
+                        for pattern, order in orders.items():
+                            curves.append(dropped(viewer, shown, y, order, pattern, ratios, device, whole))
+                            progress.advance()
+                        known = {c.pattern: c for c in curves if (c.model, c.how) == (viewer.spec, "drop")}
+                        for name, way, order in _orders(viewer, maps, len(rows), seed):
+                            found = known.get(SAME.get((name, way), ""))
+                            faithful[viewer.spec, name, way] = found or dropped(
+                                viewer, shown, y, order, f"{name}, {way}", ratios, device, whole
+                            )
+                            progress.advance()
+                    else:
+                        warnings.append(refusal)
+                        progress.advance(len(patterns) + 2 * len(FAITHFUL))
                     progress.advance()
-    return Masked(len(rows), tuple(curves), faithful)
+                for pattern, order in pixels.items():
+                    curves.append(
+                        blanked(viewer, shown, y, order, leader.anatomy.grid, pattern, ratios, fill, device, whole)
+                    )
+                    progress.advance()
+    return Masked(len(rows), leader.spec, tuple(curves), faithful, tuple(warnings))
+
+
+def undroppable(viewer: Viewer, shown: Shown, device: str) -> str | None:
+    """Why tokens cannot be dropped from a vision transformer; None: they can."""
+    import torch
+
+    from visus.models.tokens import forward_kept
+
+    assert viewer.anatomy is not None
+    _, x = next(shown.batches(viewer, device, 1))
+    try:
+        forward_kept(viewer.backbone, x, torch.zeros(1, 1, dtype=torch.int64, device=device))
+    except SpecError as error:
+        return f"No tokens are dropped: {error}."
+    return None
+
+
+def _orders(viewer: Viewer, maps: Mapping[str, np.ndarray], n: int, seed: int) -> Iterator[tuple[str, str, np.ndarray]]:
+    """(map, deletion or insertion, the order of its patches), map by map."""
+    for name in FAITHFUL:
+        for way, pattern in (("deletion", "most-attended"), ("insertion", "least-attended")):
+            yield name, way, _order(name, pattern, viewer, maps, n, seed)
 
 
 def _order(name: str, pattern: str, viewer: Viewer, maps: Mapping[str, np.ndarray], n: int, seed: int) -> np.ndarray:
@@ -162,15 +206,16 @@ def dropped(
     pattern: str,
     ratios: Sequence[float],
     device: str,
+    whole: np.ndarray,
 ) -> Curve:
-    """Answers with the patch tokens of ever fewer patches in the sequence."""
+    """Answers with the patch tokens of ever fewer patches in the sequence. whole: outputs for whole pictures, at the ratio 1 that comes first."""
     import torch
 
     from visus.measures.masking import kept_at
     from visus.models.tokens import forward_kept
 
-    outputs = []
-    for ratio in ratios:
+    outputs = [whole]
+    for ratio in ratios[1:]:
         kept = torch.from_numpy(kept_at(order, ratio)).to(device)
         parts = [
             forward_kept(viewer.backbone, x, kept[at]).float().cpu().numpy() for at, x in shown.batches(viewer, device)
@@ -189,16 +234,17 @@ def blanked(
     ratios: Sequence[float],
     fill: str,
     device: str,
+    whole: np.ndarray,
 ) -> Curve:
-    """Answers with the pixels of ever fewer patches left as they were."""
+    """Answers with the pixels of ever fewer patches left as they were. whole: as for `dropped`."""
     import torch
 
     paint = painted(shown.raw, fill, viewer)
-    outputs = []
-    for ratio in ratios:
-        whole = Shown(hidden(shown.raw, paint, order, grid, ratio))
+    outputs = [whole]
+    for ratio in ratios[1:]:
+        left = Shown(hidden(shown.raw, paint, order, grid, ratio))
         with torch.inference_mode():
-            parts = [answer(viewer, x) for _, x in whole.batches(viewer, device)]
+            parts = [answer(viewer, x) for _, x in left.batches(viewer, device)]
         outputs.append(np.concatenate(parts))
     return _curve(viewer, "blank", pattern, ratios, outputs, y)
 
@@ -239,8 +285,8 @@ def _curve(
     answers = probabilities.argmax(axis=2)
     first = answers[0]
     chosen = np.take_along_axis(probabilities, np.broadcast_to(first, answers.shape)[..., None], axis=2)[..., 0]
-    right = None
+    right, asked = None, np.ones(len(first), bool)
     if y is not None:
         asked = viewer.askable(y)
         right = viewer.right(answers[:, asked], y[asked]) if asked.any() else None
-    return Curve(viewer.spec, how, pattern, tuple(ratios), answers, chosen, right)
+    return Curve(viewer.spec, how, pattern, tuple(ratios), answers, chosen, right, asked)

@@ -18,14 +18,29 @@ def upsampled(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return found
 
 
+def scaled(size: tuple[int, ...], side: int) -> tuple[int, int]:
+    """Height and width of the same shape, the longer one `side`."""
+    height, width = size
+    longer = max(height, width)
+    return max(round(height * side / longer), 1), max(round(width * side / longer), 1)
+
+
+def resized(picture: np.ndarray, side: int) -> np.ndarray:
+    """uint8 [h, w, 3] -> uint8 [H, W, 3] of the same shape, its longer side `side`; enlarged pixels stay squares."""
+    from PIL import Image
+
+    image = Image.fromarray(picture)
+    method = Image.Resampling.NEAREST if max(image.size) < side else Image.Resampling.LANCZOS
+    return np.asarray(image.resize(scaled(picture.shape[:2], side)[::-1], method))
+
+
 def overlaid(pictures: np.ndarray, maps: np.ndarray, side: int, *, absolute: bool) -> np.ndarray:
-    """uint8 [n, h, w, 3] and maps [n, gh, gw], no value negative -> uint8 [n, side, side, 3].
+    """uint8 [n, h, w, 3] and maps [n, gh, gw], no value negative -> uint8 [n, H, W, 3] of the same shape, its longer side `side`.
 
     absolute: colours say how many times a uniform map's share a patch has, up to UNIFORM, the same for all pictures; else
     each map from its own least to its own largest value.
     """
     from matplotlib import colormaps
-    from PIL import Image
 
     maps = np.asarray(maps, np.float64)
     if absolute:
@@ -34,13 +49,12 @@ def overlaid(pictures: np.ndarray, maps: np.ndarray, side: int, *, absolute: boo
     else:
         low, high = maps.min(axis=(1, 2), keepdims=True), maps.max(axis=(1, 2), keepdims=True)
         level = (maps - low) / np.maximum(high - low, 1e-12)
-    level = np.clip(upsampled(level, (side, side)), 0, 1)
+    size = scaled(pictures.shape[1:3], side)
+    level = np.clip(upsampled(level, size), 0, 1)
     colours = colormaps["inferno"](level)[..., :3]
-    found = np.empty((len(pictures), side, side, 3), np.uint8)
+    found = np.empty((len(pictures), *size, 3), np.uint8)
     for out, picture, colour in zip(found, pictures, colours, strict=True):
-        image = Image.fromarray(picture)
-        method = Image.Resampling.NEAREST if max(image.size) < side else Image.Resampling.LANCZOS
-        below = np.asarray(image.resize((side, side), method), np.float64) / 255
+        below = resized(picture, side).astype(np.float64) / 255
         grey = below @ np.array([0.299, 0.587, 0.114])
         mixed = (1 - STRENGTH) * grey[..., None] + STRENGTH * colour
         out[:] = np.round(255 * mixed)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from visus.result import Figure, Table
 from visus.studies.common import interval_text, percent
+from visus.studies.pairs import Pair, compare_right, table_of_pairs
 from visus.studies.parts import Part
 from visus.studies.vit_subject import Viewer, prepared
 
@@ -23,10 +25,11 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Judged:
-    """One model on the labelled pictures: right bool [n] at the first place, within: bool [n] among the first five; unmeant: classes that
-    no answer means, which are left out."""
+    """One model on the labelled pictures. asked: bool [all], those whose class an answer means; of these right: bool [n] at the first place,
+    within: bool [n] among the first five. unmeant: classes that no answer means, which are left out."""
 
     model: str
+    asked: np.ndarray
     right: np.ndarray
     within: np.ndarray
     reliability: Reliability
@@ -48,8 +51,8 @@ def answers(viewer: Viewer, imageset: ImageSet, rows: np.ndarray, *, device: str
     return viewer.probabilities(np.concatenate(found))
 
 
-def judge(viewer: Viewer, imageset: ImageSet, rows: np.ndarray, probabilities: np.ndarray) -> Judged | None:
-    """How often the answer means the label; None where no answer can, or no label is there."""
+def judge(viewer: Viewer, imageset: ImageSet, rows: np.ndarray, *, device: str) -> Judged | None:
+    """How often the answer means the label, of the pictures at `rows`; None where no answer can, or no label is there."""
     from visus.measures.reliability import reliability
 
     if imageset.labels is None or viewer.reading == "output":
@@ -58,7 +61,7 @@ def judge(viewer: Viewer, imageset: ImageSet, rows: np.ndarray, probabilities: n
     asked = viewer.askable(y)
     if not asked.any():
         return None
-    p, y = probabilities[asked], y[asked]
+    p, y = answers(viewer, imageset, rows[asked], device=device), y[asked]
     order = np.argsort(-p, axis=1, kind="stable")[:, :TOP]
     hits = (
         viewer.right(order.T, np.broadcast_to(y, order.T.shape))
@@ -67,22 +70,34 @@ def judge(viewer: Viewer, imageset: ImageSet, rows: np.ndarray, probabilities: n
     )
     assert hits is not None
     absent = tuple(c for c, t in zip(imageset.classes, viewer.targets or (), strict=False) if not len(t))
-    return Judged(viewer.spec, hits[0], np.asarray(hits.any(axis=0)), reliability(p.max(axis=1), hits[0]), absent)
+    return Judged(
+        viewer.spec, asked, hits[0], np.asarray(hits.any(axis=0)), reliability(p.max(axis=1), hits[0]), absent
+    )
 
 
-def part(viewers: Sequence[Viewer], imageset: ImageSet, shown: np.ndarray, rows: np.ndarray, *, device: str) -> Part:
-    """Top five of the pictures at `shown`, side by side; on a labelled set accuracy and reliability over `rows`."""
-    both = np.concatenate([shown, rows])
-    said, warnings = [], []
+def part(
+    viewers: Sequence[Viewer],
+    imageset: ImageSet,
+    rows: np.ndarray,
+    looked_set: ImageSet,
+    looked: np.ndarray,
+    *,
+    device: str,
+    seed: int,
+) -> Part:
+    """Top five of the pictures at `looked` of one set, side by side; over `rows` of the other, if labelled, accuracy, reliability and pairs."""
+    said, unjudged, warnings = [], [], []
     top: list[tuple[Viewer, np.ndarray, np.ndarray]] = []
     judged: list[Judged] = []
     for viewer in viewers:
-        p = answers(viewer, imageset, both, device=device)
-        order = np.argsort(-p[: len(shown)], axis=1, kind="stable")[:, :TOP]
-        top.append((viewer, order, np.take_along_axis(p[: len(shown)], order, axis=1)))
-        found = judge(viewer, imageset, rows, p[len(shown) :])
+        p = answers(viewer, looked_set, looked, device=device)
+        order = np.argsort(-p, axis=1, kind="stable")[:, :TOP]
+        top.append((viewer, order, np.take_along_axis(p, order, axis=1)))
+        if imageset.labels is None:
+            continue
+        found = judge(viewer, imageset, rows, device=device)
         if found is None:
-            said.append(
+            unjudged.append(
                 f"{viewer.spec} has classes of its own that mean none of {imageset.name}'s: it is judged by whether its answer stays the same."
             )
             continue
@@ -91,22 +106,45 @@ def part(viewers: Sequence[Viewer], imageset: ImageSet, shown: np.ndarray, rows:
             warnings.append(
                 f"No output of {viewer.spec} means {', '.join(found.unmeant)}: pictures of these classes are left out of its accuracy."
             )
-    tables = {"top five": _top(top, imageset, shown)}
-    figures, arrays = _gallery(top, imageset, shown)
+    tables = {"top five": _top(top, imageset.classes, looked_set, looked)}
+    figures, arrays = _gallery(top, imageset.classes, looked_set, looked)
     if judged:
         tables["accuracy"] = _accuracy(judged)
         figures.append(_diagram(judged))
         said += [_sentence(j) for j in judged]
-    return Part(tuple(said), tables, tuple(figures), arrays, tuple(warnings))
+    pairs = [pair for a, b in combinations(judged, 2) if (pair := _pair(a, b, seed)) is not None]
+    if pairs:
+        tables["accuracy pairs"] = table_of_pairs(pairs, "Models compared on the same pictures", what="First answers")
+        said += [sentence_of(pair) for pair in pairs]
+    return Part((*said, *unjudged), tables, tuple(figures), arrays, tuple(warnings))
 
 
-def _label(viewer: Viewer, imageset: ImageSet, position: int) -> str:
+def _pair(a: Judged, b: Judged, seed: int) -> Pair | None:
+    """Two models by the pictures that both can name."""
+    both = a.asked & b.asked
+    if not both.any():
+        return None
+    return compare_right(a.right[both[a.asked]], b.right[both[b.asked]], names=(a.model, b.model), seed=seed)
+
+
+def sentence_of(pair: Pair) -> str:
+    """'A is ahead of B by 3.0 points (95 % interval 1.0 to 5.0, paired).'"""
+    sign = 1 if pair.difference >= 0 else -1
+    ahead, behind = (pair.a, pair.b) if sign > 0 else (pair.b, pair.a)
+    low, high = sorted((100 * sign * pair.low, 100 * sign * pair.high))
+    sure = "" if pair.low > 0 or pair.high < 0 else ", which may be chance"
+    return f"{ahead} is ahead of {behind} by {100 * abs(pair.difference):.1f} points (95 % interval {low:.1f} to {high:.1f}, paired){sure}."
+
+
+def _label(viewer: Viewer, classes: Sequence[str], position: int) -> str:
     from visus.models.labels import short
 
-    return short(viewer.names[position]) if viewer.names else imageset.classes[position]
+    return short(viewer.names[position]) if viewer.names else classes[position]
 
 
-def _top(top: Sequence[tuple[Viewer, np.ndarray, np.ndarray]], imageset: ImageSet, shown: np.ndarray) -> Table:
+def _top(
+    top: Sequence[tuple[Viewer, np.ndarray, np.ndarray]], classes: Sequence[str], imageset: ImageSet, shown: np.ndarray
+) -> Table:
     rows = []
     for k, i in enumerate(shown):
         for rank in range(TOP):
@@ -114,7 +152,7 @@ def _top(top: Sequence[tuple[Viewer, np.ndarray, np.ndarray]], imageset: ImageSe
             for viewer, order, p in top:
                 known = rank < order.shape[1]
                 cells += (
-                    [_label(viewer, imageset, int(order[k, rank])), 100 * float(p[k, rank])] if known else [None, None]
+                    [_label(viewer, classes, int(order[k, rank])), 100 * float(p[k, rank])] if known else [None, None]
                 )
             rows.append((imageset.ids[int(i)], rank + 1, *cells))
     columns = [name for viewer, _, _ in top for name in (viewer.spec, f"{viewer.spec}, %")]
@@ -129,14 +167,14 @@ def _top(top: Sequence[tuple[Viewer, np.ndarray, np.ndarray]], imageset: ImageSe
 
 
 def _gallery(
-    top: Sequence[tuple[Viewer, np.ndarray, np.ndarray]], imageset: ImageSet, shown: np.ndarray
+    top: Sequence[tuple[Viewer, np.ndarray, np.ndarray]], classes: Sequence[str], imageset: ImageSet, shown: np.ndarray
 ) -> tuple[list[Figure], dict[str, np.ndarray]]:
     from visus.images.thumbnails import thumbnails
 
     captions = [
         "; ".join(
             (f"{viewer.spec}: " if len(top) > 1 else "")
-            + f"{_label(viewer, imageset, int(order[k, 0]))} {percent(float(p[k, 0]), 0)}"
+            + f"{_label(viewer, classes, int(order[k, 0]))} {percent(float(p[k, 0]), 0)}"
             for viewer, order, p in top
         )
         for k in range(len(shown))

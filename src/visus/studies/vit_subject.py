@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -89,20 +90,70 @@ class Shown:
 
     raw: np.ndarray
 
-    def batches(self, viewer: Viewer, device: str, size: int = BATCH) -> list[tuple[slice, torch.Tensor]]:
-        """Normalised batches float32 [b, 3, h, w] on the device, with where they stand."""
+    def batches(self, viewer: Viewer, device: str, size: int = BATCH) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Normalised batches float32 [b, 3, h, w] on the device, with where they stand, one after the other."""
         import torch
 
-        found = []
         for start in range(0, len(self.raw), size):
             at = slice(start, start + size)
-            found.append((at, viewer.backbone.preprocess.normalize(torch.from_numpy(self.raw[at]).to(device))))
-        return found
+            yield at, viewer.backbone.preprocess.normalize(torch.from_numpy(self.raw[at]).to(device))
 
 
 def prepared(viewer: Viewer, imageset: ImageSet, rows: np.ndarray) -> Shown:
     """The pictures at positions `rows`, as the model sees them. Raises DataError for one that cannot be decoded."""
     return Shown(np.stack([viewer.backbone.preprocess(imageset.decode(int(i))) for i in rows]))
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """Pictures that decode: their positions int64 [n], names, and height and width in pixels int64 [n, 2]; warnings: of the others."""
+
+    rows: np.ndarray
+    names: tuple[str, ...]
+    sizes: np.ndarray
+    warnings: list[str]
+
+
+def survey(imageset: ImageSet, rows: np.ndarray) -> Surveyed:
+    """Decode the pictures at positions `rows` once. Raises DataError where none decodes."""
+    from visus.progress import task
+
+    good, sizes, bad = [], [], []
+    with task("checking images", len(rows)) as progress:
+        for i in rows:
+            try:
+                picture = imageset.decode(int(i))
+                good.append(int(i))
+                sizes.append((picture.height, picture.width))
+            except DataError as error:
+                bad.append((imageset.ids[int(i)], str(error)))
+            progress.advance()
+    if not good:
+        raise DataError(
+            f"no picture to look at in {imageset.name} can be read ({bad[0][0]}: {bad[0][1]}); mend the files"
+            if bad
+            else f"{imageset.name} has no pictures to look at; give more"
+        )
+    warnings = [f"{name} cannot be read and is left out: {reason}." for name, reason in bad]
+    return Surveyed(np.array(good, np.int64), tuple(imageset.ids[i] for i in good), np.array(sizes, np.int64), warnings)
+
+
+def smaller_than_a_patch(viewers: Sequence[Viewer], surveyed: Surveyed) -> list[str]:
+    """A sentence for every vision transformer one of whose patches is larger than some picture is before it is resized."""
+    found = []
+    for viewer in viewers:
+        if viewer.anatomy is None:
+            continue
+        down, across = viewer.anatomy.patch
+        tiny = np.flatnonzero((surveyed.sizes < (down, across)).any(axis=1))
+        if len(tiny):
+            height, width = surveyed.sizes[tiny[0]]
+            others = f", and {len(tiny) - 1:,} more" if len(tiny) > 1 else ""
+            found.append(
+                f"{surveyed.names[tiny[0]]} ({height} x {width} pixels{others}) is smaller than a patch of {viewer.spec} "
+                f"({down} x {across}): enlarged, its maps would show nothing that is in it."
+            )
+    return found
 
 
 def view(
@@ -126,9 +177,10 @@ def view(
         return Viewer(backbone, inside, "classifier", targets)
     if backbone.labels is not None:
         return Viewer(backbone, inside, "output")
-    if imageset.labels is None:
+    if answers and imageset.labels is None:
         raise DataError(
-            f"{spec} has no classifier and {imageset.name} no labels to fit a probe on; give labelled images, or a model that classifies"
+            f"{spec} has no classifier and {imageset.name} no labels to fit a probe on; give labelled images, a model that classifies, "
+            f"or --part attention"
         )
     return Viewer(
         backbone, inside, "probe", probe=fitted(backbone, imageset, device=device, seed=seed) if answers else None
