@@ -34,7 +34,7 @@ def coloured(tmp_path):
 
 
 def test_the_emoji_vit_on_emoji_says_all_four_things(tmp_path):
-    result = vit(["visus:emoji-vit", "visus:effnet-lite0"], **QUICK)
+    result = vit(["visus:emoji-vit", "visus:effnet-lite0"], controls=False, **QUICK)
     assert set(result.tables) == {
         "top five",
         "accuracy",
@@ -68,6 +68,7 @@ def test_the_emoji_vit_on_emoji_says_all_four_things(tmp_path):
     assert faithful["gradient-weighted"][9] == pytest.approx(faithful["gradient-weighted"][8])
     assert faithful["gradient-weighted"][10] < faithful["gradient-weighted"][9] < faithful["gradient-weighted"][11]
     assert {r[2] for r in result.tables["pooling"].rows} == {"CLS", "mean", "CLS + mean", "pre-logits"}
+    assert all(r[11] is None and r[12] is None for r in result.tables["pooling"].rows)
     assert len(result.tables["heads"].rows) == 6
     names = {f.name for f in result.figures}
     assert {
@@ -89,6 +90,20 @@ def test_the_emoji_vit_on_emoji_says_all_four_things(tmp_path):
     assert any("CLS" in f for f in result.findings)
     write_report(result, tmp_path / "page")
     assert (tmp_path / "page" / "index.html").stat().st_size > 50_000
+
+
+def test_poolings_stand_beside_their_controls_and_are_compared_at_every_depth(coloured, timm_folder):
+    model = str(timm_folder("vit")[0])
+    result = vit([model], str(coloured), part=["pooling"], seed=1)
+    where = {(r[1], r[2]) for r in result.tables["pooling"].rows}
+    assert len(where) == 3 * 3 + 1
+    for row in result.tables["pooling"].rows:
+        assert row[4] == row[11] == 100  # colours survive any random network
+        assert row[12] <= 75
+    compared = {tuple(r[:2]) for r in result.tables["pooling pairs"].rows}
+    assert len(compared) == 6 + 2 * 3
+    assert (f"{model} · CLS", f"{model} · pre-logits") in compared
+    assert (f"{model}, layer 2 · CLS", f"{model}, layer 2 · mean") in compared
 
 
 def test_a_model_without_classifier_is_read_by_a_probe_and_one_without_cls_by_its_mean(

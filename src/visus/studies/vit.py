@@ -28,6 +28,7 @@ def vit(
     fill: str = "mean",
     masked: int = 300,
     shown: int = 6,
+    controls: bool = True,
     device: str = "auto",
     seed: int = 0,
     limit: int | None = None,
@@ -51,6 +52,7 @@ def vit(
         fill: what hides pixels: mean (colour), black or blur.
         masked: images over which patches are masked, at most.
         shown: images to look at, where --image names none.
+        controls: set the same probe on shuffled labels and on the network with random weights beside every probe of pooling.
         device: auto, cpu, cuda or cuda:N.
         seed: seed of samples, random patterns, splits and random initialisations.
         limit: use at most this many images, a stratified sample.
@@ -139,7 +141,7 @@ def vit(
     if "pooling" in parts:
         done.append(
             vit_pooling.part(
-                [vit_pooling.pool(v, imageset, device=device, seed=seed) for v in transformers],
+                [vit_pooling.pool(v, imageset, controls=controls, device=device, seed=seed) for v in transformers],
                 seed=seed,
             )
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -15,8 +15,10 @@ from visus.studies.pairs import Pair, compare_right, table_of_pairs
 from visus.studies.parts import Part
 
 if TYPE_CHECKING:
+    from visus.features import Features
     from visus.images import ImageSet
     from visus.measures.probe import ProbeResult
+    from visus.models import Backbone
     from visus.studies.vit_subject import Viewer
 
 DEPTHS = 4
@@ -25,68 +27,110 @@ ORDER = ("CLS", "mean", "CLS + mean", "pre-logits")
 
 @dataclass(frozen=True)
 class Pooled:
-    """One probe: of which model, at which layer (1-based; 0: behind the pooling head), by which pooling."""
+    """One probe: of which model, at which layer (1-based; 0: behind the pooling head), by which pooling; test accuracy of its controls, the
+    same probe on shuffled labels and on the network with random weights (None: not run, or no such network)."""
 
     model: str
     layer: int
     pooling: str
     width: int
     probe: ProbeResult
+    shuffled: float | None = None
+    random: float | None = None
 
 
-def pool(viewer: Viewer, imageset: ImageSet, *, device: str, seed: int) -> tuple[list[Pooled], np.ndarray]:
-    """Probes of one vision transformer, and the labels of the test pictures.
+def pool(
+    viewer: Viewer, imageset: ImageSet, *, controls: bool, device: str, seed: int
+) -> tuple[list[Pooled], np.ndarray]:
+    """Probes of one vision transformer, and the labels of the test pictures; controls: beside every probe.
 
     Without a CLS token only mean and pre-logits are there. Prefix tokens are never averaged in.
     """
-    from visus.features.extract import extract
+    from visus.errors import VisusError
     from visus.measures.probe import linear_probe
-    from visus.progress import task
-    from visus.studies.common import labels_of, rows_of
+    from visus.progress import log, task
+    from visus.studies.common import labels_of, random_twin
     from visus.studies.transfer import common_ground
 
     assert viewer.anatomy is not None
     y, backbone = labels_of(imageset), viewer.backbone
     count = len(viewer.anatomy.blocks)
     chosen = sorted({max(round(count * k / DEPTHS), 1) for k in range(1, DEPTHS + 1)})
-    by_path = {tap.module: tap.name for tap in backbone.taps}
-    names = [by_path[viewer.anatomy.blocks[k - 1]] for k in chosen]
-    late = backbone.aliases["late"]
-    mean = extract(imageset, backbone, [*names, late], pool="mean", device=device)
-    cls = None if viewer.flat else extract(imageset, backbone, names, pool="cls", device=device)
-    kept, splits = common_ground(imageset.split(seed=seed), [f for f in (mean, cls) if f is not None], len(imageset))
+    layers = {k: viewer.anatomy.blocks[k - 1] for k in chosen}
+    found = _extracted(backbone, imageset, layers, flat=viewer.flat, device=device)
+    twin = None
+    if controls and not backbone.random:
+        try:
+            twin = _extracted(random_twin(viewer.spec, seed=seed), imageset, layers, flat=viewer.flat, device=device)
+        except VisusError as error:
+            log(f"no random-init control for {viewer.spec}: {error}")
+    kept, splits = common_ground(imageset.split(seed=seed), [*found, *(twin or [])], len(imageset))
     y = y[kept]
-    vectors: list[tuple[int, str, np.ndarray]] = []
-    for layer, name in zip(chosen, names, strict=True):
-        average = rows_of(mean, name, kept)
-        if cls is not None:
-            token = rows_of(cls, name, kept)
-            vectors += [(layer, "CLS", token), (layer, "CLS + mean", np.concatenate([token, average], axis=1))]
-        vectors.append((layer, "mean", average))
-    vectors.append((0, "pre-logits", rows_of(mean, late, kept)))
-    found = []
+    vectors = _vectors(found, backbone, layers, kept)
+    of_twin = _vectors(twin, backbone, layers, kept) if twin else {}
+
+    def fitted(x: np.ndarray, *, shuffled: bool = False) -> ProbeResult:
+        return linear_probe(
+            x,
+            y,
+            folds=splits.folds,
+            train=splits.train,
+            test=splits.test,
+            n_classes=len(imageset.classes),
+            device=device,
+            seed=seed,
+            shuffled_labels=shuffled,
+        )
+
+    probes = []
     with task(f"probing poolings of {viewer.spec}", len(vectors)) as progress:
-        for layer, pooling, x in vectors:
-            probe = linear_probe(
-                x,
-                y,
-                folds=splits.folds,
-                train=splits.train,
-                test=splits.test,
-                n_classes=len(imageset.classes),
-                device=device,
-                seed=seed,
-            )
-            found.append(Pooled(viewer.spec, layer, pooling, x.shape[1], probe))
+        for (layer, pooling), x in vectors.items():
+            shuffled = fitted(x, shuffled=True).top1 if controls else None
+            random = fitted(of_twin[layer, pooling]).top1 if of_twin else None
+            probes.append(Pooled(viewer.spec, layer, pooling, x.shape[1], fitted(x), shuffled, random))
             progress.advance()
-    return found, y[splits.test]
+    return probes, y[splits.test]
+
+
+def _extracted(
+    backbone: Backbone, imageset: ImageSet, layers: Mapping[int, str], *, flat: bool, device: str
+) -> list[Features]:
+    """Features by the mean of the patch tokens (and pre-logits), and where there is a CLS token by it."""
+    from visus.features.extract import extract
+
+    names = _names(backbone, layers)
+    found = [extract(imageset, backbone, [*names.values(), backbone.aliases["late"]], pool="mean", device=device)]
+    return found if flat else [*found, extract(imageset, backbone, list(names.values()), pool="cls", device=device)]
+
+
+def _names(backbone: Backbone, layers: Mapping[int, str]) -> dict[int, str]:
+    by_path = {tap.module: tap.name for tap in backbone.taps}
+    return {layer: by_path[path] for layer, path in layers.items()}
+
+
+def _vectors(
+    found: Sequence[Features], backbone: Backbone, layers: Mapping[int, str], kept: np.ndarray
+) -> dict[tuple[int, str], np.ndarray]:
+    """float32 [n, d] by (layer, pooling), of the pictures at positions `kept`."""
+    from visus.studies.common import rows_of
+
+    vectors: dict[tuple[int, str], np.ndarray] = {}
+    for layer, name in _names(backbone, layers).items():
+        average = rows_of(found[0], name, kept)
+        if len(found) > 1:
+            token = rows_of(found[1], name, kept)
+            vectors[layer, "CLS"] = token
+            vectors[layer, "CLS + mean"] = np.concatenate([token, average], axis=1)
+        vectors[layer, "mean"] = average
+    vectors[0, "pre-logits"] = rows_of(found[0], backbone.aliases["late"], kept)
+    return vectors
 
 
 def part(found: Sequence[tuple[Sequence[Pooled], np.ndarray]], *, seed: int) -> Part:
-    """A table of probes, paired differences at the last layer, curves through depth, and which wins by how much."""
+    """A table of probes with their controls, paired differences at every depth, curves through depth, and which wins by how much."""
     from visus.measures import wilson
 
-    rows, pairs, said, figures = [], [], [], []
+    rows, pairs, said, figures, warnings = [], [], [], [], []
     for k, (probes, y) in enumerate(found):
         model = probes[0].model
         last = max(p.layer for p in probes)
@@ -100,7 +144,8 @@ def part(found: Sequence[tuple[Sequence[Pooled], np.ndarray]], *, seed: int) -> 
                 rows.append(
                     (
                         model, where, pooling, p.width, 100 * p.probe.top1, 100 * low, 100 * high, 100 * p.probe.macro_recall,
-                        p.probe.nll, 100 * p.probe.ece, 100 * p.probe.validation_accuracy, len(y),
+                        p.probe.nll, 100 * p.probe.ece, 100 * p.probe.validation_accuracy,
+                        *(None if c is None else 100 * c for c in (p.random, p.shuffled)), len(y),
                     )
                 )  # fmt: skip
             deep = [p for p in own if p.layer]
@@ -125,17 +170,12 @@ def part(found: Sequence[tuple[Sequence[Pooled], np.ndarray]], *, seed: int) -> 
             )
         )
         ends = {p.pooling: p for p in probes if p.layer in (0, last)}
-        own_pairs = [
-            compare_right(
-                ends[a].probe.predictions == y,
-                ends[b].probe.predictions == y,
-                names=(f"{model} · {a}", f"{model} · {b}"),
-                seed=seed,
-            )
-            for a, b in combinations([o for o in ORDER if o in ends], 2)
-        ]
+        own_pairs = _pairs(ends, y, model, seed)
+        for layer in sorted({p.layer for p in probes} - {0, last}, reverse=True):
+            own_pairs += _pairs({p.pooling: p for p in probes if p.layer == layer}, y, f"{model}, layer {layer}", seed)
         pairs += own_pairs
         said.append(_sentence(model, ends, own_pairs))
+        warnings += _warned(probes, y)
     tables = {
         "pooling": Table(
             (
@@ -150,19 +190,60 @@ def part(found: Sequence[tuple[Sequence[Pooled], np.ndarray]], *, seed: int) -> 
                 "NLL",
                 "ECE, %",
                 "validation, %",
+                "random init, %",
+                "shuffled labels, %",
                 "n",
             ),
             tuple(rows),
             title="Linear probes by pooling",
             digits=2,
             note="Protocol P3: lambda by validation, one test. Registers and other prefix tokens are never averaged "
-            "in. pre-logits: what the model's own head reads.",
+            "in. pre-logits: what the model's own head reads. Controls: the same probe on the network with random weights, and on shuffled "
+            "labels.",
             bold={"accuracy, %": "max"},
         )
     }
     if pairs:
-        tables["pooling pairs"] = table_of_pairs(pairs, "Poolings compared at the last layer", what="Linear probes")
-    return Part(tuple(said), tables, tuple(figures), {}, ())
+        tables["pooling pairs"] = table_of_pairs(
+            pairs, "Poolings compared, at the last layer and through depth", what="Linear probes"
+        )
+    return Part(tuple(said), tables, tuple(figures), {}, tuple(warnings))
+
+
+def _pairs(by_pooling: Mapping[str, Pooled], y: np.ndarray, where: str, seed: int) -> list[Pair]:
+    """Every two poolings by which test pictures they get right."""
+    return [
+        compare_right(
+            by_pooling[a].probe.predictions == y,
+            by_pooling[b].probe.predictions == y,
+            names=(f"{where} · {a}", f"{where} · {b}"),
+            seed=seed,
+        )
+        for a, b in combinations([o for o in ORDER if o in by_pooling], 2)
+    ]
+
+
+def _warned(probes: Sequence[Pooled], y: np.ndarray) -> list[str]:
+    """What a reader must know before trusting a probe: a lambda at the edge, shuffled labels that can be told, no random twin."""
+    from visus.measures import wilson
+
+    said = []
+    most = float(np.bincount(y).max()) / len(y)
+    if any(p.shuffled is not None and p.random is None for p in probes):
+        said.append(
+            f"{probes[0].model}: no random-init control; it has random weights itself, or cannot be built without its own."
+        )
+    for p in probes:
+        where = f"{p.model}, {f'layer {p.layer}' if p.layer else 'behind the pooling'}, {p.pooling}"
+        if p.probe.at_edge:
+            said.append(
+                f"{where}: validation chose the λ at the edge of the path ({p.probe.lambda_:.1e}); a better one may lie beyond."
+            )
+        if p.shuffled is not None and wilson(round(p.shuffled * len(y)), len(y))[0] > most:
+            said.append(
+                f"{where}: the probe on shuffled labels reaches {percent(p.shuffled)}, more than chance; look for a leak."
+            )
+    return said
 
 
 def _sentence(model: str, ends: dict[str, Pooled], pairs: Sequence[Pair]) -> str:
