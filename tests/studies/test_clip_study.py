@@ -14,6 +14,8 @@ import visus
 from visus.app.cli import main
 from visus.errors import DataError, SpecError
 from visus.images import load_images
+from visus.models.dual import DualEncoder
+from visus.studies import clip_subject
 
 
 def rows(result: visus.Result, table: str) -> list[dict[str, Any]]:
@@ -122,19 +124,27 @@ def test_search_finds_by_text_and_by_picture(tmp_path: Path) -> None:
     imageset.decode(at).save(tmp_path / "query.png")
     result = visus.clip(
         images="visus:emoji?task=all&artist=twemoji",
-        search=["banana", str(tmp_path / "query.png")],
+        search=["banana", str(tmp_path / "query.png"), "red " * 50 + "fruit"],
         shown=5,
         limit=None,
     )
     found = rows(result, "found")
-    assert len(found) == 10
+    assert len(found) == 15
+    assert any(w.startswith("1 of the queries are longer than the 32 tokens") for w in result.warnings)
     assert found[5]["image"] == imageset.ids[at]
     assert found[5]["cosine"] == pytest.approx(1.0, abs=1e-3)
     assert "banana" in [r["text"] for r in found[:5]]
     assert all(a["cosine"] >= b["cosine"] for a, b in pairwise(found[:5]))
 
 
-def test_prompt_files_and_synonyms(tmp_path: Path) -> None:
+def test_prompt_files_and_synonyms_in_one_pass_over_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[str] = []
+    texts: list[str] = []
+    embed, zero_shot = clip_subject.embed, DualEncoder.zero_shot
+    monkeypatch.setattr(clip_subject, "embed", lambda *a, device: passes.append(device) or embed(*a, device=device))
+    monkeypatch.setattr(
+        DualEncoder, "zero_shot", lambda *a, device: texts.append(device) or zero_shot(*a, device=device)
+    )
     (tmp_path / "mine.txt").write_text("# mine\n{}\n{} emoji\n")
     (tmp_path / "words.json").write_text(json.dumps({"person": ["person", "man", "woman"]}))
     result = visus.clip(
@@ -153,7 +163,10 @@ def test_prompt_files_and_synonyms(tmp_path: Path) -> None:
 def test_texts_over_the_context_are_named(tmp_path: Path) -> None:
     (tmp_path / "long.txt").write_text("{} " + "and another thing " * 30 + "\n")
     result = visus.clip(prompts=[str(tmp_path / "long.txt")], part=["zero-shot"], limit=300, control=False)
-    assert any("tokens" in w and "only the first 32" in w for w in result.warnings)
+    (said,) = (w for w in result.warnings if "longer than the 32 tokens" in w)
+    assert "cut to their first 31 and the end token" in said
+    assert "another th…' (" in said
+    assert "17 more" in said
 
 
 BAD = {
@@ -162,24 +175,64 @@ BAD = {
     "zero": ({"images": np.ones((9, 4)), "texts": np.zeros((9, 4))}, "row 0 of texts is all zeros"),
     "nan": ({"images": np.full((9, 4), np.nan), "texts": np.ones((9, 4))}, "images holds NaN or infinity"),
     "missing": ({"images": np.ones((9, 4))}, "no 'texts'"),
-    "labels": (
-        {"images": np.ones((9, 4)), "texts": np.ones((9, 4)), "labels": np.zeros(3, int)},
-        "3 labels for 9 pairs",
-    ),
+    "labels": ({**PAIRS, "labels": np.zeros(3, int)}, "3 labels for 9 pairs"),
     "empty class": (
-        {"images": np.ones((9, 4)), "texts": np.ones((9, 4)), "labels": np.repeat([0, 2], [4, 5])},
+        {**PAIRS, "labels": np.repeat([0, 2], [4, 5])},
         "class 1 has no image",
     ),
 }
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_bad_embeddings_are_told_in_one_line(tmp_path: Path, what: str) -> None:
+def test_bad_embeddings_are_told_in_one_line_and_exit_code_2(
+    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     columns, said = BAD[what]
     np.savez(tmp_path / "bad.npz", **columns)
-    with pytest.raises(DataError, match=said) as caught:
-        visus.clip(embeddings=str(tmp_path / "bad.npz"))
-    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(
+        "sys.argv", ["visus", "clip", "--embeddings", str(tmp_path / "bad.npz"), "--out", str(tmp_path)]
+    )
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+def test_classes_without_a_picture_are_warned_of(tmp_path: Path) -> None:
+    y = np.repeat([0, 2, 3], 20)
+    rng = np.random.default_rng(0)
+    x = np.eye(8)[y] + 0.2 * rng.normal(size=(60, 8))
+    for labels in (y, np.eye(4, dtype=bool)[y]):
+        np.savez(tmp_path / "gone.npz", images=x, texts=x, labels=labels, class_texts=np.eye(8)[:4])
+        result = visus.clip(embeddings=str(tmp_path / "gone.npz"), part=["zero-shot"])
+        assert any(w.startswith("1 of 4 classes have no test image (the first: 1)") for w in result.warnings)
+
+
+def test_labels_may_be_names_and_one_class_is_no_classification(tmp_path: Path) -> None:
+    with np.load(planted(tmp_path / "pairs.npz", n=80)) as stored:
+        columns = dict(stored)
+    a = visus.clip(embeddings=str(tmp_path / "pairs.npz"), part=["zero-shot"])
+    np.savez(tmp_path / "names.npz", **{**columns, "labels": np.array(["ant", "bee", "cat", "dog"])[columns["labels"]]})
+    b = visus.clip(embeddings=str(tmp_path / "names.npz"), part=["zero-shot"])
+    assert a.tables["zero-shot"].rows == b.tables["zero-shot"].rows
+    assert {r["class"] for r in rows(b, "zero-shot confused")} <= {"ant", "bee", "cat", "dog"}
+    np.savez(tmp_path / "one.npz", **{**columns, "labels": np.zeros(80, int)})
+    one = visus.clip(embeddings=str(tmp_path / "one.npz"), part=["zero-shot"])
+    assert any("no labels of two classes or more" in w for w in one.warnings)
+    assert not one.tables
+
+
+def test_parquet_with_holes_is_told(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    for images, said in (
+        ([[1.0, 2.0], None] * 4, "images is missing in row 1"),
+        ([[1.0, 2.0], [1.0]] * 4, "1 to 2 numbers"),
+    ):
+        parquet.write_table(pa.table({"images": images, "texts": [[1.0, 2.0]] * 8}), tmp_path / "bad.parquet")
+        with pytest.raises(DataError, match=said):
+            visus.clip(embeddings=str(tmp_path / "bad.parquet"))
 
 
 def test_other_mistakes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,3 +252,24 @@ def test_other_mistakes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("sys.argv", ["visus", "clip", "--embeddings", str(tmp_path / "none.npz")])
     with pytest.raises(SystemExit, match="2"):
         main()
+    assert (passes, texts) == ([result.provenance["device"]], 2 * [result.provenance["device"]])
+PAIRS = {"images": np.ones((9, 4)), "texts": np.ones((9, 4))}
+    "zero class": (
+        {**PAIRS, "labels": np.arange(9) % 2, "class_texts": np.zeros((2, 4))},
+        "no row all zeros",
+    ),
+    "shares for labels": ({**PAIRS, "labels": np.full((9, 2), 0.5)}, "labels are float64"),
+    "scale": ({**PAIRS, "scale": "big"}, "scale is no single number"),
+    "no scale": ({**PAIRS, "scale": np.nan}, "scale is nan"),
+    "one dimension": ({"images": np.ones((9, 1)), "texts": np.ones((9, 1))}, "d of at least 2"),
+    with pytest.raises(DataError, match="--prompts is empty"):
+        visus.clip(prompts=[""])
+    with pytest.raises(DataError, match="--part is empty"):
+        visus.clip(part=[","])
+    with pytest.raises(DataError, match="--prompts needs a model that reads texts"):
+        visus.clip(prompts=["plain"], embeddings=str(tmp_path / "few.npz"))
+    with pytest.raises(DataError, match="is empty"):
+        visus.clip(search=[" "], limit=300)
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(DataError, match="is no npz or Parquet file"):
+        visus.clip(embeddings=str(tmp_path / "text.npz"))

@@ -67,7 +67,7 @@ def clip(
     from visus.studies.common import check_choice
     from visus.studies.parts import Part, merged
 
-    parts = _listed(part, PARTS)
+    parts, sets = _listed(part, PARTS, "part"), _listed(prompts, PROMPTS, "prompts")
     for name in parts:
         check_choice("part", name, PARTS)
     sizes = clip_alignment.sizes_of(pairs)
@@ -80,6 +80,10 @@ def clip(
             raise DataError(
                 "--search needs a model that reads queries, which --embeddings brings not; give --model and --images"
             )
+        if prompts or synonyms:
+            raise DataError(
+                f"{'--prompts' if prompts else '--synonyms'} needs a model that reads texts, which --embeddings brings not; save class_texts"
+            )
         subject = clip_file.from_file(Path(embeddings).expanduser())
         about: dict[str, object] = {"embeddings": embeddings}
     else:
@@ -90,10 +94,10 @@ def clip(
                 encoder, imageset, search, shown=shown, device=device, download=download, seed=seed
             )
         words = Path(synonyms).expanduser() if synonyms else None
-        subject = _subject(encoder, imageset, _listed(prompts, PROMPTS), words, device, seed)
+        subject = _subject(encoder, imageset, sets, words, device, seed)
         if control and not encoder.random:
             twin = load_dual(model + ("&" if "?" in model else "?") + "weights=none", seed=seed, download=download)
-            untrained = _subject(twin, imageset, _listed(prompts, PROMPTS)[:1], words, device, seed)
+            untrained = _subject(twin, imageset, sets[:1], words, device, seed)
         about = {
             "model": encoder.spec,
             "images": imageset.name,
@@ -105,7 +109,8 @@ def clip(
     if subject.random:
         warnings.append(f"The weights of {subject.name} are a random initialisation: its answers mean nothing.")
     if subject.quarantine:
-        warnings.append(f"{len(subject.quarantine)} files could not be decoded and are left out.")
+        first = subject.quarantine[0]
+        warnings.append(f"{len(subject.quarantine)} set aside (the first: {first.id}, {first.reason}).")
     if "zero-shot" in parts and subject.weights:
         done.append(clip_zero_shot.part(subject, seed=seed, untrained=untrained))
     elif "zero-shot" in parts:
@@ -144,6 +149,10 @@ def _subject(
     return from_model(encoder, imageset, prompts=prompts, synonyms=path, device=device, seed=seed)
 
 
-def _listed(given: list[str] | None, known: tuple[str, ...]) -> list[str]:
+def _listed(given: list[str] | None, known: tuple[str, ...], option: str) -> list[str]:
+    from visus.errors import DataError
+
     names = [part.strip() for text in given or known for part in text.split(",") if part.strip()]
+    if not names:
+        raise DataError(f"--{option} is empty; name one at least, as {known[0]}")
     return list(dict.fromkeys(names))

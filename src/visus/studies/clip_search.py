@@ -34,10 +34,10 @@ def search(
     """
     from visus.images.thumbnails import thumbnails
     from visus.measures.knn import top_k
-    from visus.studies.clip_subject import embed, unit
+    from visus.studies.clip_subject import embed, unit, warn_of_cuts
 
-    images, rows, quarantine = embed(encoder, imageset, device=device)
     vectors = np.concatenate([_query(encoder, q, device=device, download=download) for q in queries])
+    images, rows, quarantine = embed(encoder, imageset, device=device)
     found = top_k(vectors, images, min(shown, len(images)))
     everyone = unit(images)
     mean = unit(vectors) @ everyone.mean(axis=0)
@@ -72,6 +72,7 @@ def search(
         if encoder.random
         else ()
     )
+    warnings += tuple(warn_of_cuts(encoder, [q for q in queries if not _is_picture(q)], "queries"))
     if quarantine:
         warnings += (f"{len(quarantine)} files could not be decoded and are not searched.",)
     return Result(
@@ -93,13 +94,18 @@ def search(
     )
 
 
+def _is_picture(query: str) -> bool:
+    from visus.studies.inputs import FILES
+
+    return Path(query).suffix.lower() in FILES
+
+
 def _query(encoder: DualEncoder, query: str, *, device: str, download: bool) -> np.ndarray:
     """float32 [1, d]."""
-    from visus.studies.inputs import FILES, gather
+    from visus.studies.inputs import gather
 
-    path = Path(query).expanduser()
-    if path.suffix.lower() in FILES:
-        if not path.is_file():
+    if _is_picture(query):
+        if not Path(query).expanduser().is_file():
             raise DataError(f"there is no file {query}; check the path")
         picture, _ = gather([query], limit=None, seed=0, download=download)
         return encoder.encode_images(picture, device=device)

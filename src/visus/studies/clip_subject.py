@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from visus.models.dual import DualEncoder
 
 EMBEDDING = "embedding"
+NAMED, SAID = 3, 60  # texts over the context that a warning names, and the characters that it shows of each
 SCALE = 100.0
 """CLIP's trained inverse temperature, taken for embeddings that come without one."""
 
@@ -29,7 +30,7 @@ class Subject:
     images, texts: float32 [n, d], not scaled to unit length. said: the n texts (empty where only vectors came). keys: int64 [n], equal for equal
     texts. named: every text is its class's name alone. labels: int64 [n] into classes, bool [n, k] for several a picture, or None.
     weights: classifier [k, d] of unit rows by prompt set. pictures, rows: where the images are in their set, or None.
-    scale, bias: what turns cosines into logits.
+    scale, bias: what turns cosines into logits; sigmoid: trained on every pair by itself, with that bias.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Subject:
     rows: np.ndarray | None = None
     scale: float = SCALE
     bias: float = 0.0
+    sigmoid: bool = False
     random: bool = False
     quarantine: tuple[Quarantined, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -126,6 +128,9 @@ def from_model(
             f"{imageset.name} has neither labels nor captions: nothing says what its images show; give class subfolders, "
             "--labels, or a metadata.csv of captions, or look for something with --search"
         )
+    classed = imageset.labels is not None and len(imageset.classes) > 1
+    sets = {name: template_set(name, dataset=imageset.name) for name in prompts} if classed else {}
+    meant = _meant(imageset.classes, synonyms) if classed else []
     rows = imageset.split(seed=seed).test if imageset.labels is not None else np.arange(len(imageset))
     images, kept, quarantine = embed(encoder, imageset.subset(rows), device=device)
     rows = rows[kept]
@@ -140,22 +145,24 @@ def from_model(
         named = True
     distinct, keys = np.unique(np.array(said), return_inverse=True)
     texts = encoder.encode_texts(distinct.tolist(), unit=False, device=device)[keys]
-    weights, used, warnings = {}, {}, _cut(encoder, distinct.tolist(), "captions")
+    weights, used, warnings = {}, {}, warn_of_cuts(encoder, distinct.tolist(), "captions")
     classes = imageset.classes if labels is not None else ()
-    if labels is not None and len(classes) > 1:
-        meant = _meant(classes, synonyms)
-        for name in prompts:
-            templates = template_set(name, dataset=imageset.name)
-            warnings += _cut(
+    if classed:
+        for name, templates in sets.items():
+            warnings += warn_of_cuts(
                 encoder, [t.format(c) for t in templates for w in meant for c in w], f"prompts of {name!r}"
             )
-            weights[name] = encoder.zero_shot(meant, templates)
+            weights[name] = encoder.zero_shot(meant, templates, device=device)
             used[name] = len(templates)
     return Subject(
         encoder.spec, images, texts, said, keys.astype(np.int64), tuple(imageset.ids[int(i)] for i in rows), named,
-        labels, classes, weights, used, imageset, rows, encoder.logit_scale, encoder.logit_bias, encoder.random,
-        tuple(quarantine), tuple(warnings), {"context, tokens": encoder.context},
+        labels, classes, weights, used, imageset, rows, encoder.logit_scale, encoder.logit_bias, encoder.sigmoid,
+        encoder.random, (*imageset.quarantine, *quarantine), tuple(warnings), {"context, tokens": encoder.context},
     )  # fmt: skip
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SAID else text[: SAID - 1] + "…"
 
 
 def _spoken(name: str) -> str:
@@ -177,13 +184,15 @@ def _meant(classes: Sequence[str], synonyms: Path | None) -> list[tuple[str, ...
     return [known.get(c, (_spoken(c),)) for c in classes]
 
 
-def _cut(encoder: DualEncoder, texts: Sequence[str], what: str) -> list[str]:
+def warn_of_cuts(encoder: DualEncoder, texts: Sequence[str], what: str) -> list[str]:
     """A warning where texts are longer than the context: which, and how they were cut."""
     cut = encoder.cut(texts)
     if not cut:
         return []
-    index, tokens = cut[0]
-    more = f" and {len(cut) - 1:,} more" if len(cut) > 1 else ""
+    named = ", ".join(f"{_short(texts[i])!r} ({tokens} tokens)" for i, tokens in cut[:NAMED])
+    more = f" and {len(cut) - NAMED:,} more" if len(cut) > NAMED else ""
+    kept = f"{encoder.context - 1} and the end token" if encoder.words.ends else f"{encoder.context}"
     return [
-        f"{texts[index]!r} has {tokens} tokens{more}: of the {what} only the first {encoder.context} tokens are read, the end token among them."
+        f"{len(cut):,} of the {what} are longer than the {encoder.context} tokens that the model reads, and cut to their first {kept}: "
+        f"{named}{more}."
     ]

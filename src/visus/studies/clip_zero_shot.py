@@ -95,7 +95,8 @@ def part(s: Subject, *, seed: int, untrained: Subject | None = None) -> Part:
 
 def _warned(s: Subject) -> tuple[str, ...]:
     assert s.labels is not None
-    empty = [c for k, c in enumerate(s.classes) if not (s.labels == k).any()]
+    several = s.labels.ndim == 2
+    empty = [c for k, c in enumerate(s.classes) if not (s.labels[:, k] if several else s.labels == k).any()]
     if not empty:
         return ()
     return (
@@ -283,7 +284,7 @@ def _several(s: Subject) -> Part:
         title="Average precision of every class",
         digits=1,
     )
-    return Part(tuple(said), {"average precision": table})
+    return Part(tuple(said), {"average precision": table}, warnings=_warned(s))
 
 
 def _sentence(s: Subject, best: Scored, control: Scored | None) -> str:
