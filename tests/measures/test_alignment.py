@@ -152,6 +152,31 @@ def test_cones_raw_gap_and_loss_are_slow_loops() -> None:
     assert contrastive_loss(ux, uy, 7.0) == pytest.approx(loss / 80)
 
 
+def test_the_losses_leave_out_what_says_the_same_and_the_sigmoid_is_the_slow_loop() -> None:
+    x, y, _ = clouds(n=30)
+    ux, uy = unit(x.astype(np.float64)), unit(y.astype(np.float64))
+    keys = np.arange(30) % 20
+    uy = uy[keys]
+    soft = sigmoid = 0.0
+    for i in range(30):
+        others = [j for j in range(30) if j == i or keys[j] != keys[i]]
+        for a, b in ((ux, uy), (uy, ux)):
+            soft -= (7.0 * float(a[i] @ b[i]) - np.log(sum(np.exp(7.0 * float(a[i] @ b[j])) for j in others))) / 60
+        for j in others:
+            z = 7.0 * float(ux[i] @ uy[j]) - 2.0
+            sigmoid += np.log1p(np.exp(-z if i == j else z)) / 30
+    assert contrastive_loss(ux, uy, 7.0, keys=keys) == pytest.approx(soft)
+    assert contrastive_loss(ux, uy, 7.0, keys=keys, bias=-2.0) == pytest.approx(sigmoid)
+
+
+def test_the_sweeps_loss_is_of_a_seeded_sample() -> None:
+    x, y, _ = clouds(n=60)
+    judged = np.sort(np.random.default_rng(4).permutation(60)[:20])
+    step = gap_shift(x, y, scale=5.0, score=lambda a, b, c: 0.0, most=20, steps=3, reach=1.0, seed=4)[0]
+    ux, uy = (unit(v.astype(np.float64))[judged] for v in (x, y))
+    assert step.loss == pytest.approx(contrastive_loss(ux, uy, 5.0))
+
+
 def test_the_sweep_starts_at_the_plain_figures_and_meets_at_one() -> None:
     x, y, _ = clouds(n=60)
     other = y[:3]

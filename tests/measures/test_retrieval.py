@@ -7,7 +7,7 @@ import pytest
 
 from visus.errors import DataError
 from visus.measures import retrieval
-from visus.measures.gap import modality_gap
+from visus.measures.gap import _sides, modality_gap
 from visus.measures.retrieval import ranks, recall_at
 
 
@@ -59,6 +59,23 @@ def test_the_gap_is_its_definition() -> None:
     assert gap.centroid_distance == pytest.approx(np.linalg.norm(u.mean(0) - v.mean(0)), abs=1e-6)
     assert gap.paired == pytest.approx(np.diag(cosines).mean(), abs=1e-6)
     assert gap.unpaired == pytest.approx(cosines[~np.eye(30, dtype=bool)].mean(), abs=1e-6)
+
+
+def test_pairs_of_one_text_are_no_others_and_stand_on_one_side() -> None:
+    rng = np.random.default_rng(1)
+    keys = rng.integers(0, 6, 40)
+    x, y = rng.normal(size=(40, 8)), rng.normal(size=(6, 8))[keys]
+    u, v = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, y))
+    gap = modality_gap(x, y, keys=keys)
+    assert gap.unpaired == pytest.approx((u @ v.T)[keys[:, None] != keys].mean(), abs=1e-6)
+    inside, outside = _sides(keys, np.bincount(keys, minlength=6), 0)
+    assert sorted([*inside, *outside]) == list(range(40))
+    assert not set(keys[inside]) & set(keys[outside])
+    assert gap.held == len(outside)
+    assert np.isnan(modality_gap(x, y, keys=np.zeros(40, int)).unpaired)
+    assert modality_gap(x, y, keys=np.arange(40)) == modality_gap(x, y)
+    with pytest.raises(DataError, match="39 keys were given for 40 pairs"):
+        modality_gap(x, y, keys=keys[:39])
 
 
 def test_two_cones_are_separable_and_one_cloud_is_not() -> None:

@@ -80,6 +80,7 @@ def test_the_gap_and_alignment_stand_beside_each_other(emoji: visus.Result) -> N
         "modality_tsne",
         "modality_umap",
         "gap_shift",
+        "gap_loss",
     }
     assert any("not to be believed" in t.note for t in emoji.tables.values())
     assert any("believe their held-out columns alone" in w for w in emoji.warnings)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from visus.errors import DataError
-from visus.measures._arrays import Array
+from visus.measures._arrays import Array, Ints
 from visus.measures._arrays import features as checked
 from visus.measures.knn import unit_rows
 
@@ -15,20 +16,23 @@ from visus.measures.knn import unit_rows
 @dataclass(frozen=True)
 class Gap:
     """centroid_distance: between the means of the unit vectors. paired, unpaired: mean cosine of an image with its own text, and with
-    the others' texts. separable: accuracy of a linear modality classifier on held-out pairs (0.5: not at all). n: pairs."""
+    other texts (NaN where all say the same). separable: accuracy of a linear modality classifier on held-out pairs (0.5: not at all).
+    n: pairs. held: pairs that the classifier is judged on, two vectors each."""
 
     centroid_distance: float
     paired: float
     unpaired: float
     separable: float
     n: int
+    held: int
 
 
-def modality_gap(images: Array, texts: Array, *, seed: int = 0) -> Gap:
+def modality_gap(images: Array, texts: Array, *, keys: npt.ArrayLike | None = None, seed: int = 0) -> Gap:
     """The gap between paired images and texts, float [n, d] each; rows are scaled to unit length (Liang et al. 2022).
 
-    The classifier (scikit-learn's logistic regression, its default L2) is fitted on one half of the pairs and judged on the other;
-    a pair is in one half only. Raises DataError: shapes that differ, fewer than 4 pairs, zero vectors.
+    keys: int64 [n], equal for equal texts (default: all differ). The classifier (scikit-learn's logistic regression, its default L2) is
+    fitted on about one half of the pairs and judged on the others; pairs of one text are on one side, where there are several texts.
+    Raises DataError: shapes that differ, fewer than 4 pairs, zero vectors, keys that do not fit.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -37,16 +41,34 @@ def modality_gap(images: Array, texts: Array, *, seed: int = 0) -> Gap:
         raise DataError(f"images {images.shape} and texts {texts.shape} are no pairs; they must have the same shape")
     x, y = (unit_rows(np.asarray(a, np.float64)) for a in (images, texts))
     n = len(x)
-    paired = float(np.einsum("nd,nd->n", x, y).mean())
+    code = np.arange(n) if keys is None else np.unique(np.asarray(keys), return_inverse=True)[1]
+    if code.shape != (n,):
+        raise DataError(f"{code.size} keys were given for {n} pairs; give one for each")
+    counts = np.bincount(code)
+    sums = np.zeros((2, len(counts), x.shape[1]))
+    for side, rows in zip(sums, (x, y), strict=True):
+        np.add.at(side, code, rows)
+    same = float(np.einsum("kd,kd->", sums[0], sums[1]))
+    others = n * n - int((counts**2).sum())
     total = float(x.sum(axis=0) @ y.sum(axis=0))
-    order = np.random.default_rng(seed).permutation(n)
-    fit, held = order[: n // 2], order[n // 2 :]
+    fit, held = _sides(code, counts, seed)
     model = LogisticRegression(max_iter=1000).fit(np.concatenate([x[fit], y[fit]]), np.repeat([0, 1], len(fit)))
     separable = float(model.score(np.concatenate([x[held], y[held]]), np.repeat([0, 1], len(held))))
     return Gap(
         float(np.linalg.norm(x.mean(axis=0) - y.mean(axis=0))),
-        paired,
-        (total - paired * n) / (n * (n - 1)),
+        float(np.einsum("nd,nd->n", x, y).mean()),
+        (total - same) / others if others else float("nan"),
         separable,
         n,
+        len(held),
     )
+
+
+def _sides(code: Ints, counts: Ints, seed: int) -> tuple[Ints, Ints]:
+    """(positions to fit on, the others): texts drawn whole until half of the pairs are reached; of a single text its pairs are halved."""
+    if len(counts) == 1:
+        code, counts = np.arange(len(code)), np.ones(len(code), np.int64)
+    order = np.random.default_rng(seed).permutation(len(counts))
+    reached = int(np.searchsorted(np.cumsum(counts[order]), len(code) // 2)) + 1
+    inside = np.isin(code, order[: min(reached, len(counts) - 1)])
+    return np.flatnonzero(inside), np.flatnonzero(~inside)

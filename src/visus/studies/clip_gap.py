@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from visus.result import Figure, Table
-from visus.studies.common import percent
+from visus.result import Figure, Table, format_cell
+from visus.studies.common import interval_text, percent
 from visus.studies.parts import Part
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAPPED = 750  # pairs on the maps, two points each
 SIDE = 24
 AT = (1, 5, 10)
+LOSS_PAIRS = 2000  # of which the sweep takes the loss, at most
 NAMES = {"tsne": "t-SNE", "umap": "UMAP"}
 
 
@@ -41,7 +42,7 @@ def look(s: Subject, name: str, *, seed: int) -> Looked:
     assert s.texts is not None
     return Looked(
         name,
-        modality_gap(s.images, s.texts, seed=seed),
+        modality_gap(s.images, s.texts, keys=s.keys, seed=seed),
         raw_gap(s.images, s.texts),
         (cone_width(s.images), cone_width(s.texts)),
     )
@@ -53,14 +54,14 @@ def part(s: Subject, *, seed: int, untrained: Subject | None = None) -> Part:
     if untrained is not None:
         spaces.append(look(untrained, "random weights", seed=seed))
     maps, arrays = _maps(s, seed)
-    sweep, table, told = _sweep(s)
+    sweep, table, told = _sweep(s, seed)
     said, tables = [_sentence(spaces), told], {"gap": _table(spaces)}
     if not s.named:
         found = retrieved(s)
         beside = retrieved(untrained) if untrained is not None else None
         tables["retrieval"] = _retrieval_table(found, beside)
         said.append(_retrieval_sentence(s, found))
-    return Part(tuple(said), {**tables, "gap shift": table}, (*maps, sweep), arrays)
+    return Part(tuple(said), {**tables, "gap shift": table}, (*maps, *sweep), arrays)
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,9 @@ def _table(spaces: Sequence[Looked]) -> Table:
         ),
         tuple(rows),
         title="The gap between images and texts",
-        note="On unit vectors (0: the centroids meet; at most 2), after Liang et al. 2022. Separable: accuracy of a linear classifier of the "
-        "modality on held-out pairs (50 %: it cannot tell). Cone: mean angle to the modality's own centroid.",
+        note="On unit vectors (0: the centroids meet; at most 2), after Liang et al. 2022. Cosine of others: "
+        "of images with texts that say something else. Separable: accuracy of a linear classifier of the modality on held-out pairs, with "
+        "other texts where there are several (50 %: it cannot tell). Cone: mean angle to the modality's own centroid.",
     )  # fmt: skip
 
 
@@ -189,71 +191,90 @@ def _thumbnails(s: Subject, chosen: np.ndarray, texts: int) -> np.ndarray:
     return np.concatenate([images, blank])
 
 
-def _sweep(s: Subject) -> tuple[Figure, Table, str]:
+def _sweep(s: Subject, seed: int) -> tuple[list[Figure], Table, str]:
     """Both centroids moved together and apart: what becomes of accuracy and loss (Liang et al. 2022, figure 4)."""
+    from visus.measures import wilson
     from visus.measures.gap_shape import gap_shift
-    from visus.measures.retrieval import ranks, recall_at
+    from visus.measures.retrieval import ranks
+    from visus.studies.pairs import compare_right
 
     assert s.texts is not None
     weights = next(iter(s.weights.values()), None)
     distinct, first = np.unique(s.keys, return_index=True)
+    right: list[np.ndarray] = []
 
     def score(images: np.ndarray, texts: np.ndarray, along: Callable[[np.ndarray], np.ndarray]) -> float:
         if weights is not None and s.single:
-            return float(np.mean((images @ along(weights).T).argmax(1) == s.labels))
-        return recall_at(ranks(images, texts[first], s.keys, distinct), 1)
+            right.append((images @ along(weights).T).argmax(1) == s.labels)
+        else:
+            right.append(ranks(images, texts[first], s.keys, distinct) < 1)
+        return float(right[-1].mean())
 
     what = "zero-shot accuracy" if weights is not None and s.single else "recall@1, image to text"
-    steps = gap_shift(s.images, s.texts, scale=s.scale, score=score)
-    rows = [(p.shift, p.centroid_distance, p.loss, 100 * p.score) for p in steps]
-    at0 = min(steps, key=lambda p: abs(p.shift))
-    at1 = min(steps, key=lambda p: abs(p.shift - 1))
+    steps = gap_shift(
+        s.images,
+        s.texts,
+        scale=s.scale,
+        score=score,
+        keys=s.keys,
+        bias=s.bias if s.sigmoid else None,
+        most=LOSS_PAIRS,
+        seed=seed,
+    )
+    bounds = [wilson(int(r.sum()), len(r)) for r in right]
+    rows = [
+        (p.shift, p.centroid_distance, p.loss, 100 * p.score, 100 * low, 100 * high)
+        for p, (low, high) in zip(steps, bounds, strict=True)
+    ]
+    start, end = (min(range(len(steps)), key=lambda i: abs(steps[i].shift - share)) for share in (0, 1))
+    at0, at1 = steps[start], steps[end]
+    change = compare_right(right[end], right[start], names=("closed", "as trained"), seed=seed)
     best = min(steps, key=lambda p: p.loss)
     table = Table(
-        ("moved", "centroid distance", "contrastive loss, nats", f"{what}, %"),
+        ("moved", "centroid distance", "contrastive loss, nats", f"{what}, %", "low", "high"),
         tuple(rows),
         title="Moved together and apart",
         note="0: as trained; 1: the centroids meet; below 0: moved apart. Moved by shares of the difference of centroids, half on each side, then "
-        f"scaled to unit length (Liang et al. 2022). Loss: symmetric InfoNCE over the pairs at scale {s.scale:.1f}.",
+        f"scaled to unit length (Liang et al. 2022). low, high: 95 % Wilson intervals. Loss: {'sigmoid' if s.sigmoid else 'symmetric InfoNCE'} at "
+        f"scale {s.scale:.1f} over {min(len(s.images), LOSS_PAIRS):,} pairs, those of one text not held against each other.",
         digits=3,
     )
-    figure = Figure(
-        "gap_shift",
-        "lines",
-        "Does the gap matter?",
-        f"{what[0].upper()}{what[1:]}, by how far images and texts are moved together (1: the centroids meet) or apart (below 0).",
-        {
-            "x_label": "share of the gap closed",
-            "y_label": f"{what}, %",
-            "x_log": False,
-            "y_log": False,
-            "series": [
-                {
-                    "name": s.name,
-                    "x": [p.shift for p in steps],
-                    "y": [100 * p.score for p in steps],
-                    "low": None,
-                    "high": None,
-                }
-            ],
-            "marks": [{"label": "as trained", "x": 0.0}, {"label": "closed", "x": 1.0}],
-        },
-    )
+    moved = "by how far images and texts are moved together (1: the centroids meet) or apart (below 0)"
+    x = [p.shift for p in steps]
+    band = [[100 * b[side] for b in bounds] for side in (0, 1)]
+    figures = [
+        _line("gap_shift", "Does the gap matter?", f"{what[0].upper()}{what[1:]} with 95 % Wilson intervals, {moved}.", f"{what}, %",
+              {"name": s.name, "x": x, "y": [100 * p.score for p in steps], "low": band[0], "high": band[1]}),
+        _line("gap_loss", "And the loss?", f"Contrastive loss of the pairs, {moved}.", "contrastive loss, nats",
+              {"name": s.name, "x": x, "y": [p.loss for p in steps], "low": None, "high": None}),
+    ]  # fmt: skip
+    verdict = "closing the gap helps here" if change.low > 0 else "closing the gap costs accuracy here"
+    if change.low <= 0 <= change.high:
+        verdict = "no sign that the gap itself costs accuracy"
     told = (
         f"With the centroids moved onto each other (distance {at0.centroid_distance:.2f} to {at1.centroid_distance:.2f}) {what} goes from "
-        f"{percent(at0.score)} to {percent(at1.score)} and the loss from {at0.loss:.2f} to {at1.loss:.2f} nats; the "
-        f"loss is least at {best.shift:+.1f}: "
-        + ("the gap itself is not what costs accuracy." if at1.score <= at0.score + 0.01 else "closing it helps here.")
+        f"{percent(at0.score)} to {percent(at1.score)} ({100 * change.difference:+.1f} points, 95 % interval {100 * change.low:+.1f} to "
+        f"{100 * change.high:+.1f}) and the loss from {at0.loss:.2f} to {at1.loss:.2f} nats, least at {best.shift:+.2f}: {verdict}."
     )
-    return figure, table, told
+    return figures, table, told
+
+
+def _line(name: str, title: str, caption: str, label: str, series: Mapping[str, object]) -> Figure:
+    marks = [{"label": "as trained", "x": 0.0}, {"label": "closed", "x": 1.0}]
+    data = {"x_label": "share of the gap closed", "y_label": label, "x_log": False, "y_log": False, "series": [series], "marks": marks}  # fmt: skip
+    return Figure(name, "lines", title, caption, data)
 
 
 def _sentence(spaces: Sequence[Looked]) -> str:
+    from visus.measures import wilson
+
     x = spaces[0]
     images, texts = x.cones
+    low, high = wilson(round(x.gap.separable * 2 * x.gap.held), 2 * x.gap.held)
     before = f" (with random weights {spaces[1].gap.centroid_distance:.2f})" if len(spaces) > 1 else ""
     return (
         f"Images and texts of {x.name} lie {x.gap.centroid_distance:.2f} apart{before}: a pair's cosine is {x.gap.paired:.2f}, others' "
-        f"{x.gap.unpaired:.2f}; a line tells the two apart with {percent(x.gap.separable)} accuracy; images stand in a cone of {images.angle:.0f}°, "
+        f"{format_cell(x.gap.unpaired, 2)}; a line tells the two apart with {percent(x.gap.separable)} accuracy "
+        f"({interval_text(low, high)}); images stand in a cone of {images.angle:.0f}°, "
         f"texts of {texts.angle:.0f}°."
     )
