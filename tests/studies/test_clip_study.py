@@ -15,7 +15,7 @@ from visus.app.cli import main
 from visus.errors import DataError, SpecError
 from visus.images import load_images
 from visus.models.dual import DualEncoder
-from visus.studies import clip_subject
+from visus.studies import clip_alignment, clip_subject
 
 
 def rows(result: visus.Result, table: str) -> list[dict[str, Any]]:
@@ -82,8 +82,44 @@ def test_the_gap_and_alignment_stand_beside_each_other(emoji: visus.Result) -> N
         "gap_shift",
         "gap_loss",
     }
-    assert any("not to be believed" in t.note for t in emoji.tables.values())
+    assert any("under 576 pairs believe the held-out columns alone" in t.note for t in emoji.tables.values())
+    assert any("too few for 192 dimensions" in f.caption for f in emoji.figures)
     assert any("believe their held-out columns alone" in w for w in emoji.warnings)
+
+
+def test_the_tables_list_the_images_that_flip_and_the_hardest(emoji: visus.Result) -> None:
+    imageset = load_images("visus:emoji").limit(700, seed=0)
+    test = imageset.split(seed=0).test
+    encoder = visus.load_dual("visus:emoji-clip")
+    x, labels = encoder.encode_images(imageset, test), np.asarray(imageset.labels)[test]
+    said = [
+        (x @ encoder.encode_texts([t.format(c) for c in imageset.classes]).T).argmax(1)
+        for t in ("{}", "a photo of a {}")
+    ]
+    flips = {r["image"]: r for r in rows(emoji, "images by prompts")}
+    for i in np.flatnonzero((said[0] == labels) != (said[1] == labels)):
+        row = flips[imageset.ids[test[i]]]
+        assert (row["plain says"], row["short says"]) == tuple(imageset.classes[s[i]] for s in said)
+        assert 0 < row["sets right"] < 3
+    hardest = rows(emoji, "hardest images")
+    assert len(hardest) == (said[0] != labels).sum()
+    shares = [r["of the class, %"] for r in hardest]
+    assert shares == sorted(shares)
+
+
+def test_a_random_space_is_the_controls_of_alignment_too() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(160, 16)).astype(np.float32)
+    keys, ids = np.arange(160), tuple(map(str, range(160)))
+    known = clip_subject.Subject("known", x, x + 0.5 * rng.normal(size=x.shape).astype(np.float32), (), keys, ids)
+    cones = (4 * np.sign(rng.normal(size=16)) + rng.normal(size=x.shape) for _ in range(2))
+    random = clip_subject.Subject("random", *(c.astype(np.float32) for c in cones), (), keys, ids)
+    part = clip_alignment.part(known, sizes=(60,), seed=0, untrained=random)
+    table = part.tables["alignment control"]
+    control = {r[0]: dict(zip(table.columns, r, strict=True)) for r in table.rows}
+    assert control["Procrustes"]["cosine, held-out"] > control["none"]["cosine, held-out"] + 0.3
+    assert control["Procrustes"]["image to text @1, held-out"] < 0.1
+    assert any("neither cosine nor gap says" in f for f in part.findings)
 
 
 def test_a_planted_gap_is_found_and_centring_closes_it(tmp_path: Path) -> None:
@@ -99,6 +135,54 @@ def test_a_planted_gap_is_found_and_centring_closes_it(tmp_path: Path) -> None:
     shifts = {round(r["moved"], 2): r for r in rows(result, "gap shift")}
     assert shifts[1.0]["centroid distance"] < 0.1 * shifts[0.0]["centroid distance"] + 0.05
     assert rows(result, "zero-shot")[0]["accuracy, %"] > 95
+    assert rows(result, "zero-shot")[0]["top-5, %"] is None  # of four classes five answers are all
+    assert any(f.startswith("Centring on 100 pairs closes most of the gap of 100 other pairs") for f in result.findings)
+    assert any("which flatters the zero-shot figures" in w for w in result.warnings)
+
+
+def test_the_studys_held_out_figures_are_those_of_a_reimplementation(tmp_path: Path) -> None:
+    path = planted(tmp_path / "pairs.npz", n=120, class_texts=np.eye(16)[:4] + 0.1)
+    result = visus.clip(embeddings=str(path), part=["alignment"], pairs="50", seed=3)
+    with np.load(path) as stored:
+        x, y, labels, classes = (stored[k].astype(np.float64) for k in ("images", "texts", "labels", "class_texts"))
+    keys = np.unique(y, axis=0, return_inverse=True)[1]
+    x, y, classes = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, y, classes))
+    used, _, held = clip_alignment.sides(120, 50, keys.reshape(-1), seed=3)
+    u, _, vt = np.linalg.svd(x[used].T @ y[used])
+    a, b = x[held] @ u @ vt, y[held]
+    scores = a @ b.T
+    own = np.diag(scores)
+    places = [(s >= own[:, None]).sum(1) for s in (scores, scores.T)]
+    row = next(r for r in rows(result, "alignment") if (r["alignment"], r["moves"]) == ("Procrustes", "images"))
+    expected = {"cosine, held-out": own.mean(), "gap, held-out": np.linalg.norm(a.mean(0) - b.mean(0)),
+                "zero-shot, held-out": ((a @ classes.T).argmax(1) == labels[held]).mean()}  # fmt: skip
+    for way, found in zip(("image to text @{}", "text to image @{}"), places, strict=True):
+        for k in (1, 5, 10):
+            name = f"{way.format(k)}, held-out" if k == 1 else f"@{k}{' ' if way.startswith('text') else ''}, held-out"
+            expected[name] = (found <= k).mean()
+    for name, value in expected.items():
+        assert row[name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_an_improvement_that_is_memory_of_few_pairs_is_called_fiction(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    images = rng.normal(size=(200, 64))
+    texts = images + 2.5 * rng.normal(size=(200, 64))
+    np.savez(tmp_path / "few.npz", images=images, texts=texts)
+    result = visus.clip(embeddings=str(tmp_path / "few.npz"), part=["alignment"], pairs="60")
+    (said,) = (f for f in result.findings if "the improvement is fiction, 60 pairs for 64 dimensions" in f)
+    assert said.startswith("Fitted on 60 pairs")
+    assert any("Alignments on 60 pairs have under three times as many pairs" in w for w in result.warnings)
+
+
+def test_few_texts_and_no_more_candidates_than_counted_are_said(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    y = np.arange(90) % 9
+    centres = rng.normal(size=(9, 20))
+    np.savez(tmp_path / "named.npz", images=centres[y] + rng.normal(size=(90, 20)), texts=centres[y], labels=y)
+    result = visus.clip(embeddings=str(tmp_path / "named.npz"), part=["alignment"], pairs="45")
+    assert any("say 9 different texts, in 20 dimensions" in w for w in result.warnings)
+    assert {r["@10, held-out"] for r in rows(result, "alignment")} == {None}
 
 
 def test_several_labels_a_picture_are_mean_average_precision(tmp_path: Path) -> None:
@@ -156,6 +240,7 @@ def test_prompt_files_and_synonyms_in_one_pass_over_the_images(tmp_path: Path, m
         control=False,
     )
     assert [r["templates"] for r in rows(result, "zero-shot")] == [1, 2]
+    assert (passes, texts) == ([result.provenance["device"]], 2 * [result.provenance["device"]])
     (tmp_path / "words.json").write_text(json.dumps({"nobody": ["x"]}))
     with pytest.raises(DataError, match="'nobody', which is no class"):
         visus.clip(synonyms=str(tmp_path / "words.json"), limit=300, control=False)
@@ -170,6 +255,7 @@ def test_texts_over_the_context_are_named(tmp_path: Path) -> None:
     assert "17 more" in said
 
 
+PAIRS = {"images": np.ones((9, 4)), "texts": np.ones((9, 4))}
 BAD = {
     "unpaired": ({"images": np.ones((9, 4)), "texts": np.ones((8, 4))}, "9 images and 8 texts are not pairs"),
     "dimensions": ({"images": np.ones((9, 4)), "texts": np.ones((9, 5))}, "4 dimensions, texts 5"),
@@ -181,6 +267,14 @@ BAD = {
         {**PAIRS, "labels": np.repeat([0, 2], [4, 5])},
         "class 1 has no image",
     ),
+    "zero class": (
+        {**PAIRS, "labels": np.arange(9) % 2, "class_texts": np.zeros((2, 4))},
+        "no row all zeros",
+    ),
+    "shares for labels": ({**PAIRS, "labels": np.full((9, 2), 0.5)}, "labels are float64"),
+    "scale": ({**PAIRS, "scale": "big"}, "scale is no single number"),
+    "no scale": ({**PAIRS, "scale": np.nan}, "scale is nan"),
+    "one dimension": ({"images": np.ones((9, 1)), "texts": np.ones((9, 1))}, "d of at least 2"),
 }
 
 
@@ -250,19 +344,6 @@ def test_other_mistakes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         visus.clip(embeddings=str(planted(tmp_path / "few.npz", n=40)), pairs="40")
     with pytest.raises(DataError, match="whole numbers"):
         visus.clip(pairs="many")
-    monkeypatch.setattr("sys.argv", ["visus", "clip", "--embeddings", str(tmp_path / "none.npz")])
-    with pytest.raises(SystemExit, match="2"):
-        main()
-    assert (passes, texts) == ([result.provenance["device"]], 2 * [result.provenance["device"]])
-PAIRS = {"images": np.ones((9, 4)), "texts": np.ones((9, 4))}
-    "zero class": (
-        {**PAIRS, "labels": np.arange(9) % 2, "class_texts": np.zeros((2, 4))},
-        "no row all zeros",
-    ),
-    "shares for labels": ({**PAIRS, "labels": np.full((9, 2), 0.5)}, "labels are float64"),
-    "scale": ({**PAIRS, "scale": "big"}, "scale is no single number"),
-    "no scale": ({**PAIRS, "scale": np.nan}, "scale is nan"),
-    "one dimension": ({"images": np.ones((9, 1)), "texts": np.ones((9, 1))}, "d of at least 2"),
     with pytest.raises(DataError, match="--prompts is empty"):
         visus.clip(prompts=[""])
     with pytest.raises(DataError, match="--part is empty"):
@@ -274,3 +355,6 @@ PAIRS = {"images": np.ones((9, 4)), "texts": np.ones((9, 4))}
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(DataError, match="is no npz or Parquet file"):
         visus.clip(embeddings=str(tmp_path / "text.npz"))
+    monkeypatch.setattr("sys.argv", ["visus", "clip", "--embeddings", str(tmp_path / "none.npz")])
+    with pytest.raises(SystemExit, match="2"):
+        main()

@@ -14,13 +14,14 @@ from visus.report.palette import INK, SERIES
 from visus.report.text import line, shorten
 
 _LEAST = 2.1  # inches: the least width of a panel
+_NAMED = 6  # whole numbers along a logarithmic axis that are all written at it
 _DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
 
 @draws("curves")
 def curves(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], width: float) -> Canvas:
     """A panel for each case with shared axes; names keep colour and dash throughout, marks are rings named in the legend."""
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+    from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
     panels = data["panels"]
     count = max(len(panels), 1)
@@ -58,8 +59,13 @@ def curves(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], width: flo
             note(axes, "nothing to show")
     if data.get("x_log"):
         low, high = grid[0, 0].get_xlim()
-        grid[0, 0].xaxis.set_major_locator(LogLocator(subs=(1, 3) if high < 20 * low else (1,)))
-        grid[0, 0].xaxis.set_major_formatter(_scientific)
+        shown = sorted({float(x) for panel in panels for one in panel["series"] for x in numbers(one["x"])})
+        if 1 < len(shown) <= _NAMED and all(x.is_integer() for x in shown):
+            grid[0, 0].xaxis.set_major_locator(FixedLocator(shown))
+            grid[0, 0].xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+        else:
+            grid[0, 0].xaxis.set_major_locator(LogLocator(subs=(1, 3) if high < 20 * low else (1,)))
+            grid[0, 0].xaxis.set_major_formatter(_scientific)
         grid[0, 0].xaxis.set_minor_locator(NullLocator())
     elif all(float(x).is_integer() for panel in panels for one in panel["series"] for x in numbers(one["x"])):
         grid[0, 0].xaxis.set_major_locator(MaxNLocator("auto", integer=True))

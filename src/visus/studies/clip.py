@@ -118,7 +118,7 @@ def clip(
     if "gap" in parts:
         done.append(clip_gap.part(subject, seed=seed, untrained=untrained))
     if "alignment" in parts:
-        done.append(clip_alignment.part(subject, sizes=sizes, seed=seed))
+        done.append(clip_alignment.part(subject, sizes=sizes, seed=seed, untrained=untrained))
     provenance = {
         **about,
         **subject.about,

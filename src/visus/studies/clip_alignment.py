@@ -10,7 +10,7 @@ import numpy as np
 
 from visus.errors import DataError
 from visus.result import Figure, Table
-from visus.studies.common import percent
+from visus.studies.clip_alignment_words import TITLES, sentences, told_of_control, warnings_of
 from visus.studies.parts import Part
 
 if TYPE_CHECKING:
@@ -19,24 +19,17 @@ if TYPE_CHECKING:
 
 AT = (1, 5, 10)
 JUDGED = 2000  # pairs on which a side is judged, at most
-TITLES = {
-    "procrustes": "Procrustes",
-    "procrustes-raw": "Procrustes, no L2",
-    "centring": "centring",
-    "ridge": "ridge",
-    "whitening": "whitening",
-}
 
 
 @dataclass(frozen=True)
 class Figures:
-    """One side's figures. cosine: mean of pairs. distance: of centroids. to_text, to_image: recall at 1, 5, 10. accuracy: zero-shot or
-    None. n: pairs. found, right: bool [n], whether the own text came first, and whether the class was right."""
+    """One side's figures. cosine: mean of pairs. distance: of centroids. to_text, to_image: recall at 1, 5, 10 (None where no more are to
+    find among). accuracy: zero-shot or None. n: pairs. found, right: bool [n], whether the own text came first, and whether the class was right."""
 
     cosine: float
     distance: float
-    to_text: tuple[float, ...]
-    to_image: tuple[float, ...]
+    to_text: tuple[float | None, ...]
+    to_image: tuple[float | None, ...]
     accuracy: float | None
     n: int
     found: np.ndarray
@@ -71,7 +64,7 @@ def sizes_of(text: str | None) -> tuple[int, ...] | None:
 def judge(s: Subject, rows: np.ndarray, alignment: Alignment | None) -> Figures:
     """Cosine, retrieval both ways and zero-shot accuracy of the pairs at `rows`, after the alignment or without any."""
     from visus.measures.alignment import unit64
-    from visus.measures.retrieval import ranks, recall_at
+    from visus.measures.retrieval import ranks
 
     assert s.texts is not None
     images = alignment.images(s.images[rows]) if alignment else unit64(s.images[rows])
@@ -89,8 +82,8 @@ def judge(s: Subject, rows: np.ndarray, alignment: Alignment | None) -> Figures:
     return Figures(
         float(np.einsum("nd,nd->n", images, texts).mean()),
         float(np.linalg.norm(images.mean(axis=0) - texts.mean(axis=0))),
-        tuple(recall_at(to_text, k) for k in AT),
-        tuple(recall_at(to_image, k) for k in AT),
+        _recalls(to_text, len(distinct)),
+        _recalls(to_image, len(rows)),
         None if right is None else float(right.mean()),
         len(rows),
         to_text < 1,
@@ -98,9 +91,18 @@ def judge(s: Subject, rows: np.ndarray, alignment: Alignment | None) -> Figures:
     )
 
 
-def part(s: Subject, *, sizes: Sequence[int] | None, seed: int) -> Part:
-    """Every alignment at every number of pairs, a table with in-sample and held-out columns side by side, curves, and what it comes to."""
-    from visus.measures.alignment import KINDS, fit, halves
+def _recalls(ranks: np.ndarray, among: int) -> tuple[float | None, ...]:
+    from visus.measures.retrieval import recall_at
+
+    return tuple(recall_at(ranks, k) if k == 1 or k < among else None for k in AT)
+
+
+def part(s: Subject, *, sizes: Sequence[int] | None, seed: int, untrained: Subject | None = None) -> Part:
+    """Every alignment at every number of pairs, a table with in-sample and held-out columns side by side, curves, and what it comes to.
+
+    untrained: the same with random weights, as a control at the most pairs.
+    """
+    from visus.measures.alignment import KINDS, fit
     from visus.progress import task
 
     assert s.texts is not None
@@ -116,11 +118,7 @@ def part(s: Subject, *, sizes: Sequence[int] | None, seed: int) -> Part:
     found: list[Fitted] = []
     with task("fitting alignments", len(sizes) * (len(KINDS) * 2 + 1)) as progress:
         for size in sizes:
-            used, others = halves(n, size, groups, seed=seed)
-            # The same number on both sides: recall depends on how many there are to find among.
-            m = min(len(used), len(others), JUDGED)
-            rng = np.random.default_rng(seed)
-            seen, held = (np.sort(rng.permutation(side)[:m]) for side in (used, others))
+            used, seen, held = sides(n, size, groups, seed=seed)
             found.append(Fitted("none", False, len(used), d, judge(s, seen, None), judge(s, held, None)))
             progress.advance()
             for kind in KINDS:
@@ -128,9 +126,29 @@ def part(s: Subject, *, sizes: Sequence[int] | None, seed: int) -> Part:
                     a = fit(kind, s.images[used], s.texts[used], both=both)
                     found.append(Fitted(kind, both, len(used), d, judge(s, seen, a), judge(s, held, a)))
                     progress.advance()
-    return Part(
-        _sentences(found, seed), {"alignment": _table(s, found)}, tuple(_curves(s, found)), {}, _warnings(found)
-    )
+    tables, said = {"alignment": _table(s, found)}, list(sentences(found, seed))
+    if untrained is not None and len(untrained.images) == n:
+        used, seen, held = sides(n, sizes[-1], groups, seed=seed)
+        control = [Fitted("none", False, len(used), d, judge(untrained, seen, None), judge(untrained, held, None))]
+        for kind in KINDS:
+            a = fit(kind, untrained.images[used], untrained.texts[used])  # type: ignore[index]
+            control.append(Fitted(kind, False, len(used), d, judge(untrained, seen, a), judge(untrained, held, a)))
+        tables["alignment control"] = _table(
+            untrained, control, title="Alignment of the same network with random weights"
+        )
+        said.append(told_of_control(control))
+    return Part(tuple(said), tables, tuple(_curves(s, found)), {}, warnings_of(found, len(np.unique(s.keys)), n))
+
+
+def sides(n: int, size: int, groups: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions to fit on, and as many of these and of the others to judge on: recall depends on how many there are to find among."""
+    from visus.measures.alignment import halves
+
+    used, others = halves(n, size, groups, seed=seed)
+    m = min(len(used), len(others), JUDGED)
+    rng = np.random.default_rng(seed)
+    seen, held = (np.sort(rng.permutation(side)[:m]) for side in (used, others))
+    return used, seen, held
 
 
 def _sizes(n: int, asked: Sequence[int] | None) -> tuple[int, ...]:
@@ -148,7 +166,11 @@ def _sizes(n: int, asked: Sequence[int] | None) -> tuple[int, ...]:
     return tuple(sizes[-6:]) or (max(n // 2, 2),)
 
 
-def _table(s: Subject, found: Sequence[Fitted]) -> Table:
+def _table(
+    s: Subject, found: Sequence[Fitted], *, title: str = "Alignment, in-sample and held-out side by side"
+) -> Table:
+    from visus.measures import wilson
+
     named = found[0].inside.accuracy is not None
     columns = ["alignment", "moves", "fitted on"]
     for what in (
@@ -175,17 +197,19 @@ def _table(s: Subject, found: Sequence[Fitted]) -> Table:
                 f.n,
                 *cells,
                 f.held.n,
+                0.5 * (wilson(f.held.n / 2, f.held.n)[1] - wilson(f.held.n / 2, f.held.n)[0]),
             )
         )
     return Table(
-        (*columns, "judged on"),
+        (*columns, "judged on", "± at most"),
         tuple(rows),
-        title="Alignment, in-sample and held-out side by side",
+        title=title,
         digits=3,
         note="Fitted on so many pairs; in-sample: judged on these, held-out: on equally many others"
         + (" (other images; the texts are the same class names)" if s.named else " (other images with other texts)")
-        + f". Recall and zero-shot are shares. Space of {found[0].d} dimensions: under {3 * found[0].d} pairs a map is not to be believed. A "
-        "rotation of both sides changes no score. gap: distance of centroids.",
+        + f". Recall and zero-shot are shares. ± at most: half of the 95 % Wilson interval of a share of one half. Space of {found[0].d} "
+        f"dimensions: of maps fitted on under {3 * found[0].d} pairs believe the held-out columns alone. A rotation of both sides changes no score. "
+        "gap: distance of centroids. A dash: no more to find among than are counted.",
     )
 
 
@@ -195,9 +219,14 @@ def _cells(f: Figures, named: bool) -> list[float | None]:
 
 def _curves(s: Subject, found: Sequence[Fitted]) -> list[Figure]:
     """Recall@1 and zero-shot accuracy, in-sample and held-out, against the number of pairs."""
+    from visus.measures.alignment import short_of
+
     figures = []
+    d = found[0].d
+    short = [f.n for f in found if short_of(f.n, d)]
+    few = f"; up to {max(short):,} pairs are too few for {d} dimensions (under {3 * d:,})" if short else ""
     views: list[tuple[str, str, Callable[[Figures], float]]] = [
-        ("recall@1, image to text, %", "alignment_recall", lambda f: 100 * f.to_text[0])
+        ("recall@1, image to text, %", "alignment_recall", lambda f: 100 * (f.to_text[0] or 0.0))
     ]
     if found[0].inside.accuracy is not None:
         views.append(("zero-shot accuracy, %", "alignment_accuracy", lambda f: 100 * (f.accuracy or 0.0)))
@@ -220,66 +249,9 @@ def _curves(s: Subject, found: Sequence[Fitted]) -> list[Figure]:
                 name,
                 "curves",
                 f"What alignment does: {label.removesuffix(', %')}",
-                "Images moved, texts as they are. What rises on the left and falls on the right is memory of the pairs.",
+                f"Images moved, texts as they are. What rises on the left and falls on the right is memory of the pairs{few}. "
+                "Read it beside 'as it is' at the same number: each number is judged on as many pairs, and among more a text is harder to find.",
                 {"x_label": "pairs fitted on", "y_label": label, "x_log": True, "y_log": False, "panels": panels},
             )
         )
     return figures
-
-
-def _sentences(found: Sequence[Fitted], seed: int) -> tuple[str, ...]:
-    """Whether the gap closed, what that cost, and when the improvement is fiction; of Procrustes at the most and the fewest pairs."""
-    from visus.measures.alignment import short_of
-
-    said = []
-    most = max(f.n for f in found)
-    base = next(f for f in found if f.kind == "none" and f.n == most)
-    for kind in ("procrustes", "centring", "ridge"):
-        f = next(x for x in found if x.kind == kind and x.n == most and not x.both)
-        zero = ""
-        if f.held.right is not None and base.held.right is not None:
-            zero = f"; zero-shot goes from {percent(base.held.accuracy or 0)} to {percent(f.held.accuracy or 0)} "
-            zero += f"({_change(f.held.right, base.held.right, seed)})"
-        title = TITLES[kind][0].upper() + TITLES[kind][1:]
-        said.append(
-            f"{title} on {f.n:,} pairs (images moved) takes the gap of {f.held.n:,} other pairs from {base.held.distance:.2f} to "
-            f"{f.held.distance:.2f}; recall@1 of the text goes from {percent(base.held.to_text[0])} to {percent(f.held.to_text[0])} "
-            f"({_change(f.held.found, base.held.found, seed)}){zero}."
-        )
-    fiction = [
-        (f, b)
-        for f in found
-        for b in found
-        if f.kind == "procrustes" and not f.both and b.kind == "none" and b.n == f.n
-        and f.inside.to_text[0] > b.inside.to_text[0] and f.held.to_text[0] < b.held.to_text[0]
-    ]  # fmt: skip
-    if fiction:
-        f, b = max(fiction, key=lambda p: p[0].inside.to_text[0] - p[0].held.to_text[0])
-        few = f", {f.n:,} pairs for {f.d} dimensions" if short_of(f.n, f.d) else ""
-        said.append(
-            f"Fitted on {f.n:,} pairs Procrustes seems to lift recall@1 from {percent(b.inside.to_text[0])} to "
-            f"{percent(f.inside.to_text[0])}; on other pairs it "
-            f"falls from {percent(b.held.to_text[0])} to {percent(f.held.to_text[0])}: the improvement is fiction{few}."
-        )
-    return tuple(said)
-
-
-def _change(after: np.ndarray, before: np.ndarray, seed: int) -> str:
-    """'+1.9 points, 95 % interval -0.2 to 3.9: may be chance', of the same pairs."""
-    from visus.studies.pairs import compare_right
-
-    pair = compare_right(after, before, names=("after", "before"), seed=seed)
-    chance = ": may be chance" if pair.low <= 0 <= pair.high else ""
-    return f"{100 * pair.difference:+.1f} points, 95 % interval {100 * pair.low:+.1f} to {100 * pair.high:+.1f}{chance}"
-
-
-def _warnings(found: Sequence[Fitted]) -> tuple[str, ...]:
-    from visus.measures.alignment import short_of
-
-    few = sorted({f.n for f in found if short_of(f.n, f.d)})
-    if not few:
-        return ()
-    return (
-        f"Alignments on {', '.join(f'{n:,}' for n in few)} pairs have under three times as many pairs as the space has dimensions ({found[0].d}): "
-        "believe their held-out columns alone.",
-    )

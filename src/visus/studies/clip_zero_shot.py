@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TOP = 5
 SIDE = 96
 SHOWN = 12
+LISTED = 200  # rows of the tables of images
 HEATMAP_CLASSES = 30
 
 
@@ -80,9 +81,12 @@ def part(s: Subject, *, seed: int, untrained: Subject | None = None) -> Part:
         tables["prompt pairs"] = table_of_pairs(pairs, "Prompt sets compared", what="Zero-shot classifiers")
         said.append(_compared(sets, pairs))
         tables["classes by prompts"] = _flipped_classes(s, sets)
+        tables["images by prompts"] = _flips(s, sets)
     tables["zero-shot confused"] = _confused(s, best)
     if len(s.classes) <= HEATMAP_CLASSES:
         figures.append(_heatmap(s, best))
+    if not best.right.all():
+        tables["hardest images"] = _hardest_table(s, best)
     pictures = [_hardest(s, best)]
     if len(sets) > 1:
         pictures.append(_flipped_images(s, sets))
@@ -99,9 +103,8 @@ def _warned(s: Subject) -> tuple[str, ...]:
     empty = [c for k, c in enumerate(s.classes) if not (s.labels[:, k] if several else s.labels == k).any()]
     if not empty:
         return ()
-    return (
-        f"{len(empty)} of {len(s.classes)} classes have no test image (the first: {empty[0]}); they can be answered but never be right.",
-    )
+    means = "they can be answered but never be right" if s.single else "they have no average precision"
+    return (f"{len(empty)} of {len(s.classes)} classes have no test image (the first: {empty[0]}); {means}.",)
 
 
 def _accuracy(s: Subject, sets: Sequence[Scored], control: Scored | None) -> Table:
@@ -113,7 +116,8 @@ def _accuracy(s: Subject, sets: Sequence[Scored], control: Scored | None) -> Tab
         low, high = wilson(hits, n)
         rows.append(
             (
-                name, s.prompts[c.prompts], 100 * hits / n, 100 * low, 100 * high, 100 * c.macro, 100 * within / n, 100 * c.ece, c.nll, n,
+                name, s.prompts[c.prompts], 100 * hits / n, 100 * low, 100 * high, 100 * c.macro,
+                100 * within / n if len(s.classes) > TOP else None, 100 * c.ece, c.nll, n,
             )
         )  # fmt: skip
     return Table(
@@ -123,7 +127,7 @@ def _accuracy(s: Subject, sets: Sequence[Scored], control: Scored | None) -> Tab
         digits=2,
         note=f"{len(s.classes)} classes: chance is {100 / len(s.classes):.1f} %. A class is the normalised mean of its prompts' unit "
         f"vectors. low, high: 95 % Wilson intervals. ECE (15 bins) and NLL: softmax of cosines times the model's own scale, {s.scale:.1f}.",
-        bold={"accuracy, %": "max", "macro recall, %": "max", "top-5, %": "max", "ECE, %": "min", "NLL": "min"},
+        bold={"accuracy, %": "max", "macro recall, %": "max", "top-5, %": "max", "NLL": "min"},
     )
 
 
@@ -209,6 +213,47 @@ def _heatmap(s: Subject, best: Scored) -> Figure:
     )
 
 
+def _worst(s: Subject, best: Scored, count: int) -> np.ndarray:
+    """int64 [at most count]: the wrong images, those with the least probability on their class first."""
+    own = best.p[np.arange(len(best.said)), s.labels]
+    return np.argsort(np.where(best.right, np.inf, own), kind="stable")[: min(count, int((~best.right).sum()))]
+
+
+def _hardest_table(s: Subject, best: Scored) -> Table:
+    assert s.labels is not None
+    rows = tuple(
+        (s.ids[i], s.classes[s.labels[i]], s.classes[best.said[i]], 100 * float(best.p[i].max()), 100 * float(best.p[i, s.labels[i]]))
+        for i in _worst(s, best, LISTED)
+    )  # fmt: skip
+    return Table(
+        ("image", "class", "answer", "probability of the answer, %", "of the class, %"),
+        rows,
+        title=f"Hardest images, with {best.prompts} prompts",
+        digits=1,
+        note=f"{len(rows):,} of {int((~best.right).sum()):,} wrong answers, those first that give the class least.",
+    )
+
+
+def _flips(s: Subject, sets: Sequence[Scored]) -> Table:
+    """The images that some prompt set gets right and another wrong, with every set's answer."""
+    assert s.labels is not None
+    right = np.stack([c.right for c in sets])
+    own = np.stack([c.p[np.arange(len(c.said)), s.labels] for c in sets])
+    flip = np.flatnonzero(right.any(axis=0) & ~right.all(axis=0))
+    ordered = flip[np.argsort(-np.ptp(own[:, flip], axis=0), kind="stable")]
+    rows = tuple(
+        (s.ids[i], s.classes[s.labels[i]], *(s.classes[c.said[i]] for c in sets), int(right[:, i].sum()))
+        for i in ordered[:LISTED]
+    )
+    return Table(
+        ("image", "class", *(f"{c.prompts} says" for c in sets), "sets right"),
+        rows,
+        title="Images that turn on the prompts",
+        note=f"{len(rows):,} of {len(flip):,} images (of {len(s.labels):,}) that one set gets right and another wrong, those first whose class "
+        "gains the most probability from one set to another.",
+    )
+
+
 def _hardest(s: Subject, best: Scored) -> tuple[Figure, dict[str, np.ndarray]] | None:
     """The wrong images with the least probability on their class."""
     from visus.images.thumbnails import thumbnails
@@ -216,8 +261,7 @@ def _hardest(s: Subject, best: Scored) -> tuple[Figure, dict[str, np.ndarray]] |
     if s.pictures is None or s.rows is None or best.right.all():
         return None
     assert s.labels is not None
-    own = best.p[np.arange(len(best.said)), s.labels]
-    worst = np.argsort(np.where(best.right, np.inf, own), kind="stable")[: min(SHOWN, int((~best.right).sum()))]
+    worst = _worst(s, best, SHOWN)
     captions = [
         f"{s.classes[s.labels[i]]}: said {s.classes[best.said[i]]} {percent(float(best.p[i].max()), 0)}" for i in worst
     ]
@@ -225,7 +269,7 @@ def _hardest(s: Subject, best: Scored) -> tuple[Figure, dict[str, np.ndarray]] |
         "hardest",
         "gallery",
         "Hardest images",
-        "Wrong answers with the least probability on the label. These are as often wrong labels as hard pictures.",
+        "Wrong answers with the least probability on the label: hard pictures, or wrong labels.",
         {"images": "hardest_pictures", "captions": captions, "groups": None},
     )
     return figure, {"hardest_pictures": thumbnails(s.pictures, s.rows[worst], SIDE)}
