@@ -165,6 +165,30 @@ def test_embeddings_and_logits_are_the_librarys_own(family, folders, pictures):
     assert is_dual(str(folder))
 
 
+@pytest.mark.parametrize("family", ["siglip", "openclip"])
+def test_the_clip_study_takes_a_local_folder_and_its_own_loss(family, folders, tmp_path):
+    from PIL import Image
+
+    import visus
+
+    for i in range(30):
+        noise = np.random.default_rng(i).integers(0, 256, (32, 32, 3), np.uint8)
+        (tmp_path / CLASSES[i % 2]).mkdir(exist_ok=True)
+        Image.fromarray(noise).save(tmp_path / CLASSES[i % 2] / f"{i}.png")
+    encoder = load_dual(str(folders[family][0]))
+    found = visus.clip(
+        str(folders[family][0]), str(tmp_path), prompts=["short"], part=["zero-shot", "gap"], control=False
+    )
+    images = load_images(str(tmp_path))
+    test = images.split(seed=0).test
+    said = encoder.encode_images(images, test) @ encoder.encode_texts([f"a photo of a {c}" for c in images.classes]).T
+    table = found.tables["zero-shot"]
+    row = dict(zip(table.columns, table.rows[0], strict=True))
+    assert row["accuracy, %"] == pytest.approx(100 * np.mean(said.argmax(1) == images.labels[test]))
+    assert found.provenance["bias"] == encoder.logit_bias
+    assert ("sigmoid" in found.tables["gap shift"].note) == (family == "siglip")
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_towers_are_differentiable_and_the_module_stays_frozen(family, folders):
     encoder = load_dual(str(folders[family][0]))
