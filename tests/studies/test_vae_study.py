@@ -286,6 +286,12 @@ def test_dimensions_that_only_fill_their_free_bits_are_counted_apart() -> None:
     assert "2 of them only fill the free bits" in vae_words._collapse(e, fixed=False)
 
 
+def test_dimensions_that_all_sit_at_the_floor_are_no_recovery() -> None:
+    e = planted([0.05, 0.055, 0.05], Pressure(free_bits=0.05))
+    assert vae_words.verdict(e) == "held up by free bits alone"
+    assert vae_words._collapse(e, fixed=True).startswith("planted is held up by free bits alone: 3 of 3")
+
+
 def test_advice_starts_with_what_is_wrong() -> None:
     from visus.measures.objective_scale import EffectiveBeta
 

@@ -25,7 +25,10 @@ FEATURES_NEED = 4  # times as many pictures as features, for a Fréchet distance
 
 
 def verdict(e: Examined) -> str:
-    """'not collapsed', 'partly', 'mostly' or 'wholly collapsed': by the share of dimensions whose mean KL is at most 0.01 nats."""
+    """'not collapsed', 'partly', 'mostly' or 'wholly collapsed': by the share of dimensions whose mean KL is at most 0.01 nats; 'held up by
+    free bits alone' where every dimension above it has no more than they give away."""
+    if e.active.by_kl.any() and e.at_floor[e.active.by_kl].all():
+        return "held up by free bits alone"
     if not e.dead:
         return "not collapsed"
     if e.dead == e.vae.latent:
@@ -75,7 +78,8 @@ def _beta(e: Examined) -> str:
 
 def _collapse(e: Examined, *, fixed: bool) -> str:
     n, active = e.vae.latent, int(e.active.by_kl.sum())
-    text = f"{e.name} has {verdict(e)}: " if e.dead else f"{e.name} has not collapsed: "
+    held = verdict(e) == "held up by free bits alone"
+    text = f"{e.name} is {verdict(e)}: " if held else f"{e.name} has {verdict(e)}: "
     if active == 0:
         text += f"all {n} posteriors are the prior, whatever the image, and the decoder draws one picture"
     else:
