@@ -120,6 +120,10 @@ def advice(e: Examined, *, fixed: bool) -> list[str]:
         return tries
     if real is not None and real > HEAVY:
         tries.append(f"less weight on the KL, which counts {real:.3g} times")
+    if e.dead == e.vae.latent and e.trained:
+        tries.append(
+            f"more --epochs, as {e.trained[0].fit.steps:,} optimizer steps may not have sufficed to begin using the code"
+        )
     if not fixed:
         tries.append("warm-up and free bits (--fix, or --compare baseline,mitigated)")
     if 0 < e.dead < e.vae.latent:
@@ -213,11 +217,6 @@ def warnings(subject: Subject, space: Space, examined: Sequence[Examined], *, as
                 f"{e.name}: of {e.likelihood.k} importance samples {e.likelihood.effective_samples:.1f} count, so its log-likelihood "
                 "is a loose bound; give a larger --importance."
             )
-        if e.vae.decoder.density and e.likelihood.bits_per_dimension > UNIFORM:
-            said.append(
-                f"{e.name}: {e.likelihood.bits_per_dimension:.2f} bits per dimension are more than the {UNIFORM:g} of guessing every grey level "
-                "alike: its fixed variance is far wider than its errors. For likelihoods to compare, train with --decoder learned-gaussian."
-            )
         if e.information.value > 0.9 * e.information.bound:
             said.append(
                 f"{e.name}: the mutual information is near the most that {len(e.posteriors.mu):,} images can show; it may be larger."
@@ -227,6 +226,12 @@ def warnings(subject: Subject, space: Space, examined: Sequence[Examined], *, as
                 said.append(f"{e.name}: the time given was used up after epoch {len(t.fit.epochs)}.")
             elif t.fit.best == len(t.fit.epochs) - 1 and len(t.fit.epochs) > 1:
                 said.append(f"{e.name}: the last epoch was the best, so longer training may bring more.")
+    wide = [e for e in examined if e.vae.decoder.kind == "gaussian" and e.likelihood.bits_per_dimension > UNIFORM]
+    if wide:
+        said.append(
+            f"{', '.join(e.name for e in wide)}: more than {UNIFORM:g} bits per dimension, which guessing every grey level alike would take: the "
+            "fixed variance is far wider than the errors. For likelihoods to compare, train with --decoder learned-gaussian."
+        )
     width = space.real.shape[1]
     drawn = min(space.floor.frechet.n_x, space.floor.frechet.n_y)
     if drawn < FEATURES_NEED * width:
