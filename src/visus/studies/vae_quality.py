@@ -24,7 +24,7 @@ CLASSIFIER = "classifier"
 FALLBACK = "visus:effnet-lite0"
 REAL = 5000  # test pictures that samples are compared with, at most
 COPIES = 1000  # samples, and unseen pictures, that are compared with training pictures, at most
-TRAINED = 50_000  # training pictures among which copies are looked for, at most
+TRAINED, NUMBERS = 50_000, 2**27  # training pictures among which copies are looked for, and numbers in them, at most
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def sample(
     from visus.measures.manifold import memorisation
 
     found: dict[str, Sampled] = {}
-    train, held = _flat(subject.train[:TRAINED]), _flat(subject.test[:COPIES])
+    train, held = _flat(subject.train[: searched(subject)]), _flat(subject.test[:COPIES])
     with task("drawing and judging samples", len(PRIORS)) as progress:
         for k, prior in enumerate(PRIORS):
             z = draw_latents(prior, n, posterior_samples, seed=seed + k)
@@ -138,6 +138,11 @@ def sample(
             found[prior] = Sampled(prior, pictures, scores, copies)
             progress.advance()
     return found
+
+
+def searched(subject: Subject) -> int:
+    """How many training pictures are searched for copies."""
+    return min(len(subject.train), TRAINED, max(NUMBERS // int(np.prod(subject.shape)), 1))
 
 
 def _flat(pictures: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from visus.result import Figure, Result, Table
 from visus.studies.vae_pictures import pictures
+from visus.studies.vae_quality import searched
 from visus.studies.vae_words import against, verdict
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def result(
     tables = {"summary": _summary(examined), "collapse": _collapse(examined)}
     if len(examined) > 1:
         tables["pairs"] = _pairs(examined)
-    tables["samples"] = _samples(space, examined)
+    tables["samples"] = _samples(space, examined, searched(subject))
     tables["dimensions"] = _dimensions(examined)
     if any(len(e.trained) > 1 for e in trained):
         tables["seeds"] = _seeds(trained)
@@ -160,7 +161,7 @@ def _pairs(examined: Sequence[Examined]) -> Table:
     )
 
 
-def _samples(space: Space, examined: Sequence[Examined]) -> Table:
+def _samples(space: Space, examined: Sequence[Examined], among: int) -> Table:
     rows = [("training images", "", *_scores(space.floor), None, None)]
     for e in examined:
         for prior, s in e.samples.items():
@@ -175,7 +176,8 @@ def _samples(space: Space, examined: Sequence[Examined]) -> Table:
         note=f"In {space.about}; {len(space.real):,} test images. Fréchet distance: lower is better, and as many training images give the "
         "first row. Precision: samples among real images; recall: real images among samples (Kynkäänniemi et al. 2019, k = 3; 95 % Wilson "
         "intervals). Distance to training: the median sample's distance to its nearest training image over the same for unseen test "
-        "images, in pixels; closer than unseen: samples nearer to a training image than 99 % of test images are (1 % for new images).",
+        f"images, in pixels, among {among:,} training images; closer than unseen: samples nearer to one than 99 % of test "
+        "images are (1 % for new images).",
         digits=2,
     )  # fmt: skip
 

@@ -12,6 +12,8 @@ import numpy as np
 from visus.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from visus.images import ImageSet
     from visus.images.base import Quarantined
 
@@ -98,7 +100,7 @@ def load(
         if not len(pictures):
             raise DataError(f"{imageset.name} has no {name} pictures that can be read; give more images")
         parts[name] = pictures
-    grey = all((p[..., :1] == p).all() for p in parts.values())
+    grey = all((b[..., :1] == b).all() for p in parts.values() for b in _blocks(p))
     if channels is None:
         channels = 1 if grey else 3
     if channels == 1:
@@ -135,8 +137,15 @@ def own_size(imageset: ImageSet) -> tuple[int, int] | None:
 def _grey(pictures: np.ndarray) -> np.ndarray:
     """uint8 [n, h, w, 1]: luma of Rec. 601, as Pillow's mode L."""
     weights = np.array([0.299, 0.587, 0.114], np.float32)
-    found: np.ndarray = np.round(pictures.astype(np.float32) @ weights).astype(np.uint8)[..., None]
-    return found
+    return np.concatenate(
+        [np.round(b.astype(np.float32) @ weights).astype(np.uint8)[..., None] for b in _blocks(pictures)]
+    )
+
+
+def _blocks(pictures: np.ndarray) -> Iterator[np.ndarray]:
+    """The pictures a few thousand at a time: a large set is many gigabytes as floats."""
+    for start in range(0, len(pictures), 4096):
+        yield pictures[start : start + 4096]
 
 
 def shown(pictures: np.ndarray) -> np.ndarray:

@@ -84,18 +84,22 @@ def _collapse(e: Examined, *, fixed: bool) -> str:
         text += f"all {n} posteriors are the prior, whatever the image, and the decoder draws one picture"
     else:
         carried = e.kl.per_dimension[e.active.by_kl].sum()
-        text += f"{active} of {n} latent dimensions carry {carried:.1f} nats"
+        text += f"{active} of {n} latent dimensions carry {_nats(carried)} nats"
         if e.dead:
             text += f"; the other {e.dead} keep to the prior (mean KL at most 0.01 nats)"
             text += _deaf(e)
     floor = int(e.at_floor.sum())
     if floor:
         share = e.kl.per_dimension[e.at_floor].sum()
-        text += f"; {floor} of them only fill the free bits ({share:.1f} nats together)"
+        text += f"; {floor} of them only fill the free bits ({_nats(share)} nats together)"
     text += f". Image and code share {e.information.value:.1f} ± {e.information.stderr:.1f} nats"
     text += f" (at most {e.information.bound:.1f} can be seen with {len(e.posteriors.mu):,} images)."
     tries = advice(e, fixed=fixed)
     return text + (f" To try: {'; '.join(tries)}." if tries else "")
+
+
+def _nats(value: float) -> str:
+    return f"{value:.1f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def _softened(e: Examined) -> bool:
@@ -129,7 +133,7 @@ def advice(e: Examined, *, fixed: bool) -> list[str]:
     if 0 < e.dead < e.vae.latent:
         used = e.vae.latent - e.dead
         tries.append(
-            f"or nothing at all: a VAE that needs {used} dimensions leaves the rest to the prior, and --latent {used} should do as well"
+            f"{'or nothing' if tries else 'nothing'} at all: a VAE that needs {used} dimensions leaves the rest to the prior, and --latent {used} should do as well"
         )
     return tries
 
