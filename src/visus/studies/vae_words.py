@@ -133,7 +133,8 @@ def advice(e: Examined, *, fixed: bool) -> list[str]:
     if 0 < e.dead < e.vae.latent:
         used = e.vae.latent - e.dead
         tries.append(
-            f"{'or nothing' if tries else 'nothing'} at all: a VAE that needs {used} dimensions leaves the rest to the prior, and --latent {used} should do as well"
+            f"{'or nothing' if tries else 'nothing'} at all: a VAE that needs {used} dimensions leaves the rest to the "
+            f"prior, and --latent {used} should do as well"
         )
     return tries
 
