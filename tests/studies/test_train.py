@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,58 @@ def stop() -> None:
     raise KeyboardInterrupt
 
 
+def test_pictures_beside_fill_half_of_every_batch_and_show_nothing_that_is_held_out(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from visus.training import fresh
+
+    shapes.write(tmp_path / "more", each=3)
+    held = load_images(str(pictures))
+    parts = fresh.parts_of(held, seed=0)
+    shutil.copy(str(pictures / held.ids[parts.test[0]]), tmp_path / "more" / "circle" / "red-0.png")
+    file = tmp_path / "more" / "metadata.csv"
+    file.write_text(file.read_text().replace(",red circle", ",Held Out").replace(",blue ", ",violet "))
+    captions = [tuple(c) for c in held.captions or ()]
+    alone = captions[parts.test[1]]
+    monkeypatch.setattr(fresh, "_run", lambda network, objective, *a, **k: seen.append(objective) or stop())
+    seen: list[Any] = []
+    hidden = replace(held, captions=[("held out", *c) if c == alone else c for c in captions])
+    keep = np.array([i for i in parts.train if captions[i] != alone])
+    more = load_images(str(tmp_path / "more"))
+    plan = fresh.Plan(
+        fresh.Parts(keep, parts.validation, parts.test), fresh.Towers(32, 8, 64, 1, 64, 1), fresh.Recipe(1e-3, batch=16),
+        tmp_path / "m", beside=more,
+    )  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        fresh.train_clip(hidden, plan)
+    train = seen[0].train
+    said = [c[0] for c in train.captions[len(keep) :]]
+    assert "violet square" in said
+    assert "Held Out" not in said
+    copies = {held.decode(int(i)).tobytes() for i in np.concatenate([parts.validation, parts.test])}
+    assert not copies & {p.tobytes() for p in train.pictures[len(keep) :]}
+    same = {c[0]: k for c, k in zip(train.captions[: len(keep)], train.keys[: len(keep)], strict=True)}
+    assert all(same.get(c, k) == k for c, k in zip(said, train.keys[len(keep) :], strict=True))
+    for batch in seen[0].batches(plan.recipe, 0):
+        assert np.sum(batch < len(keep)) == 8
+
+
+def test_meanings_of_words_are_part_of_the_model_that_is_saved(pictures: Path, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((8, 5))
+    words = ["square", "circle", "triangle", *shapes.COLOURS, "pentagon"]
+    lines = [f"{w} {' '.join(f'{x:.4f}' for x in row)}\n" for w, row in zip(words, rows, strict=True)]
+    (tmp_path / "words.txt").write_text("".join(lines))
+    shapes.write(tmp_path / "more", each=2, seed=1)
+    result = visus.train(
+        "clip", images=str(pictures), vectors=str(tmp_path / "words.txt"), words=8, beside=str(tmp_path / "more"),
+        epochs=1, out=str(tmp_path / "m"), **SMALL,
+    )  # fmt: skip
+    encoder = visus.load_dual(str(tmp_path / "m"))
+    assert encoder.encode_texts(["a pentagon"]).shape == (1, 64 + 5)
+    assert "pentagon" in encoder.tokenizer.encode("a pentagon").tokens[2]
+    assert result.provenance["beside"].endswith("more")
+
+
 def test_a_teacher_is_learned_beside_and_left_behind(pictures: Path, tmp_path: Path) -> None:
     result = visus.train(
         "vit", images=str(pictures), teacher="visus:effnet-lite0", epochs=1, out=str(tmp_path / "m"), **SMALL
@@ -223,6 +277,8 @@ def test_a_killed_process_goes_on_and_ends_with_the_same_bytes(pictures: Path, t
         ("clip", {"names": "visus:emoji"}, "does not go with clip"),
         ("clip", {"images": "visus:digits"}, "has no captions"),
         ("clip", {"out": None}, "needs a folder"),
+        ("vit", {"beside": "visus:emoji"}, "--beside does not go with vit"),
+        ("clip", {"beside": "visus:digits"}, "has no captions"),
     ],
 )
 def test_bad_settings_say_what_to_do(
@@ -282,8 +338,6 @@ def test_truncated_and_missing_files_are_named(clip: tuple[Path, visus.Result], 
 def test_what_is_no_dual_encoder_is_refused(
     vit: tuple[Path, visus.Result], clip: tuple[Path, visus.Result], tmp_path: Path
 ) -> None:
-    import shutil
-
     with pytest.raises(SpecError, match="reads no texts"):
         visus.load_dual(str(vit[0]))
     with pytest.raises(SpecError, match="no folder of a dual encoder"):

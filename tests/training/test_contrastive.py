@@ -118,6 +118,25 @@ def test_padding_changes_no_text() -> None:
     assert torch.allclose(alone, together, atol=1e-6)
 
 
+def test_a_head_for_meanings_becomes_part_of_the_clip_that_is_saved() -> None:
+    tokenizer = learn_tokenizer(CAPTIONS, size=400, context=32)
+    towers = Towers(new_clip(tokenizer, Sizes(32, 8, 64, 1, 64, 1, 64), seed=0), meaning=10).eval()
+    whole = towers.whole()
+    ids, pictures = torch.from_numpy(encode(tokenizer, CAPTIONS)), torch.rand(3, 3, 32, 32)
+    with torch.inference_mode():
+        texts = whole.text_projection(whole.text_model(input_ids=ids).pooler_output)
+        images = whole.visual_projection(towers.feature(pictures))
+        assert towers.meaning is not None
+        for both, alone in ((texts, towers.texts(ids)), (images, towers.images(pictures))):
+            assert both.shape[1] == 74
+            assert torch.allclose(functional.normalize(both[:, :64], dim=1), alone, atol=1e-5)
+            assert torch.allclose(both[:, 64:], both[:, :64] @ towers.meaning.weight.T, atol=1e-5)
+    assert towers.clip.config.projection_dim == 64
+    assert whole.config.projection_dim == whole.config.text_config.projection_dim == 74
+    plain = Towers(towers.clip)
+    assert plain.whole() is towers.clip
+
+
 def test_cutting_padding_leaves_the_end_of_texts_that_are_equally_long() -> None:
     tokenizer = learn_tokenizer(CAPTIONS, size=400, context=32)
     pad = tokenizer.token_to_id("<|pad|>")

@@ -12,7 +12,7 @@ import torch
 from visus.errors import DataError
 from visus.models.dual import Towers, new_clip
 from visus.training.captions import learn_tokenizer, wording
-from visus.training.vectors import add_words, read_vectors, start_from
+from visus.training.vectors import Meanings, WordVectors, add_words, meanings_for, read_vectors, start_from
 
 WORDS = ("the", "red", "apple", "pear", "of", "flag")
 
@@ -70,26 +70,60 @@ def test_a_bad_file_is_told_in_one_line(tmp_path: Path, text: str, said: str) ->
         read_vectors(tmp_path / "missing.txt")
 
 
-def test_whole_words_are_tokens_that_start_as_near_each_other_as_their_vectors(tmp_path: Path) -> None:
+def test_what_all_captions_share_is_no_part_of_what_one_means(tmp_path: Path) -> None:
     vectors = read_vectors(written(tmp_path))
+    names = ["red apple", "red pear", "red apple"]
+    meanings = meanings_for(vectors, names, names, 3)
+    whole = vectors.meanings(["red apple", "red pear", "of the"])
+    expected = whole - whole[:2].mean(axis=0)
+    found = meanings.of(["red apple", "red pear", "of the", "xyzzy"])
+    assert np.allclose(found[:3], expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
+    assert not found[3].any()
+    assert found[0] @ found[1] == pytest.approx(-1, abs=1e-4)  # each is all that tells it from the other
+    with pytest.raises(DataError, match="no word of the captions"):
+        meanings_for(vectors, ["xyzzy"], ["xyzzy"], 3)
+
+
+def test_the_words_that_count_are_the_captions_own_and_those_nearest_to_them() -> None:
+    rng = np.random.default_rng(0)
+    things, others = rng.standard_normal((2, 1, 8)) + 0.3 * rng.standard_normal((2, 30, 8))
+    rows = np.stack([things, others], axis=1).reshape(60, 8)  # thing, other, thing, other, ...
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    words = tuple(f"{kind}{chr(97 + i // 10)}{chr(97 + i % 10)}" for i in range(30) for kind in ("thing", "other"))
+    vectors = WordVectors("planted", words, rows.astype(np.float32))
+    found = vectors.nearest([f"a {words[2 * i]}" for i in range(20, 30)] + [words[59]], 31)
+    assert set(found) == {*words[::2], words[59]}
+    assert list(found) == sorted(found, key=words.index)
+    assert vectors.nearest(["nothing that it knows"], 5) == words[:5]
+
+
+@pytest.mark.parametrize("width", [64, 4])
+def test_whole_words_are_tokens_that_start_as_near_each_other_as_their_vectors(tmp_path: Path, width: int) -> None:
+    vectors = read_vectors(written(tmp_path))
+    meanings = Meanings(vectors, vectors.words, np.zeros(6, np.float32))
     tokenizer = learn_tokenizer(["red flag", "red hat"], size=300, context=8)
-    add_words(tokenizer, vectors)
+    add_words(tokenizer, meanings.words)
     assert [t.strip() for t in tokenizer.encode("Apple of the pears").tokens[1:4]] == ["apple", "of", "the"]
     assert "pear" not in tokenizer.encode("pears").tokens  # a word inside another is none
-    clip = new_clip(tokenizer, Towers(text_width=64, text_layers=1, width=64, layers=1, context=8), seed=0)
+    clip = new_clip(tokenizer, Towers(text_width=width, text_layers=1, width=64, layers=1, context=8), seed=0)
     before = clip.text_model.embeddings.token_embedding.weight.clone()
-    start_from(clip, tokenizer, vectors, seed=0)
+    start_from(clip, tokenizer, meanings, seed=0)
     table = clip.text_model.embeddings.token_embedding.weight
     ids = [tokenizer.token_to_id(w) for w in vectors.words]
     rows = torch.nn.functional.normalize(table[ids], dim=1).detach().numpy()
-    assert np.allclose(rows @ rows.T, vectors.rows @ vectors.rows.T, atol=1e-4)
+    if width < vectors.rows.shape[1]:  # what fits: their principal components
+        fits = vectors.rows @ np.linalg.svd(vectors.rows, full_matrices=False)[2][:width].T
+        fits /= np.linalg.norm(fits, axis=1, keepdims=True)
+        assert np.allclose(rows @ rows.T, fits @ fits.T, atol=1e-4)
+    else:
+        assert np.allclose(rows @ rows.T, vectors.rows @ vectors.rows.T, atol=1e-4)
     others = np.setdiff1d(np.arange(len(table)), ids)
     assert torch.equal(table[others], before[others])
 
 
 def test_phrases_are_one_to_three_words_of_the_vectors(tmp_path: Path) -> None:
     vectors = read_vectors(written(tmp_path))
-    phrases = vectors.phrases(200, np.random.default_rng(0))
+    phrases = Meanings(vectors, vectors.words, np.zeros(6)).phrases(200, np.random.default_rng(0))
     assert {len(p.split()) for p in phrases} == {1, 2, 3}
     assert {w for p in phrases for w in p.split()} == set(vectors.words)
 

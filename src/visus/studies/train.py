@@ -22,6 +22,8 @@ def train(
     names: str | None = None,
     teacher: str | None = None,
     vectors: str | None = None,
+    words: int = 16_000,
+    beside: str | None = None,
     zero_shot: str | None = None,
     labels: str | None = None,
     epochs: int = 60,
@@ -56,6 +58,9 @@ def train(
         names: spec of images whose captions vit learns beside the classes; only their training part is used.
         teacher: spec of a trained backbone whose features of the training images the image tower learns beside.
         vectors: file of word vectors as GloVe writes them, most frequent first, which the text tower of clip learns beside.
+        words: how many words of --vectors get a token of their own, those nearest to the captions in meaning.
+        beside: spec of captioned images that clip trains on as well, all of them, as half of every batch; those that bear the name of
+            a held-out image alone are left out.
         zero_shot: spec of labelled images that clip is tried on without having learned their classes.
         labels: CSV file of name,label for a folder without class subfolders.
         epochs: passes over the training images.
@@ -101,14 +106,16 @@ def train(
         raise DataError("a trained model needs a folder; give out=PATH")
     if not 0 <= drop <= 0.9:
         raise DataError(f"--drop is {drop}; give a share from 0 to 0.9")
-    if min(epochs, batch, size, patch, width, layers, text_width, text_layers) < 1 or lr <= 0:
+    if min(epochs, batch, size, patch, width, layers, text_width, text_layers, words) < 1 or lr <= 0:
         raise DataError("--epochs, --batch, --lr and all sizes must be above 0")
     if size % patch:
         raise DataError(f"patches of {patch} pixels do not fill {size}; give a --patch that divides --size")
     if (width % 64 and width > 64) or (text_width % 64 and text_width > 64):
         raise DataError(f"--width {width} and --text-width {text_width} must be multiples of 64, the width of a head")
-    if kind == "vit" and vectors:
-        raise DataError("--vectors does not go with vit; it is for clip, which reads texts")
+    if kind == "vit" and (vectors or beside):
+        raise DataError(
+            f"{'--vectors' if vectors else '--beside'} does not go with vit; it is for clip, which reads texts"
+        )
     if (kind == "vit" and zero_shot) or (kind == "clip" and names):
         raise DataError(
             f"{'--zero-shot' if zero_shot else '--names'} does not go with {kind}; it is for the other kind"
@@ -131,6 +138,8 @@ def train(
         drop,
         load_backbone(teacher, seed=seed, download=download) if teacher else None,
         read_vectors(Path(vectors).expanduser()) if vectors else None,
+        words,
+        load_images(beside, download=download) if beside else None,
         Devices(choose_device(device), devices, precision),
         seconds_of(budget),
     )

@@ -62,7 +62,7 @@ def judge_clip(
     """Retrieval on the test part, zero-shot accuracy on the test part of `shown`, and the modality gap."""
     from visus.measures.gap import modality_gap
     from visus.measures.retrieval import ranks
-    from visus.training.fresh import candidates, names_of
+    from visus.training.captioned import candidates, names_of
 
     names, keys = names_of(imageset)
     choice = candidates(keys, parts.test, parts.train)
@@ -159,7 +159,9 @@ def clip_result(
         if len(set(said)) == len(said)
         else ()
     )
-    return _result("clip", imageset, done, findings, tables, folder, settings, "share that finds its name, %", alone)
+    return _result(
+        "clip", imageset, done, findings, tables, folder, settings, "share first, or reciprocal rank, %", alone
+    )
 
 
 _TOLD = ("recall@10, image to name", "zero-shot, plain prompts", "zero-shot, variants prompts")

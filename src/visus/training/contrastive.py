@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from visus.models.base import Preprocess
-    from visus.training.vectors import WordVectors
+    from visus.training.vectors import Meanings
 
 LARGEST_SCALE = 100.0  # of the logits, as in CLIP
 EVALUATED = 256
@@ -51,7 +52,7 @@ class Towers(nn.Module):
     """A CLIP of transformers as the loop trains it: (pictures, token ids) -> unit vectors of both and the scale of the logits.
 
     dims: of a teacher's features, which a head on the image tower predicts; meaning: of word vectors, which one head on the unit vectors
-    of pictures and texts predicts (0: none of them). The heads are no part of the CLIP.
+    of pictures and texts predicts (0: none of them). The heads are no part of the CLIP; `whole` makes the second one part of it.
     """
 
     def __init__(self, clip: Any, dims: int = 0, meaning: int = 0) -> None:
@@ -101,6 +102,26 @@ class Towers(nn.Module):
         pooled = self.clip.text_model(input_ids=ids).pooler_output
         return functional.normalize(self.clip.text_projection(pooled).float(), dim=1)
 
+    def whole(self) -> Any:
+        """The CLIP that is saved: with a head for meanings, what it makes of a projection stands beside that projection.
+
+        Pictures and texts are then compared by both: pairs that were learned, and what words mean, which holds for words that no
+        caption said. A copy; without such a head the CLIP itself.
+        """
+        if self.meaning is None:
+            return self.clip
+        clip, head = deepcopy(self.clip), self.meaning.weight.detach()
+        for name in ("visual_projection", "text_projection"):
+            rows = getattr(clip, name).weight.detach()
+            wider = nn.Linear(
+                rows.shape[1], len(rows) + len(head), bias=False, device="meta"
+            )  # which draws nothing at random
+            wider.weight = nn.Parameter(torch.cat([rows, head @ rows]), requires_grad=False)
+            setattr(clip, name, wider)
+        for config in (clip.config, clip.config.text_config, clip.config.vision_config):
+            config.projection_dim = len(rows) + len(head)
+        return clip
+
 
 @dataclass(frozen=True)
 class Drop:
@@ -143,7 +164,7 @@ class CaptionedPictures:
 class Contrastive(Objective):
     """InfoNCE over captioned pictures; validation: which of all names belongs to a picture that was not trained on.
 
-    names: the texts that validation chooses from; held: validation pictures, their keys index into names. vectors: of words, which the
+    names: the texts that validation chooses from; held: validation pictures, their keys index into names. meanings: of words, which the
     texts and pictures learn beside: every batch then holds as many phrases of any words as pictures, for their meaning alone.
     """
 
@@ -159,12 +180,12 @@ class Contrastive(Objective):
         how: Augmentation,
         recipe: Recipe,
         drop: Drop,
-        vectors: WordVectors | None = None,
+        meanings: Meanings | None = None,
     ) -> None:
         self.train, self.held, self.names = train, held, names
         self.tokenizer, self.preprocess, self.how = tokenizer, preprocess, how
-        self.recipe, self.drop, self.vectors = recipe, drop, vectors
-        self.lists = LISTS if vectors else None
+        self.recipe, self.drop, self.meanings = recipe, drop, meanings
+        self.lists = LISTS if meanings else None
         self.pad = tokenizer.get_vocab()[PAD]
         self._worded = lru_cache(maxsize=1)(self._wordings)
 
@@ -184,7 +205,7 @@ class Contrastive(Objective):
         order = np.concatenate([rows[r :: fabric.world_size] for r in range(fabric.world_size)])
         mine = rows[fabric.global_rank :: fabric.world_size]
         ids, said, meant = self._worded(self.recipe.seed, epoch)
-        own = mine if self.vectors is None else np.concatenate([mine, self.n + mine])
+        own = mine if self.meanings is None else np.concatenate([mine, self.n + mine])
         tokens = _short(torch.from_numpy(ids[own]), self.pad)
         raw = torch.from_numpy(self.train.pictures[mine]).to(fabric.device, non_blocking=True)
         dice = cached_draws(self.n, self.recipe.seed, epoch)[mine]
@@ -216,7 +237,8 @@ class Contrastive(Objective):
     def validate(self, model: nn.Module, fabric: Fabric) -> tuple[float, float]:
         """(cross-entropy in nats, mean reciprocal rank) of choosing a held-out picture's name among all names.
 
-        Ranks tell epochs apart where the first place is rare: unseen names.
+        Ranks tell epochs apart where the first place is rare: unseen names. Pictures and texts are compared by their pairs alone, without
+        the meanings that stand beside them in the CLIP that is saved.
         """
         towers: Any = getattr(model, "module", model)
         towers = getattr(towers, "module", towers)  # below Fabric's wrapper, DDP's
@@ -235,24 +257,24 @@ class Contrastive(Objective):
 
     @cached_property
     def shown(self) -> np.ndarray:
-        """float32 [n, d]: what every training picture means by its name and keywords. Only with vectors."""
-        assert self.vectors is not None
-        return self.vectors.meanings([" ".join([c[0], *keywords(c)]) for c in self.train.captions])
+        """float32 [n, d]: what every training picture means by its name and keywords. Only with meanings."""
+        assert self.meanings is not None
+        return self.meanings.of([" ".join([c[0], *keywords(c)]) for c in self.train.captions])
 
     @cached_property
     def _names(self) -> torch.Tensor:
         return torch.from_numpy(encode(self.tokenizer, self.names))
 
     def _wordings(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Of an epoch: token ids of every picture's wording, and with vectors of as many phrases after them; a number a wording
-        (equal texts share it); with vectors what all of these mean."""
+        """Of an epoch: token ids of every picture's wording, and with meanings of as many phrases after them; a number a wording
+        (equal texts share it); with meanings what all of these mean."""
         generator = np.random.default_rng([seed, epoch, 1])
         texts = [wording(captions, generator, self.lists) for captions in self.train.captions]
         said = np.unique(texts, return_inverse=True)[1].astype(np.int64)
-        if self.vectors is None:
+        if self.meanings is None:
             return encode(self.tokenizer, texts), said, None
-        texts += self.vectors.phrases(self.n, generator)
-        return encode(self.tokenizer, texts), said, self.vectors.meanings(texts)
+        texts += self.meanings.phrases(self.n, generator)
+        return encode(self.tokenizer, texts), said, self.meanings.of(texts)
 
 
 def balanced(balance: np.ndarray | None, n: int, recipe: Recipe, epoch: int) -> list[np.ndarray]:

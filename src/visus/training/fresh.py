@@ -19,7 +19,8 @@ from visus.models.dual import Towers, new_clip, save_dual, square
 from visus.paths import atomic_path, write_text
 from visus.training import checkpoint
 from visus.training.augment import Augmentation
-from visus.training.captions import learn_tokenizer
+from visus.training.captioned import artists, candidates, names_of, with_more
+from visus.training.captions import keywords, learn_tokenizer
 from visus.training.contrastive import CaptionedPictures, Contrastive, Drop
 from visus.training.contrastive import Towers as ClipTowers
 from visus.training.devices import Devices, with_fabric
@@ -30,7 +31,7 @@ from visus.training.named import UNKNOWN, Named, NamedPictures, NamedViT
 from visus.training.objective import Objective
 from visus.training.recipe import Recipe
 from visus.training.records import Epoch
-from visus.training.vectors import add_words, start_from
+from visus.training.vectors import Meanings, add_words, meanings_for, start_from
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -61,8 +62,9 @@ class Plan:
     """What is trained and how, of either kind.
 
     drop: share of patches left out of training pictures. teacher: a backbone whose features of the training pictures the image tower
-    learns beside (None: no teacher). vectors: of words, which the text tower learns
-    beside (None: none). folder: where the model and its checkpoints go. allowed: seconds, or None.
+    learns beside (None: no teacher). vectors: of words, which the text tower learns beside (None: none); words: how many of them get a
+    token. beside: captioned pictures that a CLIP is trained on as well (None: none). folder: where the model and its checkpoints go.
+    allowed: seconds, or None.
     """
 
     parts: Parts
@@ -72,6 +74,8 @@ class Plan:
     drop: float = 0.5
     teacher: Backbone | None = None
     vectors: WordVectors | None = None
+    words: int = 16_000
+    beside: ImageSet | None = None
     devices: Devices = field(default_factory=Devices)
     allowed: float | None = None
 
@@ -86,6 +90,8 @@ class Plan:
             "patches dropped": self.drop,
             "teacher": self.teacher.spec if self.teacher else None,
             "word vectors": self.vectors.name if self.vectors else None,
+            "words": self.words if self.vectors else None,
+            "beside": self.beside.name if self.beside else None,
         }
 
     def guides(self, sources: Sequence[tuple[ImageSet, np.ndarray]]) -> np.ndarray | None:
@@ -112,33 +118,6 @@ class Trained:
     pictures: int
 
 
-def names_of(imageset: ImageSet) -> tuple[tuple[str, ...], np.ndarray]:
-    """The distinct first captions, and int64 [n]: which one each picture bears. Raises DataError for a set without captions."""
-    if imageset.captions is None:
-        raise DataError(
-            f"{imageset.name} has no captions; put a metadata.csv with file_name,text beside the pictures, or use visus:emoji"
-        )
-    empty = [imageset.ids[i] for i, c in enumerate(imageset.captions) if not c or not c[0].strip()]
-    if empty:
-        raise DataError(
-            f"{len(empty)} pictures of {imageset.name} have no caption, the first: {empty[0]}; give each one"
-        )
-    names, keys = np.unique([c[0] for c in imageset.captions], return_inverse=True)
-    return tuple(str(n) for n in names), keys.astype(np.int64)
-
-
-def artists(imageset: ImageSet) -> np.ndarray | None:
-    """int64 [n]: who drew each picture, where the set says so in its column 'artist'."""
-    column = imageset.meta.get("artist")
-    return None if column is None else np.unique(list(column), return_inverse=True)[1].astype(np.int64)
-
-
-def candidates(keys: np.ndarray, part: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """The names that a held-out part chooses from: all, where training knows most of the part's; else the part's own."""
-    own = np.unique(keys[part])
-    return np.unique(keys) if np.isin(own, keys[train]).mean() > 0.5 else own
-
-
 def train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
     """Train a CLIP on pictures with captions, saved to the plan's folder in transformers' format; resumed by the same call.
 
@@ -146,38 +125,47 @@ def train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
     settings in the folder.
     """
     names, keys = names_of(imageset)
-    checkpoints = _claim(plan, "clip", imageset)
+    checkpoints = _claim(plan, "clip", imageset, plan.beside)
     parts, sizes, recipe = plan.parts, plan.sizes, plan.recipe
     captions = imageset.captions or ()
-    said = [captions[i] for i in parts.train]
-    tokenizer = learn_tokenizer((c for cs in said for c in cs), size=VOCABULARY, context=sizes.context)
-    if plan.vectors is not None:
-        add_words(tokenizer, plan.vectors)
     preprocess = square(sizes.image)
     choice = candidates(keys, parts.validation, parts.train)
     drawn = artists(imageset)
     train = CaptionedPictures(
         decoded(imageset, parts.train, preprocess, what="training"),
-        said,
+        [captions[i] for i in parts.train],
         keys[parts.train],
         None if drawn is None else drawn[parts.train],
-        plan.guides([(imageset, parts.train)]),
     )
+    sources, own = [(imageset, parts.train)], [captions[i][0] for i in parts.train]
+    if plan.beside is not None:
+        train, rows = with_more(train, plan.beside, imageset, parts, preprocess)
+        sources += [(plan.beside, rows)]
+    train = replace(train, guides=plan.guides(sources))
+    tokenizer = learn_tokenizer((c for cs in train.captions for c in cs), size=VOCABULARY, context=sizes.context)
+    meanings: Meanings | None = None
+    if plan.vectors is not None:
+        known = [text for cs in train.captions for text in (cs[0], *keywords(cs))]
+        meanings = meanings_for(plan.vectors, own, known, plan.words)
+        add_words(tokenizer, meanings.words)
     held = CaptionedPictures(
         decoded(imageset, parts.validation, preprocess, what="validation"),
         [captions[i] for i in parts.validation],
         np.searchsorted(choice, keys[parts.validation]),
     )
     objective = Contrastive(
-        train, held, [names[k] for k in choice], tokenizer, preprocess, VIEWS, recipe, Drop(plan.drop), plan.vectors
+        train, held, [names[k] for k in choice], tokenizer, preprocess, VIEWS, recipe, Drop(plan.drop), meanings
     )
     clip = new_clip(tokenizer, sizes, seed=recipe.seed)
-    if plan.vectors is not None:
-        start_from(clip, tokenizer, plan.vectors, seed=recipe.seed)
+    if meanings is not None:
+        start_from(clip, tokenizer, meanings, seed=recipe.seed)
     with _seeded(recipe.seed + 1):
         towers = ClipTowers(clip, _width(train.guides), _width(plan.vectors.rows if plan.vectors else None))
-    done = _run(towers, objective, plan, checkpoints, lambda: save_dual(plan.folder, clip, tokenizer, preprocess))
-    return Trained(done, clip, preprocess, sum(p.numel() for p in clip.parameters()), objective.n), tokenizer
+    done = _run(
+        towers, objective, plan, checkpoints, lambda: save_dual(plan.folder, towers.whole(), tokenizer, preprocess)
+    )
+    whole = towers.whole()
+    return Trained(done, whole, preprocess, sum(p.numel() for p in whole.parameters()), objective.n), tokenizer
 
 
 def train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None = None) -> Trained:
