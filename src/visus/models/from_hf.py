@@ -69,6 +69,7 @@ def load(spec: Spec, where: str, *, download: bool) -> Backbone:
 
 def _build(text: str, where: str, *, random: bool, kwargs: dict[str, Any]) -> Backbone:
     from huggingface_hub import constants
+    from safetensors import SafetensorError
 
     patience = constants.HF_HUB_ETAG_TIMEOUT
     try:
@@ -82,7 +83,7 @@ def _build(text: str, where: str, *, random: bool, kwargs: dict[str, Any]) -> Ba
         raise OfflineError(
             f"{where} could not be fetched or read from the Hugging Face cache: {first_line(error)}"
         ) from error
-    except BROKEN as error:
+    except (*BROKEN, SafetensorError) as error:
         raise DataError(f"{where} cannot be read as a transformers model: {first_line(error)}") from error
     finally:
         constants.HF_HUB_ETAG_TIMEOUT = patience
