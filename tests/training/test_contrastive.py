@@ -14,7 +14,7 @@ from visus.models.dual import Towers as Sizes
 from visus.models.dual import new_clip, square
 from visus.training.augment import Augmentation
 from visus.training.captions import encode, learn_tokenizer, wording
-from visus.training.contrastive import Drop, Towers, _short, balanced, dropped, info_nce
+from visus.training.contrastive import CaptionedPictures, Contrastive, Drop, Towers, _short, balanced, dropped, info_nce
 from visus.training.fresh import new_vit
 from visus.training.named import UNKNOWN, Named, NamedPictures, NamedViT
 from visus.training.recipe import Recipe
@@ -145,6 +145,31 @@ def test_cutting_padding_leaves_the_end_of_texts_that_are_equally_long() -> None
     mixed = torch.from_numpy(encode(tokenizer, ["red heart", CAPTIONS[1]]))
     assert torch.equal(_short(mixed, pad), mixed)
     assert torch.equal(_short(mixed[:1], pad), same[:1])
+
+
+@pytest.mark.parametrize(
+    ("keys", "captions", "alone"),
+    [
+        ([5, 5], ["red heart", "grinning face"], True),
+        ([5, 6], ["red heart", "red heart"], True),
+        ([5, 6], CAPTIONS[:2], False),
+    ],
+)
+def test_two_pictures_of_one_thing_or_with_one_text_are_not_each_others_negatives(
+    keys: list[int], captions: list[str], alone: bool
+) -> None:
+    tokenizer = learn_tokenizer(CAPTIONS, size=400, context=32)
+    pictures = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3)).astype(np.uint8)
+    train = CaptionedPictures(pictures, [(c,) for c in captions], np.array(keys))
+    recipe, still = Recipe(1e-3, batch=2), Augmentation(scale=(1, 1), ratio=(1, 1), mirror=0, jitter=0)
+    objective = Contrastive(train, train, captions, tokenizer, square(32), still, recipe, Drop(0.0))
+    towers = Towers(new_clip(tokenizer, Sizes(32, 8, 64, 1, 64, 1, 64), seed=0))
+    loss, right, asked = objective.loss(towers, np.arange(2), epoch=0, fabric=FABRIC)
+    assert (float(loss.detach()) == 0.0) is alone  # nothing is left to be told apart
+    assert asked == 2
+    assert not alone or int(right) == 2
+    loss.backward()
+    assert (float(towers.clip.logit_scale.grad) == 0.0) is alone  # the temperature learns
 
 
 def test_pictures_without_a_class_count_neither_in_the_loss_of_classes_nor_in_the_accuracy() -> None:
