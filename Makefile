@@ -43,15 +43,17 @@ emoji: $(READY)
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[tools]'
 	@$(BIN)/python tools/build_emoji.py
 
-# The models that ship, from nothing: some two and a half hours on one core. Run again after a stop, it goes on.
+# The models that ship, from nothing: some two and a half hours on one core (icons and word vectors come by npm). Run again after a stop, it goes on.
 TRAIN := OMP_NUM_THREADS=1 $(BIN)/visus train
 TAUGHT := --teacher visus:effnet-lite0 --precision bf16
-WORDS := --vectors build/words.txt --text-width 128 --text-layers 2
+WORDS := --vectors build/words.txt --words 40000 --text-width 64 --text-layers 2 --beside folder:build/icons
 models: $(READY)
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[tools]'
 	@$(BIN)/python tools/word_vectors.py build/words.txt
+	@$(BIN)/python tools/build_icons.py build/icons
 	@$(TRAIN) vit --images visus:emoji --names 'visus:emoji?task=all' $(TAUGHT) --epochs 40 --out build/models/emoji-vit
 	@$(TRAIN) clip --images 'visus:emoji?task=all' --zero-shot visus:emoji $(TAUGHT) --epochs 40 --out build/models/emoji-clip
-	@$(TRAIN) clip --images 'visus:emoji?split=concept&task=all' --zero-shot 'visus:emoji?split=concept' $(TAUGHT) $(WORDS) --epochs 30 --out build/models/emoji-clip-concept
+	@$(TRAIN) clip --images 'visus:emoji?split=concept&task=all' --zero-shot 'visus:emoji?split=concept' $(TAUGHT) $(WORDS) --epochs 10 --out build/models/emoji-clip-concept
 	@$(BIN)/python tools/ship_models.py build/models
 
 clean:

@@ -12,9 +12,11 @@ import pytest
 import visus
 from visus.errors import SpecError
 from visus.images import load_images
+from visus.measures.retrieval import ranks
 from visus.models.shipped import shipped_folder
 from visus.spec import Spec
 from visus.studies import train_report as report
+from visus.training.captioned import names_of
 from visus.training.fresh import parts_of
 
 
@@ -74,8 +76,16 @@ def test_by_concept_no_emoji_of_the_test_part_was_learned() -> None:
     parts = parts_of(images, seed=0)
     emoji = np.array(images.meta["emoji"])
     assert not set(emoji[parts.test]) & set(emoji[parts.train])
-    settings = (folder("emoji-clip", split="concept") / "README.md").read_text("utf-8")
-    assert "visus:emoji?split=concept&task=all" in settings
+    card = folder("emoji-clip", split="concept") / "README.md"
+    assert "visus:emoji?split=concept&task=all" in card.read_text("utf-8")
+    names, keys = names_of(images)
+    own = np.unique(keys[parts.test])
+    encoder = visus.load_dual("visus:emoji-clip?split=concept")
+    pictures, texts = encoder.encode_images(images, parts.test), encoder.encode_texts([names[k] for k in own])
+    found = ranks(pictures, texts, np.searchsorted(own, keys[parts.test]), np.arange(len(own)))
+    for k in (1, 5, 10):
+        measure = f"recall@{k}, image to name"
+        assert 100 * np.mean(found < k) == pytest.approx(promised(card, measure), abs=0.3), measure
 
 
 def test_attention_taps_and_maps_work_on_them() -> None:
