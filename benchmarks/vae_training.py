@@ -2,7 +2,7 @@
 
 python benchmarks/vae_training.py [--quick] [--runs N] [--epochs N] [--threads N]
 
-All three train the same network from the same weights on the same pictures, with the same batch, Adam and learning rate, and all
+All three train the same network on the same pictures, with the same batch, Adam and learning rate, and all
 validate after every epoch on the same 1,000 pictures. Each peer gets what is fastest for it here: memory format, Adam's
 implementation, loader workers. What each does beyond that is in the notes.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import os
 import shutil
 import statistics
@@ -77,7 +78,7 @@ def main() -> None:
     notes = [
         f"{len(data.train):,} training pictures, 28 x 28 x 1, made of 4,000 of visus:digits, shifted by up to 2 pixels; "
         f"{len(data.validation):,} for validation after every epoch.",
-        f"Batch {BATCH}, Adam at {LR:g}, float32, the lab's VAE at its default sizes (the peers': the same layers, the same first weights); "
+        f"Batch {BATCH}, Adam at {LR:g}, float32, the lab's VAE at its default sizes (the peers': the same layers); every run has another seed; "
         f"images/s count training pictures in a whole training of {args.epochs} epochs, validation included.",
         f"{args.threads} threads; medians of {runs} alternated runs; the ratio is the median over pairs. Warm-up is not timed.",
         "bf16: the same with --precision bf16 (mixed: weights stay float32), which neither peer has on a CPU; the targets are of float32.",
@@ -166,9 +167,12 @@ def measure(device: str, data: Data, home: Path, *, runs: int, epochs: int) -> t
 
 
 def checked(ends: Mapping[str, Sequence[float]]) -> None:
-    """The plain loop must have learnt as much as ours: what is compared is the same work."""
+    """The plain loop must have learnt about as much as ours: what is compared is the same work.
+
+    In two epochs a run may or may not have begun to use its code (some 53 nats or 41, by luck of the noise, on either side).
+    """
     mine, plain = statistics.mean(ends["visus"]), statistics.mean(ends["plain"])
-    assert abs(mine - plain) < 0.1 * mine, (mine, plain)
+    assert abs(mine - plain) < 0.3 * mine, (mine, plain)
 
 
 def best(maker: Callable[..., Callable[[], float]], device: str, data: Data, home: Path, *, rounds: int) -> Choice:
@@ -203,10 +207,12 @@ def ours(device: str, data: Data, home: Path, epochs: int, precision: str = "fp3
     recipe = Recipe(
         LR, epochs=epochs, batch=BATCH, clip=CLIP, patience=0, optimizer="adam", schedule="constant", seed=SEED
     )
+    seeds = itertools.count(SEED)
 
     def train() -> float:
+        seeded = replace(recipe, seed=next(seeds))
         folder = Path(tempfile.mkdtemp(dir=home))
-        plan = VaePlan("ours", VaeSizes(28, 28), Decoder(), Pressure(), recipe, Devices(device, 1, precision))
+        plan = VaePlan("ours", VaeSizes(28, 28), Decoder(), Pressure(), seeded, Devices(device, 1, precision))
         done = train_vae(data.train, data.validation, plan, content="benchmark", root=folder)
         return done.fit.epochs[-1].val_loss
 
@@ -272,10 +278,14 @@ def plain_loop(device: str, data: Data, home: Path, epochs: int, choice: Choice)
             found: torch.Tensor = self.transform(Image.fromarray(self.data[index].numpy()))
             return found
 
+    seeds = itertools.count(SEED)
+
     def train() -> float:
+        seed = next(seeds)
+        torch.manual_seed(seed)
         settings = {"num_workers": choice.workers, "pin_memory": device == "cuda"}
         settings["persistent_workers"] = choice.workers > 0
-        draw = torch.Generator().manual_seed(SEED)
+        draw = torch.Generator().manual_seed(seed)
         loader = DataLoader(Pictures(data.train), BATCH, shuffle=True, drop_last=True, generator=draw, **settings)
         held = DataLoader(Pictures(data.validation), EVALUATED, **settings)
         layout = torch.channels_last if choice.channels_last else torch.contiguous_format
@@ -342,6 +352,8 @@ def pythae_trainer(device: str, data: Data, home: Path, epochs: int, choice: Cho
 
     fit, validation = held(data.train), held(data.validation)
 
+    seeds = itertools.count(SEED)
+
     def train() -> float:
         encoder, dense, up = layers()
         config = VAEConfig(input_dim=(1, 28, 28), latent_dim=20, reconstruction_loss="mse")
@@ -358,7 +370,7 @@ def pythae_trainer(device: str, data: Data, home: Path, epochs: int, choice: Cho
             optimizer_params={"fused": True} if choice.fused else None,
             train_dataloader_num_workers=choice.workers,
             eval_dataloader_num_workers=choice.workers,
-            seed=SEED,
+            seed=next(seeds),
             no_cuda=device == "cpu",
         )
         ends: list[float] = []

@@ -56,6 +56,19 @@ def test_one_step_is_adamw_by_hand() -> None:
     assert torch.allclose(net.bias, twin.bias, atol=1e-7)
 
 
+@pytest.mark.parametrize("most", [0.01, 0.5, 100.0, float("nan")])
+def test_gradients_are_clipped_as_pytorch_clips_them(most: float) -> None:
+    mine, theirs = network(), network()
+    for net in (mine, theirs):
+        net(torch.from_numpy(feed().x)).square().mean().backward()
+        if np.isnan(most):
+            next(net.parameters()).grad.fill_(float("nan"))  # type: ignore[union-attr]
+    loop._clip(mine, torch.optim.SGD(mine.parameters()), 0.5 if np.isnan(most) else most, FABRIC)
+    torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.5 if np.isnan(most) else most)
+    for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a.grad, b.grad) or (a.grad.isnan() == b.grad.isnan()).all()  # type: ignore[union-attr, arg-type]
+
+
 def test_passes_of_a_step_add_up_to_the_whole_batch() -> None:
     whole, parts = torch.nn.Linear(8, 3), torch.nn.Linear(8, 3)
     parts.load_state_dict(whole.state_dict())
