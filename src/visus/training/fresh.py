@@ -17,24 +17,22 @@ from visus.errors import DataError
 from visus.models.base import Preprocess
 from visus.models.dual import Towers, new_clip, save_dual, square
 from visus.paths import atomic_path, write_text
-from visus.training import checkpoint
 from visus.training.augment import Augmentation
 from visus.training.captioned import artists, candidates, names_of, with_more
 from visus.training.captions import keywords, learn_tokenizer
 from visus.training.contrastive import CaptionedPictures, Contrastive, Drop
 from visus.training.contrastive import Towers as ClipTowers
-from visus.training.devices import Devices, with_fabric
+from visus.training.devices import Devices
 from visus.training.feeds import decoded
 from visus.training.guide import guides
-from visus.training.loop import Fit, fit
+from visus.training.kept import fit_kept
+from visus.training.loop import Fit
 from visus.training.named import UNKNOWN, Named, NamedPictures, NamedViT
 from visus.training.objective import Objective
 from visus.training.recipe import Recipe
-from visus.training.records import Epoch
 from visus.training.vectors import Meanings, add_words, meanings_for, start_from
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
     from tokenizers import Tokenizer
 
     from visus.images import ImageSet
@@ -299,30 +297,17 @@ def _run(
     network: torch.nn.Module, objective: Objective, plan: Plan, checkpoints: Path, save: Callable[[], object]
 ) -> Fit:
     """Train, save the best epoch's weights and the record of the epochs; the same in every process."""
-    file = checkpoints / "fit.json"
-
-    def work(fabric: Fabric) -> None:
-        done = fit(
-            network,
-            objective,
-            plan.recipe,
-            fabric=fabric,
-            train_mode=network.train,
-            folder=checkpoints,
-            allowed=plan.allowed,
-            what="training",
-        )
-        network.to("cpu").eval()
-        if fabric.global_rank == 0:
-            save()
-            write_text(file, json.dumps(asdict(done)))
-
-    with_fabric(work, plan.devices)
-    body = json.loads(file.read_text("utf-8"))
-    if plan.devices.count > 1:
-        checkpoint.put_back(network, (checkpoint.load(checkpoints / checkpoint.BEST) or {}).get("tensors", {}))
-    network.requires_grad_(requires_grad=False).eval()
-    return Fit(**{**body, "epochs": tuple(Epoch(**e) for e in body["epochs"])})
+    return fit_kept(
+        network,
+        objective,
+        plan.recipe,
+        plan.devices,
+        checkpoints=checkpoints,
+        file=checkpoints / "fit.json",
+        allowed=plan.allowed,
+        what="training",
+        save=save,
+    )
 
 
 def _claim(plan: Plan, kind: str, *sets: ImageSet | None) -> Path:

@@ -12,17 +12,15 @@ import numpy as np
 import torch
 import xxhash
 
-from visus.errors import DataError, StoreError
+from visus.errors import DataError
 from visus.features.latents import as_floats
 from visus.models.vae import Decoder, Vae, VaeSizes, kl_terms, new_vae, wrap
 from visus.models.vae_open import save_vae
-from visus.paths import write_text
-from visus.training import checkpoint
-from visus.training.devices import Devices, with_fabric
-from visus.training.loop import Fit, fit
+from visus.training.devices import Devices
+from visus.training.kept import fit_kept, kept
+from visus.training.loop import Fit
 from visus.training.objective import Objective, shuffled
 from visus.training.recipe import Recipe
-from visus.training.records import Epoch
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -186,30 +184,19 @@ def train_vae(train: np.ndarray, validation: np.ndarray, plan: VaePlan, *, conte
     network = new_vae(plan.sizes, plan.decoder, seed=plan.recipe.seed)
     if not file.is_file():
         objective = Elbo(train, validation, plan.pressure, seed=plan.recipe.seed)
-
-        def work(fabric: Fabric) -> None:
-            done = fit(
-                network,
-                objective,
-                plan.recipe,
-                fabric=fabric,
-                train_mode=network.train,
-                folder=checkpoints,
-                allowed=plan.allowed,
-                what=f"training {plan.name}",
-            )
-            network.to("cpu").eval()
-            if fabric.global_rank == 0:
-                save_vae(model, network, info={"name": plan.name, **plan.describe()})
-                write_text(file, json.dumps(asdict(done)))
-
-        with_fabric(work, plan.devices)
-    best = checkpoint.load(checkpoints / checkpoint.BEST)
-    if best is None:
-        raise StoreError(f"{folder} holds a training without its weights; delete it and run the same command again")
-    checkpoint.put_back(network, best["tensors"])
-    body = json.loads(file.read_text("utf-8"))
-    done = Fit(**{**body, "epochs": tuple(Epoch(**e) for e in body["epochs"])})
+        done = fit_kept(
+            network,
+            objective,
+            plan.recipe,
+            plan.devices,
+            checkpoints=checkpoints,
+            file=file,
+            allowed=plan.allowed,
+            what=f"training {plan.name}",
+            save=lambda: save_vae(model, network, info={"name": plan.name, **plan.describe()}),
+        )
+    else:
+        done = kept(network, checkpoints=checkpoints, file=file)
     return TrainedVae(plan, done, wrap(network, plan.name, info={"folder": str(model)}), model)
 
 
