@@ -299,7 +299,10 @@ def test_advice_starts_with_what_is_wrong() -> None:
     first, second, third = vae_words.advice(heavy, fixed=False)
     assert first.startswith("less weight on the KL")
     assert second.startswith("warm-up and free bits")
-    assert "--latent 1 should do as well" in third
+    assert "--latent 1 may do as well" in third
+    assert vae_words.advice(planted([1, 0, 0]), fixed=True, helped="mitigated") == [
+        "warm-up and free bits, which pay off in mitigated"
+    ]
     assert vae_words.advice(planted([1, 1, 1]), fixed=False) == [
         "every dimension is in use, so a larger --latent may help (--sweep latent)"
     ]
@@ -321,6 +324,9 @@ def test_the_better_of_two_is_named_by_its_paired_interval() -> None:
     b = replace(b, bounds=replace(b.bounds, reconstruction=b.bounds.reconstruction - 2))
     assert "negative ELBO -2.00 nats per image (-2.00 to -2.00: lower, better)" in vae_words._back(b, a)
     assert "not told apart" in vae_words._back(a, a)
+    assert vae_words._beats(b, a)
+    assert not vae_words._beats(a, b)
+    assert not vae_words._beats(a, a)
 
 
 def test_an_unknown_size_of_error_is_a_spec_error() -> None:

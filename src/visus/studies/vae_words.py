@@ -47,12 +47,13 @@ def against(e: Examined, other: Examined) -> tuple[PairedDifference, PairedDiffe
 def findings(space: Space, examined: Sequence[Examined]) -> list[str]:
     """Sentences made from numbers, the most important first."""
     said = []
-    fixed = any(_softened(e) for e in examined)
+    softened = [e for e in examined if _softened(e)]
     if examined[0].setting is not None:
         said += _sweep(examined)
     else:
         for e in examined:
-            said += [_quality(e), _collapse(e, fixed=fixed)]
+            helped = next((s.name for s in softened if s is not e and _beats(s, e)), "")
+            said += [_quality(e), _collapse(e, fixed=bool(softened), helped=helped)]
         said += [_back(e, examined[0]) for e in examined[1:]]
         said += [_generation(e, space) for e in examined]
     return said
@@ -76,7 +77,7 @@ def _beta(e: Examined) -> str:
     return f"; effective beta {e.beta.beta:.3g}, by the gradient of its loss"
 
 
-def _collapse(e: Examined, *, fixed: bool) -> str:
+def _collapse(e: Examined, *, fixed: bool, helped: str = "") -> str:
     n, active = e.vae.latent, int(e.active.by_kl.sum())
     held = verdict(e) == "held up by free bits alone"
     text = f"{e.name} is {verdict(e)}: " if held else f"{e.name} has {verdict(e)}: "
@@ -94,7 +95,7 @@ def _collapse(e: Examined, *, fixed: bool) -> str:
         text += f"; {floor} of them only fill the free bits ({_nats(share)} nats together)"
     text += f". Image and code share {e.information.value:.1f} ± {e.information.stderr:.1f} nats"
     text += f" (at most {e.information.bound:.1f} can be seen with {len(e.posteriors.mu):,} images)."
-    tries = advice(e, fixed=fixed)
+    tries = advice(e, fixed=fixed, helped=helped)
     return text + (f" To try: {'; '.join(tries)}." if tries else "")
 
 
@@ -114,8 +115,13 @@ def _deaf(e: Examined) -> str:
     return f", and the decoder is {percent(share)} as sensitive to them as to the rest"
 
 
-def advice(e: Examined, *, fixed: bool) -> list[str]:
-    """What to try next, the likeliest first."""
+def _beats(e: Examined, other: Examined) -> bool:
+    """Whether the negative ELBO of `e` is lower, beyond chance, under the same likelihood."""
+    return e.vae.decoder == other.vae.decoder and against(e, other)[0].high < 0
+
+
+def advice(e: Examined, *, fixed: bool, helped: str = "") -> list[str]:
+    """What to try next, the likeliest first. fixed: warm-up or free bits are in the study already; helped: the run that is better for them."""
     tries = []
     real = e.beta.beta if e.beta is not None and np.isfinite(e.beta.beta) else None
     if not e.dead:
@@ -130,11 +136,13 @@ def advice(e: Examined, *, fixed: bool) -> list[str]:
         )
     if not fixed:
         tries.append("warm-up and free bits (--fix, or --compare baseline,mitigated)")
-    if 0 < e.dead < e.vae.latent:
+    if helped:
+        tries.append(f"warm-up and free bits, which pay off in {helped}")
+    elif 0 < e.dead < e.vae.latent:
         used = e.vae.latent - e.dead
         tries.append(
             f"{'or nothing' if tries else 'nothing'} at all: a VAE that needs {used} dimensions leaves the rest to the "
-            f"prior, and --latent {used} should do as well"
+            f"prior, and --latent {used} may do as well"
         )
     return tries
 
