@@ -12,6 +12,7 @@ import torch
 from visus.errors import DataError, StoreError
 from visus.features.latents import as_floats, posteriors
 from visus.models.vae import Decoder, Vae, VaeSizes, new_vae, wrap
+from visus.models.vae_open import load_vae
 from visus.training import checkpoint
 from visus.training.devices import Devices
 from visus.training.effective import measured_beta
@@ -201,6 +202,20 @@ def test_bf16_learns_as_fp32_does(tmp_path: Path) -> None:
     ends = [train_vae(blobs(), blobs(100, seed=1), p, content="blobs", root=tmp_path).fit.epochs[-1] for p in plans]
     assert ends[0].val_loss != ends[1].val_loss
     assert ends[1].val_loss == pytest.approx(ends[0].val_loss, rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("free_bits", [0.0, 0.05])
+def test_two_processes_learn_as_one_does(tmp_path: Path, free_bits: float) -> None:
+    plans = [
+        VaePlan("blobs", SIZES, Decoder(), Pressure(free_bits=free_bits), RECIPE, Devices("cpu", n)) for n in (1, 2)
+    ]
+    one, two = (train_vae(blobs(), blobs(100, seed=1), p, content="blobs", root=tmp_path) for p in plans)
+    assert len(two.fit.epochs) == len(one.fit.epochs)
+    # Their noise differs, process by process.
+    assert two.fit.epochs[-1].val_loss == pytest.approx(one.fit.epochs[-1].val_loss, rel=0.1)
+    (mu, _), (again, _) = (v.encode(as_floats(blobs(4))) for v in (two.vae, load_vae(str(two.folder), shape=(1, 8, 8))))
+    assert torch.equal(mu, again)
 
 
 @pytest.mark.parametrize("beta", [1.0, 6.125])

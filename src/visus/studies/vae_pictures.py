@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from visus.measures.priors import AGGREGATE, NORMAL
+from visus.measures.priors import NORMAL
 from visus.result import Figure
 from visus.studies.vae_subject import shown as rgb
 
@@ -88,10 +88,9 @@ def _samples(examined: Sequence[Examined], arrays: dict[str, np.ndarray], n: int
 def _nearest(subject: Subject, examined: Sequence[Examined], arrays: dict[str, np.ndarray], n: int) -> Figure:
     rows: list[tuple[str, np.ndarray, Sequence[str]]] = []
     for e in examined:
-        prior = NORMAL if NORMAL in e.samples else AGGREGATE
-        s = e.samples[prior]
+        s = e.samples[NORMAL]
         mine = s.pictures[:n]
-        rows.append((f"{e.name}: samples from {prior}", mine, [""] * len(mine)))
+        rows.append((f"{e.name}: samples from {NORMAL}", mine, [""] * len(mine)))
         near = subject.train[s.copies.indices[: len(mine)]]
         away = [f"{d / max(s.copies.held_median, 1e-12):.2f} x" for d in s.copies.distances[: len(mine)]]
         rows.append((f"{e.name}: nearest training images", near, away))

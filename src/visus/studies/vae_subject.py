@@ -26,7 +26,7 @@ PARTS = ("train", "validation", "test")
 class Subject:
     """Pictures as uint8 [n, h, w, c] by part, in random order, with labels int64 [n] (or None) and the ids of all three.
 
-    content: what tells these pictures from others. note: what was done to them. warnings: what a reader must know.
+    content: what tells these pictures from others. note: what was done to them.
     """
 
     name: str
@@ -38,7 +38,6 @@ class Subject:
     ids: dict[str, tuple[str, ...]]
     content: str
     note: str = ""
-    warnings: tuple[str, ...] = ()
     quarantine: tuple[Quarantined, ...] = ()
 
     @property
@@ -113,7 +112,7 @@ def load(
     return Subject(
         imageset.name, parts["train"], parts["validation"], parts["test"], labels, imageset.classes, kept_ids,
         f"{imageset.fingerprint} {height}x{width}x{channels} {seed} {[len(p) for p in parts.values()]}",
-        note, (), tuple(quarantine),
+        note, tuple(quarantine),
     )  # fmt: skip
 
 

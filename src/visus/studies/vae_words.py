@@ -218,7 +218,7 @@ def _generation(e: Examined, space: Space) -> str:
 
 def warnings(subject: Subject, space: Space, examined: Sequence[Examined], *, asked: float | None) -> list[str]:
     """What a reader must know before trusting a number. asked: the beta that a user's own module should have; None for ours."""
-    said = list(subject.warnings)
+    said: list[str] = []
     for e in examined:
         wanted = e.pressure.beta if e.pressure is not None else asked
         if e.beta is not None and wanted is not None:
