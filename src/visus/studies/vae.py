@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from visus.models.vae import Vae
     from visus.result import Result
     from visus.studies.vae_examine import Examined
-    from visus.studies.vae_runs import Settings
+    from visus.studies.vae_quality import Space
+    from visus.studies.vae_runs import Run, Settings
     from visus.studies.vae_subject import Subject
     from visus.training.vae import Pressure
 
@@ -92,11 +93,15 @@ def vae(
     from visus.errors import DataError
     from visus.features.engines import choose_device
     from visus.images import load_images
+    from visus.models.vae import Decoder, VaeSizes
     from visus.models.vae_open import shape_of
     from visus.studies import vae_report, vae_subject, vae_words
     from visus.studies.common import check_choice
     from visus.studies.vae_quality import space_for
+    from visus.studies.vae_runs import Settings
+    from visus.training.budget import seconds_of
     from visus.training.devices import Devices
+    from visus.training.recipe import Recipe
 
     check_choice("precision", precision, ("fp32", "bf16"))
     if checkpoint and (compare or sweep):
@@ -118,8 +123,16 @@ def vae(
     hardware = Devices(choose_device(device), devices, precision)
     native = shape_of(checkpoint) if checkpoint else None
     imageset = load_images(images, labels=labels, download=download).limit(limit, seed=seed)
-    settings = _settings(
-        latent, decoder, variance, beta, warm, free_bits, epochs, batch, lr, budget, seeds, seed, hardware
+    settings = Settings(
+        VaeSizes(28, 28, latent=latent),  # until the images are known
+        Decoder(decoder, variance),  # type: ignore[arg-type]  # checked by the class
+        beta,
+        warm,
+        free_bits,
+        Recipe(lr, epochs=epochs, clip=5.0, patience=0, seed=seed, optimizer="adam", schedule="constant"),
+        hardware,
+        seconds_of(budget),
+        seeds,
     )
     subject = vae_subject.load(imageset, size=sides, channels=channels, seed=seed, native=native)
     settings = _sized(settings, subject, batch)
@@ -155,42 +168,22 @@ def vae(
     )
 
 
-def _settings(
-    latent: int, decoder: str, variance: float, beta: float, warmup: int, free_bits: float, epochs: int, batch: int | None, lr: float,
-    budget: str, seeds: int, seed: int, devices: Any,
-) -> Settings:  # fmt: skip
-    """What a user asked for, checked before any image is decoded."""
-    from visus.models.vae import Decoder, VaeSizes
-    from visus.studies.vae_runs import Settings
-    from visus.training.budget import seconds_of
-    from visus.training.recipe import Recipe
-    from visus.training.vae import Pressure
-
-    Pressure(beta, warmup, free_bits)
-    recipe = Recipe(
-        lr, epochs=epochs, batch=batch or 128, clip=5.0, patience=0, seed=seed, optimizer="adam", schedule="constant"
-    )
-    sizes = VaeSizes(28, 28, latent=latent)
-    likelihood = Decoder(decoder, variance)  # type: ignore[arg-type]  # checked by the class
-    return Settings(sizes, likelihood, beta, warmup, free_bits, recipe, devices, seconds_of(budget), seeds)
-
-
 def _sized(settings: Settings, subject: Subject, batch: int | None) -> Settings:
     """The settings for these images: their size, and a batch that leaves enough steps."""
     from dataclasses import replace
 
     c, h, w = subject.shape
-    size = batch or (128 if len(subject.train) >= FEW else 64)
+    batch = batch or min(128 if len(subject.train) >= FEW else 64, len(subject.train))
     return replace(
         settings,
         sizes=replace(settings.sizes, height=h, width=w, channels=c),
-        recipe=replace(settings.recipe, batch=size if batch else min(size, len(subject.train))),
+        recipe=replace(settings.recipe, batch=batch),
     )
 
 
 def _planned(
     checkpoint: str | None, compare: str | None, sweep: str | None, settings: Settings, subject: Subject, seed: int
-) -> Any:
+) -> Vae | list[Run]:
     """The VAE to open, or the runs to train; refused before anything takes long."""
     from visus.models.vae_open import load_vae
     from visus.studies.vae_runs import named_runs, swept_runs
@@ -200,7 +193,9 @@ def _planned(
     return swept_runs(sweep, settings) if sweep else named_runs(compare or COMPARED, settings)
 
 
-def _examined(planned: Any, settings: Settings, subject: Subject, space: Any, judge: dict[str, Any]) -> list[Examined]:
+def _examined(
+    planned: Vae | list[Run], settings: Settings, subject: Subject, space: Space, judge: dict[str, Any]
+) -> list[Examined]:
     from visus.models.vae import Vae
     from visus.studies.vae_examine import examine
     from visus.studies.vae_runs import train_runs
@@ -222,7 +217,7 @@ def _examined(planned: Any, settings: Settings, subject: Subject, space: Any, ju
     ]
 
 
-def _rerun(first: Examined, settings: Settings, subject: Subject, space: Any, judge: dict[str, Any]) -> Examined:
+def _rerun(first: Examined, settings: Settings, subject: Subject, space: Space, judge: dict[str, Any]) -> Examined:
     """The same network, likelihood and beta as the first, with warm-up and free bits."""
     from dataclasses import replace
 

@@ -29,7 +29,7 @@ def pictures(
     figures = [_reconstructions(subject, examined, arrays, shown, device), _samples(examined, arrays, shown)]
     figures.append(_nearest(subject, examined, arrays, shown))
     for k, e in enumerate(examined[:WIDE]):
-        figures.append(_traversals(subject, e, arrays, f"traversals_{k}", device))
+        figures.append(_traversals(e, arrays, f"traversals_{k}", device))
         figures.append(_interpolations(subject, e, arrays, f"interpolations_{k}", device))
     return tuple(figures), arrays
 
@@ -101,7 +101,7 @@ def _nearest(subject: Subject, examined: Sequence[Examined], arrays: dict[str, n
     )  # fmt: skip
 
 
-def _traversals(subject: Subject, e: Examined, arrays: dict[str, np.ndarray], name: str, device: str) -> Figure:
+def _traversals(e: Examined, arrays: dict[str, np.ndarray], name: str, device: str) -> Figure:
     from visus.features.latents import decoded_latents
 
     steps = np.linspace(-REACH, REACH, 9)

@@ -44,6 +44,12 @@ class Settings:
     budget: float | None = None
     seeds: int = 1
 
+    def __post_init__(self) -> None:
+        """Raise DataError for a beta, a warm-up or free bits that are none."""
+        from visus.training.vae import Pressure
+
+        Pressure(self.beta, self.warmup, self.free_bits)
+
 
 @dataclass(frozen=True)
 class Run:

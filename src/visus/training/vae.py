@@ -105,9 +105,8 @@ class Elbo(Objective):
         draw = torch.Generator().manual_seed(self.seed)
         reconstruction, terms = 0.0, torch.zeros((), dtype=torch.float64)
         for start in range(0, len(self.validation), EVALUATED):
-            rows = np.arange(start, min(start + EVALUATED, len(self.validation)))
-            x = as_floats(self.validation[rows], fabric.device)
-            noise = torch.randn(len(rows), latent_of(model), generator=draw).to(fabric.device)
+            x = as_floats(self.validation[start : start + EVALUATED], fabric.device)
+            noise = torch.randn(len(x), latent_of(model), generator=draw).to(fabric.device)
             nats, mu, logvar = model(x, noise)
             reconstruction += float(nats.double().sum())
             terms = terms + kl_terms(mu, logvar).double().sum(dim=0).cpu()
