@@ -18,7 +18,15 @@ def _result() -> Result:
     )
     table = Table(("name", "value"), (("<b>", float("nan")), ("x", np.float64(0.25))), bold={"value": "max"})
     return Result(
-        "s", "t", ("f",), {"main": table}, (figure,), {"xy": np.zeros((2, 2), np.float32)}, ("w",), {"seed": 1}
+        "s",
+        "t",
+        ("f",),
+        {"main": table},
+        (figure,),
+        {"xy": np.zeros((2, 2), np.float32)},
+        ("w",),
+        {"seed": 1},
+        ("labels: column `dx`",),
     )
 
 
@@ -34,6 +42,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     result.save(tmp_path)
     again = Result.load(tmp_path)
     assert again.to_json() == result.to_json()
+    assert again.notes == ("labels: column `dx`",)
     np.testing.assert_array_equal(again.arrays["xy"], result.arrays["xy"])
 
 

@@ -71,7 +71,8 @@ class Result:
 
     study: its name. title: one line for the page's head. findings: sentences made from numbers. tables, figures: in
     reading order. arrays: named numpy arrays that figures refer to. warnings: what a reader must know before trusting
-    a number. provenance: versions, specs, fingerprints, seed, device, wall time, the command.
+    a number. provenance: versions, specs, fingerprints, seed, device, wall time, the command. notes: how the input was
+    read, where more than one reading was possible.
     """
 
     study: str
@@ -82,15 +83,17 @@ class Result:
     arrays: Mapping[str, np.ndarray]
     warnings: tuple[str, ...]
     provenance: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        """The result as JSON text: study, title, findings, warnings, tables, figures, provenance; NaN becomes null."""
+        """The result as JSON text: study, title, findings, warnings, notes, tables, figures, provenance; NaN becomes null."""
         body = {
             "schema": SCHEMA,
             "study": self.study,
             "title": self.title,
             "findings": list(self.findings),
             "warnings": list(self.warnings),
+            "notes": list(self.notes),
             "tables": {
                 name: {
                     "columns": list(t.columns),
@@ -150,6 +153,7 @@ class Result:
             arrays,
             tuple(body["warnings"]),
             body["provenance"],
+            tuple(body.get("notes", ())),
         )
 
     def _repr_html_(self) -> str:

@@ -122,3 +122,23 @@ def test_json_prints_the_result_and_nothing_else(
     assert body["study"] == "transfer"
     assert json.loads((out / "result.json").read_text()) == body
     assert (out / "index.html").stat().st_size > 10_000
+
+
+def test_what_a_study_notes_stands_in_its_result_and_on_its_page(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from visus.progress import caution, note
+    from visus.result import Result
+
+    def study(images: str, *, seed: int = 0) -> Result:
+        note("labels: column `dx`, 987 of 1,000 rows matched")
+        caution("3 images stand in train and in test")
+        return Result("predict", "t", ("f",), {}, (), {}, ("w",), {})
+
+    monkeypatch.setattr("visus.studies.predict.predict", study)
+    result = doors._door("predict")(images="folder:x", out=tmp_path)
+    assert result.notes == ("labels: column `dx`, 987 of 1,000 rows matched",)
+    assert result.warnings == ("w", "3 images stand in train and in test")
+    page = (tmp_path / "index.html").read_text("utf-8")
+    assert "How the input was read" in page
+    assert "987 of 1,000 rows matched" in page

@@ -27,7 +27,7 @@ STUDIES: Mapping[str, str] = {
 
 
 def _door(name: str) -> Callable[..., Result]:
-    """Wrap the study `name`: the same signature, with `out` added; provenance gains versions, the call and the wall time."""
+    """Wrap the study `name`: the same signature, with `out` added; the result gains versions, the call, the wall time, and what was noted."""
     study = getattr(import_module(STUDIES[name]), name)
     signature = inspect.signature(study)
     has_out = "out" in signature.parameters
@@ -35,6 +35,7 @@ def _door(name: str) -> Callable[..., Result]:
     @functools.wraps(study)
     def call(*args: Any, out: str | Path | None = None, **kwargs: Any) -> Result:
         from visus.paths import check_writable
+        from visus.progress import collecting
         from visus.report import write_report
         from visus.studies.provenance import complete
 
@@ -43,11 +44,13 @@ def _door(name: str) -> Callable[..., Result]:
         start = time.perf_counter()
         bound = signature.bind(*args, **(dict(kwargs, out=out) if has_out else kwargs))
         bound.apply_defaults()
-        result: Result = study(*bound.args, **bound.kwargs)
+        with collecting() as remarks:
+            result: Result = study(*bound.args, **bound.kwargs)
         provenance = complete(
             result.provenance, study=name, arguments=bound.arguments, seconds=time.perf_counter() - start
         )
-        result = replace(result, provenance=provenance)
+        warnings = tuple(dict.fromkeys([*result.warnings, *remarks.cautions]))
+        result = replace(result, provenance=provenance, warnings=warnings, notes=(*result.notes, *remarks.notes))
         if out is not None:
             write_report(result, out)
         return result

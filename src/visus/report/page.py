@@ -41,6 +41,7 @@ def render_page(result: Result, *, in_folder: bool = False) -> str:
         title=clean(result.title),
         findings=[clean(f) for f in result.findings],
         warnings=[clean(w) for w in result.warnings],
+        notes=[clean(n) for n in result.notes],
         blocks=blocks,
         tables=_tables(result.tables),
         provenance=_tree(result.provenance),
