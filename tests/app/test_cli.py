@@ -131,6 +131,14 @@ def test_what_a_study_notes_stands_in_its_result_and_on_its_page(
     from visus.result import Result
 
     def study(images: str, *, seed: int = 0) -> Result:
+        """Study.
+
+        Arguments:
+            images: spec.
+            seed: seed.
+
+        Returns a Result.
+        """
         note("labels: column `dx`, 987 of 1,000 rows matched")
         caution("3 images stand in train and in test")
         return Result("predict", "t", ("f",), {}, (), {}, ("w",), {})

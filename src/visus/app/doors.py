@@ -26,38 +26,45 @@ STUDIES: Mapping[str, str] = {
 }
 
 
+_THREADS = "        threads: cores to use; default as many as are free when it starts."
+
+
 def _door(name: str) -> Callable[..., Result]:
-    """Wrap the study `name`: the same signature, with `out` added; the result gains versions, the call, the wall time, and what was noted."""
+    """Wrap the study `name`: the same signature, with `threads` and `out` added; versions, call, time and notes join the result."""
     study = getattr(import_module(STUDIES[name]), name)
     signature = inspect.signature(study)
     has_out = "out" in signature.parameters
 
     @functools.wraps(study)
-    def call(*args: Any, out: str | Path | None = None, **kwargs: Any) -> Result:
+    def call(*args: Any, out: str | Path | None = None, threads: int | None = None, **kwargs: Any) -> Result:
         from visus.paths import check_writable
         from visus.progress import collecting
         from visus.report import write_report
         from visus.studies.provenance import complete
+        from visus.threads import using
 
         if out is not None:
             check_writable(out)
         start = time.perf_counter()
         bound = signature.bind(*args, **(dict(kwargs, out=out) if has_out else kwargs))
         bound.apply_defaults()
-        with collecting() as remarks:
+        with using(threads) as chosen, collecting() as remarks:
             result: Result = study(*bound.args, **bound.kwargs)
-        provenance = complete(
-            result.provenance, study=name, arguments=bound.arguments, seconds=time.perf_counter() - start
-        )
+        given = {**result.provenance, "threads": f"{chosen.count} of {chosen.cores} cores"}
+        arguments = {**bound.arguments, "threads": threads}
+        provenance = complete(given, study=name, arguments=arguments, seconds=time.perf_counter() - start)
         warnings = tuple(dict.fromkeys([*result.warnings, *remarks.cautions]))
         result = replace(result, provenance=provenance, warnings=warnings, notes=(*result.notes, *remarks.notes))
         if out is not None:
             write_report(result, out)
         return result
 
-    if not has_out:
-        extra = inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="str | None")
-        call.__signature__ = signature.replace(parameters=[*signature.parameters.values(), extra])  # type: ignore[attr-defined]
+    def added(parameter: str, annotation: str) -> inspect.Parameter:
+        return inspect.Parameter(parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+    more = [added("threads", "int | None"), *([] if has_out else [added("out", "str | None")])]
+    call.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *more])  # type: ignore[attr-defined]
+    call.__doc__ = (study.__doc__ or "").replace("\n\n    Returns", f"\n{_THREADS}\n\n    Returns", 1)
     return call
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -26,11 +25,6 @@ _UNCONVERTIBLE = (RuntimeError, TypeError, ValueError, NotImplementedError, Attr
 
 class EngineError(DataError):
     """An engine cannot run this network; the message says why in one line."""
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_device(device: str) -> str:

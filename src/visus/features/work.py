@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from visus import __version__
+from visus import __version__, threads
 from visus.errors import DataError
 from visus.features import engines, manifest, pipeline
 from visus.features import store as stores
@@ -220,7 +220,7 @@ def _results(
 ) -> Iterator[tuple[Iterator[pipeline.Done], int]]:
     """The stream of features on the run's device, and how many threads make it. Raises EngineError."""
     module = engines.tapped(request.backbone, taps, request.pool)
-    workers = request.workers or engines.cores()
+    workers = request.workers or threads.count()
     if run.device == "cpu":
         workers = min(workers, len(numbers))
         if run.engine == "openvino":

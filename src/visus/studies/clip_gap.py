@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from visus import threads
 from visus.result import Figure, Table, format_cell
 from visus.studies.common import interval_text, percent
 from visus.studies.parts import Part
@@ -160,7 +161,7 @@ def _maps(s: Subject, seed: int) -> tuple[list[Figure], dict[str, np.ndarray]]:
         data["sprite"] = "modality_pictures"
         arrays["modality_pictures"] = _thumbnails(s, chosen, len(texts))
     figures = []
-    for method, drawn in layer_maps(x, seed=seed).items():
+    for method, drawn in layer_maps(x, seed=seed, threads=threads.count()).items():
         arrays[f"modality_{method}"] = drawn.z
         trust = (
             {"trustworthiness": drawn.trust.trustworthiness, "neighbours_kept": drawn.trust.neighbours_kept}

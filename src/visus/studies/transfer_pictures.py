@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from visus import threads
 from visus.result import Figure
 
 if TYPE_CHECKING:
@@ -157,7 +158,9 @@ def _maps(
     figures: dict[str, list[Figure]] = {}
     with task("drawing maps", len(s.scores)) as progress:
         for c in s.scores:
-            for method, drawn in layer_maps(features[c.model, c.tap][shown], seed=seed).items():
+            for method, drawn in layer_maps(
+                features[c.model, c.tap][shown], seed=seed, threads=threads.count()
+            ).items():
                 name = slug(f"{method} {c.model} {c.tap}")
                 arrays[name] = drawn.z
                 data = {

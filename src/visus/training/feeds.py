@@ -16,8 +16,7 @@ import numpy as np
 import psutil
 import torch
 
-from visus import paths
-from visus.features.engines import cores
+from visus import paths, threads
 from visus.images.base import ImageSet
 from visus.images.decode import DecodeError
 from visus.models.base import Preprocess
@@ -152,7 +151,7 @@ def decoded(
         return len(chunk)
 
     chunks = list(_chunks(len(rows), 64))
-    with task(f"decoding {what} pictures", len(rows)) as progress, ThreadPoolExecutor(cores()) as pool:
+    with task(f"decoding {what} pictures", len(rows)) as progress, ThreadPoolExecutor(threads.count()) as pool:
         jobs = [pool.submit(copy_context().run, work, chunk) for chunk in chunks]
         for job in jobs:
             progress.advance(job.result())

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from visus import threads
 from visus.features import engines, pipeline
 from visus.features.batching import cpu_batch, peak_activation
 from visus.models.base import Preprocess
@@ -121,7 +122,7 @@ def _on_cpu(
         batch = cpu_batch(peak_activation(front, lambda: front(one)))
     fill = _Rows(pictures, size, batch, dice)
     numbers = range(-(-len(pictures) // batch))
-    workers = min(engines.cores(), len(numbers))
+    workers = min(threads.count(), len(numbers))
     slots = _slots(front, fill, engine, workers, precision)
     with engines.one_thread_each(), closing(pipeline.carry(numbers, fill, slots)) as results:  # type: ignore[arg-type]
         for number, (vectors,), _ in results:
