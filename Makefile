@@ -37,7 +37,7 @@ format: $(READY)
 	@$(BIN)/ruff format .
 
 bench: $(READY)
-	@for script in extraction memory probe knn maps training vae_training vit zero_shot retrieval startup; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	@for script in beside_load extraction memory probe knn maps training vae_training vit zero_shot retrieval startup; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 emoji: $(READY)
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[tools]'
