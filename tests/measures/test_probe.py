@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from visus.errors import DataError
-from visus.measures.probe import PROTOCOLS, _choose, linear_probe, shuffle_labels
+from visus.measures.probe import PROTOCOLS, _choose, linear_probe
 
 
 def planted(n: int = 600, d: int = 12, classes: int = 3, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -81,25 +81,6 @@ def test_results_are_in_the_order_of_test_and_do_not_depend_on_the_source() -> N
     np.testing.assert_allclose(straight.logits, blocks.logits, rtol=1e-4, atol=1e-5)
     turned = linear_probe(x, y, n_classes=3, **{**split, "test": split["test"][::-1]})
     np.testing.assert_array_equal(straight.logits, turned.logits[::-1])
-
-
-def test_shuffled_labels_leave_chance() -> None:
-    x, y = planted()
-    split = parts()
-    control = linear_probe(x, y, n_classes=3, shuffled_labels=True, seed=1, **split)
-    assert control.top1 < 0.5
-    by_hand = linear_probe(x, shuffle_labels(y, split["train"], seed=1), n_classes=3, **split)
-    np.testing.assert_array_equal(control.logits, by_hand.logits)
-
-
-def test_shuffling_permutes_train_only() -> None:
-    _, y = planted()
-    train = parts()["train"]
-    shuffled = shuffle_labels(y, train, seed=0)
-    rest = np.setdiff1d(np.arange(len(y)), train)
-    np.testing.assert_array_equal(shuffled[rest], y[rest])
-    np.testing.assert_array_equal(np.bincount(shuffled), np.bincount(y))
-    assert (shuffled != y).any()
 
 
 def test_noise_chooses_the_edge_and_says_so() -> None:

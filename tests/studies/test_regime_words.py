@@ -23,64 +23,53 @@ def _ladder(reach: dict[str, float], **more: Any) -> Regimes:
     )
 
 
-def test_the_trade_off_names_accuracy_interval_price_and_what_may_be_lost() -> None:
+def test_the_trade_off_names_accuracy_interval_price_and_its_rival_on_test() -> None:
     s = _ladder({"head": 0.80, "last-block": 0.90, "full": 0.9025})
-    said = findings(s, seed=0)
-    text = said[0]
-    loss = s.compare(s.scores[2], s.scores[1], seed=0)
-    assert text.startswith("The best trade-off of tiny is last block: 90.0 % of 400 test images right (95 % interval ")
-    assert "40.0 TFLOP and 13.3 min, 1/22 of the operations" in text
-    assert "where full fine-tuning, which validation prefers, gets 90.2 % for 900 TFLOP and 5.0 h" in text
-    assert "cannot be told apart" in text
-    assert f"up to {100 * loss.high:.1f} points may be lost" in text
-
-
-def test_a_small_loss_that_may_be_chance_is_stated_with_its_bound() -> None:
-    s = _ladder({"head": 0.8925, "full": 0.90})
-    loss = s.compare(s.scores[1], s.scores[0], seed=0)
     text = findings(s, seed=0)[0]
-    assert "is head" in text
-    assert loss.low == 0 < loss.difference < 0.01
-    assert f"up to {100 * loss.high:.1f} points may be lost" in text
-
-
-def test_a_clear_loss_under_a_point_is_given_up_with_its_bound() -> None:
-    n = 10_000
-    y = np.arange(n) % 4
-    scores = []
-    for regime, right in (("head", 9_000), ("full", 9_060)):
-        z = np.eye(4, dtype=np.float32)[np.where(np.arange(n) < right, y, (y + 1) % 4)]
-        scores.append(sample.score(regime, [sample.run(sample.first(0.9), val=right / n, logits=z)]))
-    s = Regimes("planted", sample.CLASSES, y, tuple(scores))
-    loss = s.compare(scores[1], scores[0], seed=0)
-    assert loss.low > 0
-    assert f"It gives up 0.6 points, and at most {100 * loss.high:.1f}" in findings(s, seed=0)[0]
-
-
-def test_a_cheaper_regime_that_is_ahead_gives_nothing_up() -> None:
-    runs = {"head": sample.run(sample.first(0.9), val=0.7), "full": sample.run(sample.first(0.8), val=0.8)}
-    s = sample.regimes([sample.score(r, [one]) for r, one in runs.items()])
-    assert "Nothing is given up: the cheaper one is ahead" in findings(s, seed=0)[0]
+    pair = s.compare(s.scores[1], s.scores[2], seed=0)
+    assert text.startswith(
+        "The best trade-off of tiny is last block, the cheapest that gives up at most a point on validation (0.2 points against full "
+        "fine-tuning): 90.0 % of 400 test images right (95 % interval "
+    )
+    assert "40.0 TFLOP and 13.3 min, 1/22 of the operations of full fine-tuning. " in text
+    assert "undecided whether it differs from full fine-tuning (90.2 % for 900 TFLOP and 5.0 h): -0.2 points" in text
+    assert f"95 % interval {100 * pair.low:+.1f} to {100 * pair.high:+.1f}" in text
 
 
 @pytest.mark.parametrize(
-    ("reach", "ending"),
+    ("head", "full", "says"), [(0.9, 0.8, "ahead of"), (0.8, 0.9, "behind"), (0.9, 0.9, "undecided")]
+)
+def test_what_the_test_images_say_of_the_pick_is_said_whatever_it_is(head: float, full: float, says: str) -> None:
+    # Validation lets the head give up half a point; the test images are asked once and may contradict it.
+    runs = {"head": sample.run(sample.first(head), val=0.895), "full": sample.run(sample.first(full), val=0.90)}
+    s = sample.regimes([sample.score(r, [one]) for r, one in runs.items()])
+    text = findings(s, seed=0)[0]
+    assert "of tiny is head, " in text
+    assert [word for word in ("ahead of", "behind", "undecided") if word in text] == [says]
+
+
+@pytest.mark.parametrize(
+    ("reach", "why"),
     [
-        ({"head": 0.5, "full": 0.9}, "every cheaper regime gives up a point or more."),
-        ({"head": 0.9, "full": 0.5}, "no other regime is cheaper."),
-        ({"full": 0.9}, "900 TFLOP and 5.0 h."),
+        (
+            {"head": 0.5, "full": 0.9},
+            "which validation prefers; every cheaper regime gives up more than a point there: ",
+        ),
+        ({"head": 0.9, "full": 0.5}, "which validation prefers; no other regime is cheaper: "),
+        ({"full": 0.9}, "the only one trained: "),
     ],
 )
-def test_where_nothing_cheaper_will_do(reach: dict[str, float], ending: str) -> None:
+def test_where_nothing_cheaper_will_do(reach: dict[str, float], why: str) -> None:
     text = findings(_ladder(reach), seed=0)[0]
-    assert text.endswith(ending)
+    assert why in text
+    assert ("On the test images it is ahead of" in text) == (len(reach) > 1)
 
 
 def test_every_step_is_set_against_the_one_before_it() -> None:
     reach = {"head": 0.80, "last-block": 0.80, "lora": 0.85, "full": 0.90, "scratch": 0.40}
     said = findings(_ladder(reach), seed=0)
     assert "gains 10.0 points" in _about(said, "tiny: full fine-tuning gains", "against last block", "it took")
-    assert _about(said, "last block and head cannot be told apart", "+0.0 points")
+    assert _about(said, "last block against head is undecided", "+0.0 points")
     assert "loses 5.0 points" in _about(said, "LoRA", "against full fine-tuning")
     assert "gains 50.0 points" in _about(said, "from pretrained weights", "from scratch")
     assert not [x for x in said if "convex" in x]

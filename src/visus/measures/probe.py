@@ -23,7 +23,6 @@ __all__ = [
     "ProbeResult",
     "Protocol",
     "linear_probe",
-    "shuffle_labels",
     "solve_path",
 ]
 
@@ -98,7 +97,6 @@ def linear_probe(
     protocol: str = "visus",
     device: str = "cpu",
     seed: int = 0,
-    shuffled_labels: bool = False,
     tol: float = 1e-5,
     cache_bytes: int = CACHE_BYTES,
 ) -> ProbeResult:
@@ -106,16 +104,16 @@ def linear_probe(
 
     x: features [n, d] (array, memory map, or blocks); y: int [n], read only at the rows named; folds: (fit rows, validation
     rows); train, test: rows. Chosen: the highest mean validation accuracy; ties go to the lower validation NLL, then to the
-    larger lambda. Scaling is fitted on the rows fitted, never on validation or test. shuffled_labels: the control, with
-    the labels of `train` permuted by `seed` before anything is fitted. Raises DataError on unknown protocols, indices that are
-    empty, out of range or shared by fit and test, and on unusable labels or features.
+    larger lambda. Scaling is fitted on the rows fitted, never on validation or test. The control on
+    shuffled labels: `probe_null.permutation_null`. Raises DataError on unknown protocols, indices that are empty, out of range or
+    shared by fit and test, and on unusable labels or features.
     """
     if protocol not in PROTOCOLS:
         raise DataError(f"unknown probe protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
     preset = PROTOCOLS[protocol]
-    labels = shuffle_labels(y, train, seed=seed) if shuffled_labels else np.asarray(y)
-    train, test = _index(train, len(labels), "train"), _index(test, len(labels), "test")
-    pairs = [(_index(f, len(labels), "fit"), _index(v, len(labels), "validation")) for f, v in folds]
+    labels = np.asarray(y)
+    train, test = checked_rows(train, len(labels), "train"), checked_rows(test, len(labels), "test")
+    pairs = [(checked_rows(f, len(labels), "fit"), checked_rows(v, len(labels), "validation")) for f, v in folds]
     if not pairs:
         raise DataError("a probe needs at least one fold (fit rows, validation rows) to choose lambda on")
     _check_leaks(pairs, train, test)
@@ -174,14 +172,6 @@ def linear_probe(
         classifier=final,
         converged=converged,
     )
-
-
-def shuffle_labels(y: Array, train: Array, *, seed: int) -> NDArray[np.int64]:
-    """A copy of y [n] with the labels of the rows `train` permuted among themselves: the control for leaks."""
-    shuffled = np.array(y, dtype=np.int64)
-    rows = np.asarray(train)
-    shuffled[rows] = np.random.default_rng(seed).permutation(shuffled[rows])
-    return shuffled
 
 
 def _fit(
@@ -249,7 +239,8 @@ def _logits(path: ProbePath, x: Source, rows: NDArray[np.int64]) -> NDArray[np.f
     return out
 
 
-def _index(rows: Array, n: int, name: str) -> NDArray[np.int64]:
+def checked_rows(rows: Array, n: int, name: str) -> NDArray[np.int64]:
+    """The rows as int64, or DataError: none, not whole numbers, outside 0..n-1, or one named twice."""
     index = np.asarray(rows)
     if index.ndim != 1 or len(index) == 0 or index.dtype.kind not in "iu":
         raise DataError(f"the {name} rows must be a non-empty vector of whole numbers")

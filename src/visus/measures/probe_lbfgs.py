@@ -21,7 +21,8 @@ CURVATURE_ROWS = 4096  # rows from which the class factor is estimated
 class Problem:
     """Data and the coordinates they are solved in: theta [L, C, d + 1] holds weights in the eigenbasis, then the bias.
 
-    data: called with the number of logits a row has, yields (x [r, d] centred, y int64 [r]) over all rows.
+    data: called with the number of logits a row has, yields (x [r, d] centred, y int64 [r]) over all rows; y is [L, r] where every entry
+    of the batch has labels of its own.
     spectrum [d], basis [d, d]: of cov(x).
     """
 
@@ -85,7 +86,7 @@ def minimise(
     per_lambda = 2 * MEMORY * start[0].numel() * start.element_size()
     size = max(1, MEMORY_BYTES // per_lambda)
     parts = [
-        _minimise(problem, lambdas[i : i + size], start[i : i + size], tol, max_iterations)
+        _minimise(problem, lambdas[i : i + size], start[i : i + size], i, tol, max_iterations)
         for i in range(0, len(lambdas), size)
     ]
     return Found(
@@ -97,7 +98,10 @@ def minimise(
     )
 
 
-def _minimise(problem: Problem, lambdas: NDArray[np.float64], start: Tensor, tol: float, max_iterations: int) -> Found:
+def _minimise(
+    problem: Problem, lambdas: NDArray[np.float64], start: Tensor, first: int, tol: float, max_iterations: int
+) -> Found:
+    """first: where this group begins in the batch."""
     count = len(lambdas)
     shape = start.shape
     out = start.reshape(count, -1).clone()
@@ -105,8 +109,8 @@ def _minimise(problem: Problem, lambdas: NDArray[np.float64], start: Tensor, tol
     iterations, converged = np.zeros(count, np.int64), np.zeros(count, bool)
     lam = torch.as_tensor(lambdas, device=start.device)
     theta = out.clone()
-    value, grad, classes = _evaluate(problem, theta, lam)
     index = torch.arange(count, device=start.device)
+    value, grad, classes = _evaluate(problem, theta, lam, index + first)
     zero = torch.zeros_like(index)
     state = _State(index, lam, theta, value, grad, classes, zero, zero.clone(), [], [value])
     best_value, best_grad = value.clone(), grad.clone()
@@ -143,11 +147,11 @@ def _minimise(problem: Problem, lambdas: NDArray[np.float64], start: Tensor, tol
             direction, slope = direction[left], slope[left]
         if len(state.index) == 0:
             break
-        _step(problem, state, direction, slope)
+        _step(problem, state, direction, slope, first)
     return Found(out.reshape(shape), objective, gap, iterations, converged)
 
 
-def _step(problem: Problem, state: _State, direction: Tensor, slope: Tensor) -> None:
+def _step(problem: Problem, state: _State, direction: Tensor, slope: Tensor, first: int) -> None:
     """Backtrack each lambda to sufficient decrease (rows that already have it wait), then remember the pair."""
     slack = state.value * (2e-7 if direction.dtype == torch.float32 else 1e-14)  # rounding of the loss itself
     theta, grad, classes = state.theta.clone(), state.grad.clone(), state.classes.clone()
@@ -156,7 +160,7 @@ def _step(problem: Problem, state: _State, direction: Tensor, slope: Tensor) -> 
     length = torch.ones(len(theta), device=theta.device, dtype=theta.dtype)
     for _ in range(25):
         trial = state.theta[todo] + length[todo, None] * direction[todo]
-        f, g, c = _evaluate(problem, trial, state.lam[todo])
+        f, g, c = _evaluate(problem, trial, state.lam[todo], state.index[todo] + first)
         good = f <= state.value[todo] + 1e-4 * length[todo] * slope[todo] + slack[todo]
         hit = todo[good]
         theta[hit], value[hit], grad[hit], classes[hit] = trial[good], f[good], g[good], c[good]
@@ -249,8 +253,8 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return total
 
 
-def _evaluate(problem: Problem, theta: Tensor, lam: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Objective float64 [A], gradient like theta [A, C * (d + 1)], class factor, in one pass over the data."""
+def _evaluate(problem: Problem, theta: Tensor, lam: Tensor, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Objective float64 [A], gradient like theta [A, C * (d + 1)], class factor, in one pass over the data. which: int64 [A], in the batch."""
     count, classes = len(theta), problem.n_classes
     parameters = theta.view(count, classes, -1)
     d = parameters.shape[2] - 1
@@ -265,7 +269,7 @@ def _evaluate(problem: Problem, theta: Tensor, lam: Tensor) -> tuple[Tensor, Ten
     for x, y in problem.data(count * classes):
         r = len(x)
         z = torch.addmm(bias, weights, x.T).view(count, classes, r)
-        at = y.view(1, 1, r).expand(count, 1, r)
+        at = y.view(1, 1, r).expand(count, 1, r) if y.ndim == 1 else y[which].view(count, 1, r)
         loss += _residuals(z, at)
         grad.addmm_(z.view(count * classes, r), x)
         grad_bias += z.sum(2, dtype=torch.float64)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from visus.errors import DataError
 from visus.measures.probe_blocks import Array, Blocks, Moments, Source, as_blocks, moments
-from visus.measures.probe_lbfgs import Problem, minimise
+from visus.measures.probe_lbfgs import Found, Problem, minimise
 from visus.progress import task
 
 STRIDES = (8, 2, 1)
@@ -77,14 +77,14 @@ class _Data:
         if self.kept is None:
             return self._read(min(rows, 4096))
         kept = self.kept
-        return ((kept[i : i + rows], self.y[i : i + rows]) for i in range(0, len(kept), rows))
+        return ((kept[i : i + rows], self.y[..., i : i + rows]) for i in range(0, len(kept), rows))
 
     def _read(self, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
         offset = 0
         for raw in self.source.blocks(rows):
             block = torch.as_tensor(np.array(raw, dtype=np.float64 if raw.dtype == np.float64 else np.float32))
             x = (block.to(self.y.device).double() - self.mean).to(self.dtype) * self.inverse
-            yield x, self.y[offset : offset + len(x)]
+            yield x, self.y[..., offset : offset + len(x)]
             offset += len(x)
 
 
@@ -105,9 +105,10 @@ def solve_path(
     """Minimise (1/n) sum CE + (lambda/2) ||W||^2 at every lambda to a relative accuracy of `tol`; bias not penalised.
 
     x: [n, d] array or memory map, or blocks of rows (see `Blocks`, or a callable that starts a pass); y: int [n] in
-    0..n_classes-1. init: W [L, d, C] and b [L, C] as in ProbePath, to start from. standardise: scale every feature to
-    variance 1 (constant ones are left at 0). precision: "float32", "float64", or "auto" (float64 for small problems).
-    Data up to cache_bytes are kept on the device; larger ones are read again at every step.
+    0..n_classes-1, or [L, n], labels of its own for every lambda (all of them are then solved side by side). init: W [L, d,
+    C] and b [L, C] as in ProbePath, to start from. standardise: scale every feature to variance 1 (constant ones are left at
+    0). precision: "float32", "float64", or "auto" (float64 for small problems). Data up to cache_bytes are kept on the
+    device; larger ones are read again at every step.
 
     A lambda is finished when the duality gap proves tol / 100, or when the quasi-Newton estimate of what is left to gain is
     below tol / 40 (tol / 400 in the first steps) at two steps running and the decreases of the last steps, going on as they
@@ -116,11 +117,14 @@ def solve_path(
     lam = np.asarray(lambdas, dtype=np.float64)
     if lam.ndim != 1 or len(lam) == 0 or not np.isfinite(lam).all() or lam.min() <= 0:
         raise DataError("lambdas must be a non-empty list of positive numbers")
-    labels = check_labels(y, n_classes)
+    own = np.ndim(y) == 2
+    labels = check_labels(np.ravel(y), n_classes).reshape(np.shape(y)) if own else check_labels(y, n_classes)
+    if own and len(labels) != len(lam):
+        raise DataError(f"{len(labels)} rows of labels for {len(lam)} lambdas; give one row for each lambda")
     source = as_blocks(x)
     stats = moments(source)
-    if stats.n != len(labels):
-        raise DataError(f"{stats.n} rows of features for {len(labels)} labels; give one label for each row")
+    if stats.n != labels.shape[-1]:
+        raise DataError(f"{stats.n} rows of features for {labels.shape[-1]} labels; give one label for each row")
     d = len(stats.mean)
     constant = stats.std == 0
     scale = np.where(constant, 1.0, stats.std) if standardise else np.ones(d)
@@ -140,7 +144,11 @@ def solve_path(
     start = torch.zeros(len(lam), n_classes, d + 1, device=where, dtype=dtype)
     if init is not None:
         start = _from_init(init, basis, start)
-    theta, objective, gap, iterations, done = _coarse_to_fine(problem, lam, start, init is None, tol, max_iterations)
+    if own:
+        found = minimise(problem, lam, start, tol=tol, max_iterations=max_iterations)
+    else:
+        found = _coarse_to_fine(problem, lam, start, init is None, tol, max_iterations)
+    theta = found.theta
     weights = (theta[..., :d] @ problem.basis.T).transpose(1, 2)
     return ProbePath(
         lambdas=lam,
@@ -148,10 +156,10 @@ def solve_path(
         b=theta[..., d].cpu().numpy().astype(np.float32),
         mean=stats.mean,
         scale=scale,
-        objective=objective,
-        gap=gap,
-        iterations=iterations,
-        converged=done,
+        objective=found.objective,
+        gap=found.gap,
+        iterations=found.iterations,
+        converged=found.converged,
     )
 
 
@@ -169,7 +177,7 @@ def check_labels(y: Array, n_classes: int) -> NDArray[np.int64]:
 
 def _coarse_to_fine(
     problem: Problem, lam: NDArray[np.float64], start: Tensor, interpolate: bool, tol: float, max_iterations: int
-) -> tuple[Tensor, NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
+) -> Found:
     count = len(lam)
     order = np.argsort(-lam, kind="stable")
     theta = start.clone()
@@ -193,7 +201,7 @@ def _coarse_to_fine(
             iterations[positions], done[positions] = found.iterations, found.converged
             solved = sorted([*solved, *wanted])
             progress.advance(len(wanted))
-    return theta, objective, gap, iterations, done
+    return Found(theta, objective, gap, iterations, done)
 
 
 def _cubic_weights(at: NDArray[np.float64], nodes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from visus.features import Features
     from visus.images.base import ImageSet, Quarantined
+    from visus.measures.probe_null import PermutationNull
     from visus.models.base import Backbone
 
 DEFAULT_TAPS = ("early", "middle", "late")
@@ -50,6 +51,25 @@ def percent(value: float, digits: int = 1) -> str:
 def interval_text(low: float, high: float) -> str:
     """'95 % interval 81.0 to 85.2 %'."""
     return f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+
+
+def null_warnings(what: str, null: PermutationNull | None, accuracy: float, most_by_luck: float) -> list[str]:
+    """What the shuffled-label control of a probe says against it. most_by_luck: the share of the largest class of the test images."""
+    if null is None:
+        return []
+    said = []
+    if not null.exceeded_by(accuracy):
+        said.append(
+            f"{what}: the probe's {percent(accuracy)} do not exceed the 95 % point of the same probe on shuffled labels, "
+            f"{percent(null.point)}; whether these features know the classes is undecided."
+        )
+    # Labels that were permuted know nothing of a test image: that not one permutation of many stays below luck means a leak.
+    if null.accuracy.min() > most_by_luck:
+        said.append(
+            f"{what}: every one of {len(null.accuracy)} probes on shuffled labels is better than chance, the worst with "
+            f"{percent(float(null.accuracy.min()))}; look for a leak."
+        )
+    return said
 
 
 def check_choice(name: str, value: str, known: Sequence[str]) -> None:

@@ -12,16 +12,17 @@ import numpy as np
 if TYPE_CHECKING:
     from visus.images.split import Splits
     from visus.measures.probe import ProbeResult
+    from visus.measures.probe_null import PermutationNull
 
 
 @dataclass(frozen=True)
 class LayerScore:
     """What was measured at one tap of one model. Arrays over test images are in the order of the split's test rows.
 
-    probe: the linear probe (P3). shuffled: accuracy of the same probe fitted on shuffled labels. random: accuracy of the same
-    probe on the random-init network, None where there is none. knn: test accuracy by k; knn_k: the k that validation chose;
-    knn_predictions: int64 [n_test] at that k. silhouette: cosine, over test images. scatter: between over within class scatter.
-    seconds: what fitting the probe took.
+    probe: the linear probe (P3). shuffled: test accuracies of the same probe, at the same penalty, fitted on permuted labels. random:
+    accuracy of the same probe on the random-init network, None where there is none. knn: test accuracy by k; knn_k: the k that validation chose;
+    knn_validation: mean accuracy over the folds at that k; knn_predictions: int64 [n_test] at it. silhouette: cosine, over test
+    images. scatter: between over within class scatter. seconds: what fitting the probe took.
     """
 
     model: str
@@ -29,7 +30,7 @@ class LayerScore:
     label: str
     width: int
     probe: ProbeResult
-    shuffled: float | None
+    shuffled: PermutationNull | None
     random: float | None
     knn: Mapping[int, float]
     knn_k: int
@@ -37,6 +38,7 @@ class LayerScore:
     silhouette: float
     scatter: float
     seconds: float = 0.0
+    knn_validation: float = float("nan")
 
     @property
     def knn_top1(self) -> float:
@@ -51,10 +53,10 @@ class LayerScore:
 
 def score_knn(
     x: np.ndarray, y: np.ndarray, splits: Splits, *, n_classes: int, device: str
-) -> tuple[dict[int, float], int, np.ndarray]:
+) -> tuple[dict[int, float], int, float, np.ndarray]:
     """kNN by P4: k chosen on the validation folds, then one search for the test images.
 
-    x: [n, d], y: int64 [n]. Returns (test accuracy by k, the chosen k, int64 [n_test] predicted at it).
+    x: [n, d], y: int64 [n]. Returns (test accuracy by k, the chosen k, validation accuracy at it, int64 [n_test] predicted at it).
     """
     from visus.measures.knn import KS, knn_accuracy
 
@@ -70,7 +72,7 @@ def score_knn(
     tested = knn_accuracy(
         train_x, y[splits.train], test_x, y[splits.test], n_classes=n_classes, ks=sorted({*KS, best}), device=device
     )
-    return tested.accuracy, best, tested.predictions[best]
+    return tested.accuracy, best, means[best], tested.predictions[best]
 
 
 def score_layer(
@@ -93,9 +95,10 @@ def score_layer(
     x: float32 [n, d] features; y: int64 [n]; random_x: the same layer of the random-init network, or None.
     """
     from visus.measures.probe import linear_probe
+    from visus.measures.probe_null import permutation_null
     from visus.measures.separability import scatter_ratio, silhouette_cosine
 
-    def fitted(vectors: np.ndarray, *, shuffle: bool = False) -> ProbeResult:
+    def fitted(vectors: np.ndarray) -> ProbeResult:
         return linear_probe(
             vectors,
             y,
@@ -106,15 +109,26 @@ def score_layer(
             protocol=protocol,
             device=device,
             seed=seed,
-            shuffled_labels=shuffle,
         )
 
     start = time.perf_counter()
     probe = fitted(x)
     seconds = time.perf_counter() - start
-    shuffled = fitted(x, shuffle=True).top1 if controls else None
+    shuffled = None
+    if controls:
+        shuffled = permutation_null(
+            x,
+            y,
+            train=splits.train,
+            test=splits.test,
+            n_classes=n_classes,
+            lambda_=probe.lambda_,
+            protocol=protocol,
+            device=device,
+            seed=seed,
+        )
     random = None if random_x is None else fitted(random_x).top1
-    knn, k, predictions = score_knn(x, y, splits, n_classes=n_classes, device=device)
+    knn, k, knn_validation, predictions = score_knn(x, y, splits, n_classes=n_classes, device=device)
     test_x, test_y = x[splits.test], y[splits.test]
     return LayerScore(
         model=model,
@@ -126,6 +140,7 @@ def score_layer(
         random=random,
         knn=knn,
         knn_k=k,
+        knn_validation=knn_validation,
         knn_predictions=predictions,
         silhouette=silhouette_cosine(test_x, test_y).score,
         scatter=scatter_ratio(test_x, test_y).ratio,

@@ -59,7 +59,8 @@ def _front(s: Regimes) -> Figure:
     caption = (
         f"Accuracy on {len(s.test_y):,} test images with 95 % Wilson intervals, against what training cost in all: learning rates "
         f"tried{', every seed' if s.seeds > 1 else ''} and what a frozen front computes once included. Up and to the left is better; no "
-        "regime is both cheaper and more accurate than one on the Pareto front."
+        "regime is both cheaper and more accurate on these images than one on the Pareto front, which describes them and chooses "
+        "nothing: the best trade-off is chosen on validation images."
     )
     if missing:
         caption += f" Not shown, as the cost is unknown: {', '.join(missing)}."

@@ -72,37 +72,39 @@ def overfitting(score: RegimeScore) -> str:
 
 def _trade(s: Regimes, model: str, *, seed: int) -> str:
     found, n = trade_off(s, model, seed=seed), len(s.test_y)
-    top, pick, others = found.top, found.pick, len(s.of(model)) - 1
+    top, pick = found.top, found.pick
     reached = f"{percent(s.accuracy(pick))} of {n:,} test images right ({interval_text(*s.interval(pick))})"
     if len(pick.runs) > 1:
         each = pick.right(s.test_y).mean(axis=1)
         reached += f", mean of {len(each)} seeds from {100 * each.min():.1f} to {percent(float(each.max()))}"
-    reached += f" for {_price(pick)}"
-    if found.loss is None:
-        why = "the one that validation prefers" if others else "the only one trained"
-        tail = ""
-        if others:
-            cheaper = any(c.flops < top.flops for c in s.of(model).values())
-            tail = "; every cheaper regime gives up a point or more" if cheaper else "; no other regime is cheaper"
-        return f"The best trade-off of {model} is {top.words}, {why}: {reached}{tail}."
-    share = f"{_share(pick.flops / top.flops)} of the operations, " if np.isfinite(top.flops) else ""
-    best = f"{top.words}, which validation prefers, gets {percent(s.accuracy(top))} for {_price(top)}"
-    return f"The best trade-off of {model} is {pick.words}: {reached}, {share}where {best}. {_given_up(s, found.loss)}."
+    head = f"The best trade-off of {model} is {pick.words}"
+    if found.rival is None or found.pair is None:
+        return f"{head}, the only one trained: {reached} for {_price(pick)}."
+    if pick is not top:
+        share = f", {_share(pick.flops / top.flops)} of the operations of {top.words}" if np.isfinite(top.flops) else ""
+        given = f"{100 * (top.validation - pick.validation):.1f} points against {top.words}"
+        why = f"the cheapest that gives up at most a point on validation ({given})"
+        return f"{head}, {why}: {reached} for {_price(pick)}{share}. {_beside(s, found.rival, found.pair)}."
+    cheaper = any(c.flops < top.flops for c in s.of(model).values())
+    why = "every cheaper regime gives up more than a point there" if cheaper else "no other regime is cheaper"
+    return (
+        f"{head}, which validation prefers; {why}: {reached} for {_price(pick)}. {_beside(s, found.rival, found.pair)}."
+    )
+
+
+def _beside(s: Regimes, rival: RegimeScore, pair: Pair) -> str:
+    """How far the pick is from its rival on the test images, or that it is undecided."""
+    span = f"{100 * pair.difference:+.1f} points, {_span(s, pair)}"
+    against = f"{rival.words} ({percent(s.accuracy(rival))} for {_price(rival)})"
+    if pair.low <= 0 <= pair.high:
+        return f"On the test images it is undecided whether it differs from {against}: {span}"
+    return f"On the test images it is {'ahead of' if pair.difference > 0 else 'behind'} {against}: {span}"
 
 
 def _price(score: RegimeScore) -> str:
     if not np.isfinite(score.flops):
         return duration(score.seconds)
     return f"{operations(score.flops)} and {duration(score.seconds)}"
-
-
-def _given_up(s: Regimes, loss: Pair) -> str:
-    span = f"the dearer one minus this one: {100 * loss.difference:+.1f} points, {_span(s, loss)}"
-    if loss.low <= 0 <= loss.high:
-        return f"The two cannot be told apart on these images, though up to {100 * loss.high:.1f} points may be lost ({span})"
-    if loss.high < 0:
-        return f"Nothing is given up: the cheaper one is ahead ({span})"
-    return f"It gives up {100 * loss.difference:.1f} points, and at most {100 * loss.high:.1f} ({span})"
 
 
 def _share(ratio: float) -> str:
@@ -131,9 +133,7 @@ def _pretraining(s: Regimes, full: RegimeScore, scratch: RegimeScore, *, seed: i
 
 def _verdict(s: Regimes, a: str, b: str, pair: Pair) -> str:
     if pair.low <= 0 <= pair.high:
-        return (
-            f"{a} and {b} cannot be told apart on these images ({100 * pair.difference:+.1f} points, {_span(s, pair)})"
-        )
+        return f"{a} against {b} is undecided on these images ({100 * pair.difference:+.1f} points, {_span(s, pair)})"
     word = "gains" if pair.difference > 0 else "loses"
     return f"{a} {word} {100 * abs(pair.difference):.1f} points against {b} ({_span(s, pair)})"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visus.studies.common import interval_text, percent
+from visus.studies.common import interval_text, null_warnings, percent
 from visus.studies.pairs import Pair
 from visus.studies.transfer_subject import Subject, compare, confused, model_pairs
 
@@ -30,7 +30,9 @@ def findings(s: Subject, *, seed: int) -> tuple[str, ...]:
     low, high = wilson(round(best.probe.top1 * n), n)
     against = f"{percent(s.majority)} for always answering the most frequent class"
     if best.random is not None:
-        against += f" and {percent(best.random)} for the same network with random weights"
+        against += f", {percent(best.random)} for the same network with random weights"
+    if best.shuffled is not None:
+        against += f" and {percent(best.shuffled.mean)} on shuffled labels (95 % point {percent(best.shuffled.point)})"
     said.append(
         f"A linear probe on the {best.label} features of {best.model} is right on {percent(best.probe.top1)} of {n:,} test images "
         f"({interval_text(low, high)}), against {against}."
@@ -64,36 +66,33 @@ def _depth(s: Subject, b: Backbone, *, seed: int) -> list[str]:
         return []
     path = ", ".join(f"{c.label} {percent(c.probe.top1)}" for c in layers)
     chosen = s.best_layer(b.spec)
-    tail = f"validation prefers {chosen.label}"
-    if chosen is not layers[-1]:
-        pair = compare(chosen, layers[-1], s.test_y, names=("", ""), seed=seed)
-        clear = "a clear" if pair.low > 0 else "no clear"
-        tail += f", {clear} gain over the last layer ({100 * pair.difference:+.1f} points, {100 * pair.low:+.1f} to {100 * pair.high:+.1f})"
-    return [f"Through the depth of {b.spec} the probe's accuracy goes {path}; {tail}."]
+    following = max((c for c in layers if c is not chosen), key=lambda c: c.validation)
+    pair = compare(chosen, following, s.test_y, names=("", ""), seed=seed)
+    sure = ", undecided on these images" if pair.low <= 0 <= pair.high else ""
+    return [
+        f"Through the depth of {b.spec} the probe's accuracy goes {path}.",
+        f"Validation prefers {chosen.label} and puts {following.label} next: on the test images the first is {100 * pair.difference:+.1f} points "
+        f"from the second ({100 * pair.low:+.1f} to {100 * pair.high:+.1f}){sure}.",
+    ]
 
 
 def _sentence(p: Pair) -> str:
     span = f"{100 * p.low:+.1f} to {100 * p.high:+.1f} points, McNemar p = {p.p:.2g}"
     if p.low <= 0 <= p.high:
-        return f"{p.a} and {p.b} cannot be told apart on these images ({span})."
+        return f"Which of {p.a} and {p.b} is better is undecided on these images ({span})."
     first, second, gap = (p.a, p.b, p.difference) if p.difference > 0 else (p.b, p.a, -p.difference)
     return f"{first} beats {second} by {100 * gap:.1f} points ({span} for the first named in the table)."
 
 
 def warnings(s: Subject, *, twins: Sequence[bool], controls: bool) -> tuple[str, ...]:
     """What a reader must know before trusting a number."""
-    from visus.measures.intervals import wilson
-
     said, n = [], len(s.test_y)
     for c in s.scores:
         if c.probe.at_edge:
             said.append(
                 f"{c.model}, {c.label}: validation chose the λ at the edge of the path ({c.probe.lambda_:.1e}); a better one may lie beyond."
             )
-        if c.shuffled is not None and wilson(round(c.shuffled * n), n)[0] > s.most_by_luck:
-            said.append(
-                f"{c.model}, {c.label}: the probe on shuffled labels reaches {percent(c.shuffled)}, more than chance; look for a leak."
-            )
+        said += null_warnings(f"{c.model}, {c.label}", c.shuffled, c.probe.top1, s.most_by_luck)
     for b, has_twin in zip(s.backbones, twins, strict=True):
         if controls and not has_twin and not b.random:
             said.append(

@@ -163,16 +163,10 @@ def _back(e: Examined, first: Examined) -> str:
         text += "as many active dimensions"
     if not same:
         return text + "; their decoders differ, so their likelihoods are not compared."
-    better = (
-        "not told apart" if elbo.low <= 0 <= elbo.high else "lower, better" if elbo.difference < 0 else "higher, worse"
-    )
+    better = "undecided" if elbo.low <= 0 <= elbo.high else "lower, better" if elbo.difference < 0 else "higher, worse"
     text += f"; negative ELBO {elbo.difference:+.2f} nats per image ({elbo.low:+.2f} to {elbo.high:+.2f}: {better})"
     better = (
-        "not told apart"
-        if likelihood.low <= 0 <= likelihood.high
-        else "better"
-        if likelihood.difference > 0
-        else "worse"
+        "undecided" if likelihood.low <= 0 <= likelihood.high else "better" if likelihood.difference > 0 else "worse"
     )
     return (
         text
@@ -186,13 +180,23 @@ def _sweep(examined: Sequence[Examined]) -> list[str]:
         f"{int(e.active.by_kl.sum())} of {e.vae.latent} active"
         for e in examined
     ]
-    best = max(examined, key=lambda e: e.likelihood.nats)
     said = ["The sweep, in nats per image on test images. " + "; ".join(parts) + "."]
-    if len({e.vae.decoder for e in examined}) == 1:
+    if len({e.vae.decoder for e in examined}) == 1 and len(examined) > 1 and all(e.trained for e in examined):
+        best, following = sorted(examined, key=_validation)[:2]
+        likelihood = against(best, following)[1]
+        sure = ", undecided" if likelihood.low <= 0 <= likelihood.high else ""
         said.append(
-            f"The highest log-likelihood is that of {best.name}, {best.likelihood.nats:,.1f} ± {best.likelihood.stderr:.1f} nats."
+            f"Validation prefers {best.name}, by its negative ELBO, and puts {following.name} next: log-likelihoods on test images are "
+            f"{best.likelihood.nats:,.1f} ± {best.likelihood.stderr:.1f} nats and {likelihood.difference:+.2f} from the next "
+            f"({likelihood.low:+.2f} to {likelihood.high:+.2f}{sure})."
         )
     return said
+
+
+def _validation(e: Examined) -> float:
+    """Negative ELBO of the validation images in nats per image, mean over trainings."""
+    kept = [t.fit.epochs[t.fit.best].parts for t in e.trained]
+    return float(np.mean([p["val_reconstruction"] + p["val_kl"] for p in kept]))
 
 
 def _generation(e: Examined, space: Space) -> str:

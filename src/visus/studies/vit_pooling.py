@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from visus.measures.probe_null import PERMUTATIONS
 from visus.result import Figure, Table
-from visus.studies.common import percent
+from visus.studies.common import null_warnings, percent
 from visus.studies.pairs import Pair, compare_right, table_of_pairs
 from visus.studies.parts import Part
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from visus.features import Features
     from visus.images import ImageSet
     from visus.measures.probe import ProbeResult
+    from visus.measures.probe_null import PermutationNull
     from visus.models import Backbone
     from visus.studies.vit_subject import Viewer
 
@@ -28,14 +30,14 @@ ORDER = ("CLS", "mean", "CLS + mean", "pre-logits")
 @dataclass(frozen=True)
 class Pooled:
     """One probe: of which model, at which layer (1-based; 0: behind the pooling head), by which pooling; test accuracy of its controls, the
-    same probe on shuffled labels and on the network with random weights (None: not run, or no such network)."""
+    same probe on permuted labels and on the network with random weights (None: not run, or no such network)."""
 
     model: str
     layer: int
     pooling: str
     width: int
     probe: ProbeResult
-    shuffled: float | None = None
+    shuffled: PermutationNull | None = None
     random: float | None = None
 
 
@@ -48,6 +50,7 @@ def pool(
     """
     from visus.errors import VisusError
     from visus.measures.probe import linear_probe
+    from visus.measures.probe_null import permutation_null
     from visus.progress import log, task
     from visus.studies.common import labels_of, random_twin
     from visus.studies.transfer import common_ground
@@ -69,7 +72,7 @@ def pool(
     vectors = _vectors(found, backbone, layers, kept)
     of_twin = _vectors(twin, backbone, layers, kept) if twin else {}
 
-    def fitted(x: np.ndarray, *, shuffled: bool = False) -> ProbeResult:
+    def fitted(x: np.ndarray) -> ProbeResult:
         return linear_probe(
             x,
             y,
@@ -79,15 +82,25 @@ def pool(
             n_classes=len(imageset.classes),
             device=device,
             seed=seed,
-            shuffled_labels=shuffled,
         )
 
     probes = []
     with task(f"probing poolings of {viewer.spec}", len(vectors)) as progress:
         for (layer, pooling), x in vectors.items():
-            shuffled = fitted(x, shuffled=True).top1 if controls else None
+            probe, shuffled = fitted(x), None
+            if controls:
+                shuffled = permutation_null(
+                    x,
+                    y,
+                    train=splits.train,
+                    test=splits.test,
+                    n_classes=len(imageset.classes),
+                    lambda_=probe.lambda_,
+                    device=device,
+                    seed=seed,
+                )
             random = fitted(of_twin[layer, pooling]).top1 if of_twin else None
-            probes.append(Pooled(viewer.spec, layer, pooling, x.shape[1], fitted(x), shuffled, random))
+            probes.append(Pooled(viewer.spec, layer, pooling, x.shape[1], probe, shuffled, random))
             progress.advance()
     return probes, y[splits.test]
 
@@ -145,7 +158,7 @@ def part(found: Sequence[tuple[Sequence[Pooled], np.ndarray]], *, seed: int) -> 
                     (
                         model, where, pooling, p.width, 100 * p.probe.top1, 100 * low, 100 * high, 100 * p.probe.macro_recall,
                         p.probe.nll, 100 * p.probe.ece, 100 * p.probe.validation_accuracy,
-                        *(None if c is None else 100 * c for c in (p.random, p.shuffled)), len(y),
+                        *(None if c is None else 100 * c for c in (p.random, *_of_null(p))), len(y),
                     )
                 )  # fmt: skip
             deep = [p for p in own if p.layer]
@@ -192,6 +205,7 @@ def part(found: Sequence[tuple[Sequence[Pooled], np.ndarray]], *, seed: int) -> 
                 "validation, %",
                 "random init, %",
                 "shuffled labels, %",
+                "shuffled, 95 % point, %",
                 "n",
             ),
             tuple(rows),
@@ -199,8 +213,8 @@ def part(found: Sequence[tuple[Sequence[Pooled], np.ndarray]], *, seed: int) -> 
             digits=2,
             note="Protocol P3: lambda by validation, one test. Registers and other prefix tokens are never averaged "
             "in. pre-logits: what the model's own head reads. Controls: the same probe on the network with random weights, and on shuffled "
-            "labels.",
-            bold={"accuracy, %": "max"},
+            f"labels: the mean of {PERMUTATIONS} permutations and their 95 % point. Bold: what validation prefers.",
+            bold={"validation, %": "max"},
         )
     }
     if pairs:
@@ -208,6 +222,10 @@ def part(found: Sequence[tuple[Sequence[Pooled], np.ndarray]], *, seed: int) -> 
             pairs, "Poolings compared, at the last layer and through depth", what="Linear probes"
         )
     return Part(tuple(said), tables, tuple(figures), {}, tuple(warnings))
+
+
+def _of_null(p: Pooled) -> tuple[float | None, float | None]:
+    return (None, None) if p.shuffled is None else (p.shuffled.mean, p.shuffled.point)
 
 
 def _pairs(by_pooling: Mapping[str, Pooled], y: np.ndarray, where: str, seed: int) -> list[Pair]:
@@ -225,8 +243,6 @@ def _pairs(by_pooling: Mapping[str, Pooled], y: np.ndarray, where: str, seed: in
 
 def _warned(probes: Sequence[Pooled], y: np.ndarray) -> list[str]:
     """What a reader must know before trusting a probe: a lambda at the edge, shuffled labels that can be told, no random twin."""
-    from visus.measures import wilson
-
     said = []
     most = float(np.bincount(y).max()) / len(y)
     if any(p.shuffled is not None and p.random is None for p in probes):
@@ -239,10 +255,7 @@ def _warned(probes: Sequence[Pooled], y: np.ndarray) -> list[str]:
             said.append(
                 f"{where}: validation chose the λ at the edge of the path ({p.probe.lambda_:.1e}); a better one may lie beyond."
             )
-        if p.shuffled is not None and wilson(round(p.shuffled * len(y)), len(y))[0] > most:
-            said.append(
-                f"{where}: the probe on shuffled labels reaches {percent(p.shuffled)}, more than chance; look for a leak."
-            )
+        said += null_warnings(where, p.shuffled, p.probe.top1, most)
     return said
 
 
@@ -251,14 +264,15 @@ def _sentence(model: str, ends: dict[str, Pooled], pairs: Sequence[Pair]) -> str
     if "CLS" not in ends:
         return f"{model} has no CLS token: a probe on the mean of its patch tokens is right on {percent(ends['mean'].probe.top1)}."
     pair = next(p for p in pairs if p.a.endswith("· CLS") and p.b.endswith("· mean"))
-    better, worse = (
-        ("CLS", "the mean of the patch tokens") if pair.difference >= 0 else ("the mean of the patch tokens", "CLS")
-    )
-    low, high = sorted(abs(v) if pair.low * pair.high > 0 else v for v in (pair.low, pair.high))
-    sure = "" if pair.low > 0 or pair.high < 0 else ", which may be chance"
     best = max(ends.values(), key=lambda p: p.probe.validation_accuracy)
+    chosen = f"validation prefers {best.pooling}, with {percent(best.probe.top1)} on test"
+    mean, n = "the mean of the patch tokens", len(ends["CLS"].probe.predictions)
+    if pair.low <= 0 <= pair.high:
+        span = f"{100 * pair.difference:+.1f} points, 95 % interval {100 * pair.low:+.1f} to {100 * pair.high:+.1f}, n = {n:,}"
+        return f"At the last layer of {model} it is undecided whether CLS or {mean} holds more (CLS minus mean {span}); {chosen}."
+    better, worse = ("CLS", mean) if pair.difference > 0 else (mean, "CLS")
+    low, high = sorted((abs(pair.low), abs(pair.high)))
     return (
         f"At the last layer of {model} {better} beats {worse} by {100 * abs(pair.difference):.1f} points "
-        f"(95 % interval {100 * low:.1f} to {100 * high:.1f}, n = {len(ends['CLS'].probe.predictions):,}){sure}; validation prefers {best.pooling}, "
-        f"with {percent(best.probe.top1)} on test."
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f}, n = {n:,}); {chosen}."
     )
