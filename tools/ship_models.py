@@ -75,9 +75,9 @@ def ship(source: Path, target: Path, kind: str, images: str, shown: str | None) 
         judged = report.judge_vit(imageset, parts, load_backbone(str(target)))
     else:
         untrained = load_dual(f"{target}?weights=none")
-        judged = report.judge_clip(
-            imageset, parts, load_dual(str(target)), untrained, load_images(shown) if shown else None
-        )
+        task = load_images(shown) if shown else None
+        tried = (task, task.split(seed=0).test) if task else None  # the split that the set declares
+        judged = report.judge_clip(imageset, parts, load_dual(str(target)), untrained, tried, seed=0)
     result = Result.load(source)
     artists = sorted({imageset.meta["artist"][i] for i in parts.train})
     shutil.copy2(source / "figures" / "learning.svg", target / "learning.svg")

@@ -380,3 +380,57 @@ def test_predict_says_when_texts_are_missing_or_not_read(
         visus.predict(picture, model=str(clip[0]), classes=["cat"])
     with pytest.raises(DataError, match="reads no texts"):
         visus.predict(picture, model=str(vit[0]), classes=["cat", "dog"])
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_zero_shot_is_judged_on_no_picture_that_the_training_looked_at(
+    pictures: Path, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from visus.studies import train as study
+    from visus.studies import train_report
+    from visus.training import fresh
+
+    # The same files in folders of other classes: another set, in which the same seed draws another fifth.
+    shown = tmp_path / "by-colour"
+    for file in sorted(pictures.glob("*/*.png")):
+        colour = shown / file.name.split("-")[0]
+        colour.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, colour / f"{file.parent.name}-{file.name}")
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        train_report, "judge_clip", lambda images, parts, *a, seed: asked.append((images, parts, a[2], seed)) or stop()
+    )
+    monkeypatch.setattr(fresh, "_run", lambda *a, **k: None)
+    monkeypatch.setattr(fresh, "Trained", lambda *a, **k: None)
+    monkeypatch.setattr("visus.models.dual.load_dual", lambda *a, **k: None)
+    for zero_shot in (str(shown), str(pictures)):
+        with pytest.raises(KeyboardInterrupt):
+            study.train(
+                "clip", images=str(pictures), zero_shot=zero_shot, seed=seed, batch=16, size=32, width=64, layers=1,
+                text_width=64, text_layers=1, out=str(tmp_path / Path(zero_shot).name),
+            )  # fmt: skip
+        images, parts, (tried, rows_), used = asked[-1]
+        assert used == seed
+        looked = {images.decode(int(i)).tobytes() for i in np.concatenate([parts.train, parts.validation])}
+        judged = [tried.decode(int(i)).tobytes() for i in rows_]
+        assert len(judged) >= (4 if zero_shot == str(shown) else 20)
+        assert not looked & set(judged)
+        assert set(rows_) <= set(tried.split(seed=seed).test)
+
+
+def test_zero_shot_images_that_were_all_trained_on_are_refused_before_the_training(
+    pictures: Path, tmp_path: Path
+) -> None:
+    from visus.errors import DataError
+
+    images = load_images(str(pictures))
+    train = images.split(seed=0).folds[0][0]
+    for k, i in enumerate(train[::5]):
+        folder = tmp_path / "seen" / images.classes[int(images.labels[i])]  # type: ignore[index]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(pictures / images.ids[i], folder / f"{k}.png")
+    with pytest.raises(DataError, match="among those that the training looks at"):
+        visus.train(
+            "clip", images=str(pictures), zero_shot=str(tmp_path / "seen"), batch=16, size=32, out=str(tmp_path / "out")
+        )
+    assert not list((tmp_path / "out").rglob("*.safetensors"))

@@ -329,6 +329,28 @@ def test_the_better_of_two_is_named_by_its_paired_interval() -> None:
     assert not vae_words._beats(a, a)
 
 
+def test_the_best_of_a_sweep_is_validations_and_test_is_asked_once() -> None:
+    from types import SimpleNamespace
+
+    def setting(name: str, validation: float, nats: float) -> Examined:
+        epochs = [SimpleNamespace(parts={"val_reconstruction": validation, "val_kl": 2.0})]
+        e = planted([1.0])
+        noise = np.random.default_rng(3).normal(size=200)
+        told = replace(
+            e.likelihood, per_image=e.likelihood.per_image + nats + noise * (name == "b"), nats=e.likelihood.nats + nats
+        )
+        trained = (SimpleNamespace(fit=SimpleNamespace(epochs=epochs, best=0)),)
+        return replace(e, name=name, likelihood=told, trained=trained, setting=1.0)  # type: ignore[arg-type]
+
+    # On test b is ahead by far; validation prefers c, then a.
+    said = vae_words._sweep([setting("a", 11, 0), setting("b", 12, 9), setting("c", 10, 0)])[1]
+    assert said.startswith("Validation prefers c, by its negative ELBO, and puts a next")
+    assert said.endswith("undecided).")
+    said = vae_words._sweep([setting("b", 10, 9), setting("a", 11, 0)])[1]
+    assert said.startswith("Validation prefers b")
+    assert "undecided" not in said
+
+
 def test_an_unknown_size_of_error_is_a_spec_error() -> None:
     with pytest.raises(SpecError, match="precision"):
         visus.vae(precision="fp8", **QUICK)

@@ -86,7 +86,8 @@ def test_the_emoji_vit_on_emoji_says_all_four_things(tmp_path):
     assert looked.data["captions"] == 2 * maps
     assert "Chefer et al. 2021, of the predicted class. Grad-CAM" in looked.caption
     assert result.findings[0].startswith("The first answer of visus:emoji-vit means the label")
-    assert any("most faithful" in f for f in result.findings)
+    (said,) = [f for f in result.findings if "first among the maps of visus:emoji-vit" in f]
+    assert "the next" in said
     assert any("CLS" in f for f in result.findings)
     write_report(result, tmp_path / "page")
     assert (tmp_path / "page" / "index.html").stat().st_size > 50_000
@@ -249,3 +250,38 @@ def test_hidden_pixels_are_painted_and_the_others_stay():
     assert not found[0, :4, 4:].any()
     assert (found[1, 4:, 4:] == raw[1, 4:, 4:]).all()
     assert not found[1, :4].any()
+
+
+@pytest.mark.parametrize("lead", [0.3, 0.0])
+def test_the_most_faithful_map_is_chosen_on_half_of_the_images_and_judged_on_the_others(lead: float) -> None:
+    from visus.studies.vit_masking import FAITHFUL, Curve, Masked
+    from visus.studies.vit_masking_report import _faithful_said
+
+    rng = np.random.default_rng(0)
+    n, curves = 80, {}
+    for name in FAITHFUL:
+        for way in ("deletion", "insertion"):
+            chosen = 0.4 + 0.02 * rng.standard_normal((3, n))
+            if way == "insertion" and name != "random":
+                chosen += 0.1
+            if way == "insertion" and name == "rollout":
+                # Ahead by far on the images that choose; on the others by as much as is planted.
+                chosen[:, ::2] += 0.3
+                chosen[:, 1::2] += lead
+            curves["m", name, way] = Curve(
+                "m", "drop", name, (1.0, 0.5, 0.1), np.zeros((3, n), int), chosen, None, np.zeros(n, bool)
+            )
+    said = _faithful_said(Masked(n, "m", (), curves), "m", 0)
+    assert said.startswith("Half of the images rank rollout first")
+    assert said.endswith("the next.") == (lead > 0)
+    assert said.endswith("the next, undecided.") == (lead == 0)
+    assert "above a random order, and" in said
+
+
+def test_one_image_chooses_no_map() -> None:
+    from visus.studies.vit_masking import FAITHFUL, Curve, Masked
+    from visus.studies.vit_masking_report import _faithful_said
+
+    one = Curve("m", "drop", "x", (1.0, 0.5), np.zeros((2, 1), int), np.full((2, 1), 0.5), None, np.zeros(1, bool))
+    curves = {("m", name, way): one for name in FAITHFUL for way in ("deletion", "insertion")}
+    assert "cannot be told from one image" in _faithful_said(Masked(1, "m", (), curves), "m", 0)

@@ -153,10 +153,11 @@ def _clip(imageset: ImageSet, plan: Plan, shown: ImageSet | None) -> Result:
     from visus.studies import train_report as report
     from visus.training.fresh import train_clip
 
+    tried = None if shown is None else (shown, report.zero_shot_rows(shown, imageset, plan))
     done, tokenizer = train_clip(imageset, plan)
     trained = load_dual(str(plan.folder))
     untrained = load_dual(f"{plan.folder}?weights=none", seed=plan.recipe.seed)
-    judged = report.judge_clip(imageset, plan.parts, trained, untrained, shown)
+    judged = report.judge_clip(imageset, plan.parts, trained, untrained, tried, seed=plan.recipe.seed)
     settings = _provenance(imageset, plan, vocabulary=tokenizer.get_vocab_size())
     return report.clip_result(imageset, done, judged, plan.folder, settings)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from visus.measures.gap import Gap
     from visus.models import Backbone
     from visus.models.dual import DualEncoder
-    from visus.training.fresh import Parts, Trained
+    from visus.training.fresh import Parts, Plan, Trained
 
 PROMPTS: Mapping[str, tuple[str, ...]] = {
     "plain": ("{}",),
@@ -57,9 +57,18 @@ class Judged:
 
 
 def judge_clip(
-    imageset: ImageSet, parts: Parts, trained: DualEncoder, untrained: DualEncoder, shown: ImageSet | None
+    imageset: ImageSet,
+    parts: Parts,
+    trained: DualEncoder,
+    untrained: DualEncoder,
+    shown: tuple[ImageSet, np.ndarray] | None,
+    *,
+    seed: int,
 ) -> Judged:
-    """Retrieval on the test part, zero-shot accuracy on the test part of `shown`, and the modality gap."""
+    """Retrieval on the test part, zero-shot accuracy on `shown` (a set and positions in it, see `zero_shot_rows`), and the modality gap.
+
+    seed: of the training.
+    """
     from visus.measures.gap import modality_gap
     from visus.measures.retrieval import ranks
     from visus.training.captioned import candidates, names_of
@@ -77,7 +86,7 @@ def judge_clip(
                 ranks(texts[own], pictures, own, mine),
             )
         )
-        gaps.append(modality_gap(pictures, texts[mine]))
+        gaps.append(modality_gap(pictures, texts[mine], keys=mine, seed=seed))
     scores: dict[str, Score] = {}
     for side, (asked, size) in enumerate(
         (
@@ -92,17 +101,50 @@ def judge_clip(
             )
     macro: dict[str, float] = {}
     if shown is not None:
-        _zero_shot(shown, trained, untrained, scores, macro)
+        _zero_shot(*shown, trained, untrained, scores, macro)
     return Judged(scores, macro, (gaps[1], gaps[0]))
 
 
+def zero_shot_rows(shown: ImageSet, imageset: ImageSet, plan: Plan) -> np.ndarray:
+    """Positions in `shown` that zero-shot is judged on: its test part by the training's own seed, less what the training looks at.
+
+    The set may hold the training's pictures under other names and in another split, so that pictures are compared and not names.
+    Raises DataError, before anything is trained: no labels, or nothing left.
+    """
+    from visus.errors import DataError
+    from visus.models.dual import square
+    from visus.progress import caution
+    from visus.studies.common import labels_of
+    from visus.training.captioned import unseen
+
+    labels_of(shown)
+    test = shown.split(seed=plan.recipe.seed).test
+    seen = [(imageset, np.concatenate([plan.parts.train, plan.parts.validation]))]
+    if plan.beside is not None:
+        seen.append((plan.beside, np.arange(len(plan.beside))))
+    rows = unseen(shown, test, seen, square(plan.sizes.image))
+    if not len(rows):
+        raise DataError(
+            f"all {len(test):,} test images of {shown.name} are among those that the training looks at; give --zero-shot other images"
+        )
+    if len(rows) < len(test):
+        caution(
+            f"zero-shot: {len(test) - len(rows):,} of {len(test):,} test images of {shown.name} are left out, as the training looks at them"
+        )
+    return rows
+
+
 def _zero_shot(
-    shown: ImageSet, trained: DualEncoder, untrained: DualEncoder, scores: dict[str, Score], macro: dict[str, float]
+    shown: ImageSet,
+    test: np.ndarray,
+    trained: DualEncoder,
+    untrained: DualEncoder,
+    scores: dict[str, Score],
+    macro: dict[str, float],
 ) -> None:
     from visus.measures import macro_recall
     from visus.studies.common import labels_of
 
-    test = shown.split(seed=0).test
     y, k = labels_of(shown)[test], len(shown.classes)
     pictures, before = trained.encode_images(shown, test), untrained.encode_images(shown, test)
     for name, prompts in PROMPTS.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,3 +78,13 @@ def with_more(
         np.concatenate([drawn, hands + np.arange(len(rows)) % hands]),
     )
     return found, rows
+
+
+def unseen(
+    shown: ImageSet, rows: np.ndarray, seen: Sequence[tuple[ImageSet, np.ndarray]], preprocess: Preprocess
+) -> np.ndarray:
+    """Of the positions `rows` of one set those whose picture, as the network sees it, is none of the pictures at the positions of `seen`."""
+    known = {p.tobytes() for other, own in seen for p in decoded(other, own, preprocess, what="training")}
+    fresh = [p.tobytes() not in known for p in decoded(shown, rows, preprocess, what="zero-shot")]
+    found: np.ndarray = rows[np.array(fresh, bool)]
+    return found
