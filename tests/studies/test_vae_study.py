@@ -186,6 +186,13 @@ def test_somebody_elses_mis_scaled_loss_is_said(tmp_path: Path, monkeypatch: pyt
         result.warnings
     )
     assert rows(result, "summary")[0]["VAE"] == "reported_vae:Vae"
+    assert any(
+        n.startswith("reported_vae:Vae: encode read as the mean and its log-variance (by their order")
+        for n in result.notes
+    )
+    assert any(
+        "reported_vae:Vae" in w and "further from the images" in w for w in result.warnings
+    )  # its weights are random
 
 
 @pytest.mark.parametrize(
@@ -306,6 +313,42 @@ def test_advice_starts_with_what_is_wrong() -> None:
     assert vae_words.advice(planted([1, 1, 1]), fixed=False) == [
         "every dimension is in use, so a larger --latent may help (--sweep latent)"
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "variance", "kl", "said", "unsaid"),
+    [
+        (0.004, 0.5, 6.0, "The fixed variance 0.5 is wider than the errors (mean square 0.004)", "further"),
+        (0.01, 0.001, 6.0, "The fixed variance 0.001 is narrower than the errors", "further"),
+        (
+            0.3,
+            0.5,
+            6.0,
+            "further from the images (mean squared error 0.3) than the mean picture is (0.07)",
+            "variance 0.5 is",
+        ),
+        (0.05, 0.05, 6.0, "", ""),
+        (0.02, 0.02, 90.0, "The code alone takes 2.0 bits per dimension (KL 90 nats)", "wider"),
+        (0.05, 0.07, 90.0, "The code alone takes", "wider"),
+        (0.069, 0.5, 6.0, "Mean squared error 0.069 (of the mean picture 0.07), variance 0.5", "wider than the errors"),
+    ],
+)
+def test_many_bits_are_explained_only_where_the_numbers_leave_one_reason(
+    error: float, variance: float, kl: float, said: str, unsaid: str
+) -> None:
+    """A decoder of logits that is read as pictures was once told that its variance is too wide."""
+    e, pixels = planted([1.0, 1.0]), 64
+    decoder = Decoder("gaussian", variance)
+    reconstruction = np.full(200, error * pixels / (2 * variance))
+    nats = -(reconstruction + decoder.constant(pixels) + kl)
+    e = replace(
+        e, vae=replace(e.vae, decoder=decoder), bounds=replace(e.bounds, reconstruction=reconstruction, kl=np.full(200, kl)),
+        likelihood=importance_bound(nats[:, None], dims=pixels),
+    )  # fmt: skip
+    line = vae_words._costly(e, 0.07)
+    assert said in line
+    assert bool(line) == (e.likelihood.bits_per_dimension > 8)
+    assert not unsaid or unsaid not in line
 
 
 def test_a_beta_that_is_not_the_one_asked_for_is_a_warning() -> None:

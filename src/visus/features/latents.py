@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from visus.models.vae import Vae, kl_terms
+from visus.models.vae_faults import check_pictures, check_posterior
 from visus.progress import task
 
 BATCH = 500
@@ -52,12 +53,28 @@ def as_bytes(means: torch.Tensor) -> np.ndarray:
     return found
 
 
+def encoded(vae: Vae, x: torch.Tensor, *, first: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """(mu, logvar) of pictures, float [b, c, h, w]. Raises NotFiniteError that says where they stop being numbers; first: number of x[0]."""
+    mu, logvar = vae.encode(x)
+    check_posterior(vae.module, lambda: vae.encode(x), mu, logvar, name=vae.spec, first=first)
+    return mu, logvar
+
+
+def decoded(
+    vae: Vae, z: torch.Tensor, *, first: int = 0, every: int | None = None, kind: str = "image"
+) -> torch.Tensor:
+    """The decoder's means of z, float [b, latent]. Raises NotFiniteError; first, every, kind: as `check_pictures` names the images by."""
+    means = vae.decode(z)
+    check_pictures(vae.module, lambda: vae.decode(z), means, name=vae.spec, first=first, every=every, kind=kind)
+    return means
+
+
 def posteriors(vae: Vae, pictures: np.ndarray, *, device: str = "cpu") -> Posteriors:
     """q(z | x) of pictures, uint8 [n, h, w, c]. The mean is the embedding: it repeats exactly."""
     mu, logvar = np.empty((2, len(pictures), vae.latent), np.float32)
     with vae.on(device), torch.inference_mode():
         for at in _batches(len(pictures)):
-            m, v = vae.encode(as_floats(pictures[at], device))
+            m, v = encoded(vae, as_floats(pictures[at], device), first=at.start)
             mu[at], logvar[at] = m.float().cpu().numpy(), v.float().cpu().numpy()
     return Posteriors(mu, logvar)
 
@@ -68,7 +85,9 @@ def decoded_latents(vae: Vae, z: np.ndarray, *, device: str = "cpu") -> np.ndarr
     out = np.empty((len(z), h, w, c), np.uint8)
     with vae.on(device), torch.inference_mode():
         for at in _batches(len(z)):
-            out[at] = as_bytes(vae.decode(torch.from_numpy(z[at].astype(np.float32)).to(device)))
+            out[at] = as_bytes(
+                decoded(vae, torch.from_numpy(z[at].astype(np.float32)).to(device), first=at.start, kind="sample")
+            )
     return out
 
 
@@ -79,10 +98,10 @@ def bounds(vae: Vae, pictures: np.ndarray, *, seed: int, device: str = "cpu") ->
     with vae.on(device), torch.inference_mode():
         for at in _batches(len(pictures)):
             x = as_floats(pictures[at], device)
-            mu, logvar = vae.encode(x)
+            mu, logvar = encoded(vae, x, first=at.start)
             noise = torch.randn(mu.shape, generator=draw).to(device)
-            sampled = vae.nats(vae.decode(mu + torch.exp(0.5 * logvar) * noise), x)
-            at_mean = vae.nats(vae.decode(mu), x)
+            sampled = vae.nats(decoded(vae, mu + torch.exp(0.5 * logvar) * noise, first=at.start), x)
+            at_mean = vae.nats(decoded(vae, mu, first=at.start), x)
             kl = kl_terms(mu.double(), logvar.double()).sum(dim=1)
             found[:, at] = torch.stack([sampled.double(), kl, at_mean.double()]).cpu().numpy()
     return Bounds(*found)
@@ -100,10 +119,10 @@ def log_weights(vae: Vae, pictures: np.ndarray, k: int, *, seed: int, device: st
     with vae.on(device), torch.inference_mode(), task("importance sampling", len(pictures)) as progress:
         for at in _batches(len(pictures), size):
             x = as_floats(pictures[at], device)
-            mu, logvar = vae.encode(x)
+            mu, logvar = encoded(vae, x, first=at.start)
             noise = torch.randn((k, *mu.shape), generator=draw).to(device)
             z = mu + torch.exp(0.5 * logvar) * noise
-            means = vae.decode(z.flatten(0, 1)).view(k, len(x), *vae.shape)
+            means = decoded(vae, z.flatten(0, 1), first=at.start, every=len(x)).view(k, len(x), *vae.shape)
             likelihood = -vae.nats(means, x).double() - constant
             prior = -0.5 * (z.double().square() + LOG_2PI).sum(dim=-1)
             posterior = -0.5 * (noise.double().square() + logvar.double() + LOG_2PI).sum(dim=-1)
@@ -127,7 +146,7 @@ def sensitivity(vae: Vae, mu: np.ndarray, *, step: float = 1.0, device: str = "c
                 pair = z[at].repeat(2, 1)
                 pair[: len(pair) // 2, j] -= step / 2
                 pair[len(pair) // 2 :, j] += step / 2
-                low, high = vae.decode(pair.to(device)).chunk(2)
+                low, high = decoded(vae, pair.to(device), first=at.start, every=len(pair) // 2).chunk(2)
                 total += float((high - low).double().square().sum())
             found[j] = math.sqrt(total / len(z)) / step
     return found

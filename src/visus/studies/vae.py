@@ -58,7 +58,8 @@ def vae(
     Arguments:
         images: spec of the images; visus:digits ships, fashion-mnist and others are found locally or fetched with --download.
         checkpoint: examine this VAE instead of training: a folder that visus vae wrote, or python:MODULE:CLASS?weights=FILE of any torch module
-            with encode(x) -> (mu, logvar) and decode(z) -> pictures in [0, 1].
+            with encode(x) and decode(z). What encode returns and which range pixels have is measured and said on the page; &encode=mu,logvar
+            (of z, mu, logvar, logsigma, sigma, var, skip), &input= and &decode= (unit, signed, bytes, logits, MEAN/DEVIATION) say it outright.
         compare: named runs by commas, out of baseline, mitigated, warm-up, free-bits; default baseline,mitigated.
         sweep: train over a setting and draw the rate-distortion curve: beta, latent or free-bits, with values of your own as beta=0.5,1,2.
         fix: where the first VAE has dead dimensions, train it again with warm-up and free bits, and show both.
@@ -67,7 +68,7 @@ def vae(
         free_bits: nats of KL a dimension that cost nothing, in runs with free bits.
         latent: latent dimensions.
         decoder: gaussian (of a fixed variance), learned-gaussian (one variance, learned), or bernoulli.
-        variance: of the fixed Gaussian; at 0.5 the reconstruction term is the sum of squared errors.
+        variance: of the fixed Gaussian; at 0.5 the reconstruction term is the sum of squared errors (of another's module in its own range).
         epochs: passes over the training images.
         batch: images an optimizer step; default 128, or 64 for fewer than 10,000 training images.
         lr: learning rate of Adam, constant.
@@ -189,7 +190,7 @@ def _planned(
     from visus.studies.vae_runs import named_runs, swept_runs
 
     if checkpoint:
-        return load_vae(checkpoint, shape=subject.shape, decoder=settings.decoder, seed=seed)
+        return load_vae(checkpoint, shape=subject.shape, decoder=settings.decoder, pictures=subject.train, seed=seed)
     return swept_runs(sweep, settings) if sweep else named_runs(compare or COMPARED, settings)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,9 +93,13 @@ def examine(
 
     log(f"examining {name}")
     test = subject.test[:POSTERIORS]
-    q = posteriors(vae, test, device=device)
-    fitted = posteriors(vae, subject.train[:FITTED], device=device).sample(seed=seed)
-    weights = log_weights(vae, test[:WEIGHED], importance, seed=seed, device=device)
+    with naming(subject.ids["test"]):
+        q = posteriors(vae, test, device=device)
+        both = bounds(vae, test, seed=seed, device=device)
+        weights = log_weights(vae, test[:WEIGHED], importance, seed=seed, device=device)
+        heard = sensitivity(vae, q.mu[:PROBED], device=device)
+    with naming(subject.ids["train"]):
+        fitted = posteriors(vae, subject.train[:FITTED], device=device).sample(seed=seed)
     return Examined(
         name,
         vae,
@@ -103,15 +108,26 @@ def examine(
         active_units(q.mu, q.logvar),
         aggregate_moments(q.mu, q.logvar),
         mutual_information(q.mu, q.logvar, seed=seed),
-        bounds(vae, test, seed=seed, device=device),
+        both,
         importance_bound(weights, dims=vae.pixels, bits_offset=8.0 if vae.decoder.density else 0.0),
-        sensitivity(vae, q.mu[:PROBED], device=device),
+        heard,
         sample(vae, subject, space, fitted, n=samples, device=device, seed=seed),
         pressure,
         trained,
         asked_beta(vae, subject, pressure, seed=seed),
         setting,
     )
+
+
+@contextmanager
+def naming(ids: Sequence[str]) -> Iterator[None]:
+    """Where numbers stop being numbers, say at which image by its id."""
+    from visus.models.vae_faults import NotFiniteError
+
+    try:
+        yield
+    except NotFiniteError as error:
+        raise error.of(ids[error.row]) from error
 
 
 def asked_beta(vae: Vae, subject: Subject, pressure: Pressure | None, *, seed: int) -> EffectiveBeta | None:

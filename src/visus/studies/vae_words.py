@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.02  # of the effective beta, relative
 UNEXPLAINED = 0.05  # of a loss's gradient, that is neither reconstruction nor KL
+NO_WORSE = 1.1  # times the mean picture's error
+FEW_ENOUGH = 2000  # training pictures to know the mean picture's error by
 UNIFORM = 8.0  # bits a pixel of 256 levels, all alike
 HEAVY = 1.5  # a beta above which it is the first thing to lower
 FEW_EFFECTIVE = 2.0  # importance samples that count, of K
@@ -243,12 +245,9 @@ def warnings(subject: Subject, space: Space, examined: Sequence[Examined], *, as
                 said.append(f"{e.name}: the time given was used up after epoch {len(t.fit.epochs)}.")
             elif t.fit.best == len(t.fit.epochs) - 1 and len(t.fit.epochs) > 1:
                 said.append(f"{e.name}: the last epoch was the best, so longer training may bring more.")
-    wide = [e for e in examined if e.vae.decoder.kind == "gaussian" and e.likelihood.bits_per_dimension > UNIFORM]
-    if wide:
-        said.append(
-            f"{', '.join(e.name for e in wide)}: more than {UNIFORM:g} bits per dimension, which guessing every grey level alike would take: the "
-            "fixed variance is far wider than the errors. For likelihoods to compare, train with --decoder learned-gaussian."
-        )
+    some = subject.train[:FEW_ENOUGH].reshape(min(len(subject.train), FEW_ENOUGH), -1).astype(np.float32)
+    plain = float(some.var(axis=0).mean()) / 255**2
+    said += [line for e in examined if (line := _costly(e, plain))]
     width = space.real.shape[1]
     drawn = min(space.floor.frechet.n_x, space.floor.frechet.n_y)
     if drawn < FEATURES_NEED * width:
@@ -259,6 +258,38 @@ def warnings(subject: Subject, space: Space, examined: Sequence[Examined], *, as
     if subject.quarantine:
         said.append(f"{len(subject.quarantine)} pictures could not be decoded and are left out.")
     return said
+
+
+def _costly(e: Examined, plain: float) -> str:
+    """Why a fixed Gaussian takes more bits than guessing every grey level alike; '' where it does not. plain: error of the mean picture.
+
+    Three things can cost: errors as large as a guess's, a variance that does not fit the errors, a code that costs more than it saves. Each is named
+    only where the numbers leave no other.
+    """
+    bits = e.likelihood.bits_per_dimension
+    if e.vae.decoder.kind != "gaussian" or not bits > UNIFORM:
+        return ""
+    pixels, variance = e.vae.pixels, e.vae.decoder.variance
+    error = float(e.bounds.reconstruction.mean()) * 2 * variance / pixels
+    text = f"{e.name}: {bits:.1f} bits per dimension, more than the {UNIFORM:g} of guessing every grey level alike. "
+    at_best = UNIFORM + 0.5 * np.log2(2 * np.pi * np.e * max(error, 1e-12))  # with the variance that fits the errors
+    code = float(e.bounds.kl.mean()) / (pixels * np.log(2))
+    if error > NO_WORSE * plain:
+        return text + (
+            f"Its reconstructions are further from the images (mean squared error {error:.2g}) than the mean picture is ({plain:.2g})."
+        )
+    if at_best + code <= UNIFORM and (variance > 2 * error or variance < error / 2):
+        than = "wider" if variance > error else "narrower"
+        return text + (
+            f"The fixed variance {variance:.3g} is {than} than the errors (mean square {error:.2g}), at which it would be {at_best + code:.1f}. For "
+            "likelihoods to compare, train with --decoder learned-gaussian."
+        )
+    if at_best <= UNIFORM < at_best + code:
+        return text + f"The code alone takes {code:.1f} bits per dimension (KL {e.bounds.kl.mean():.0f} nats)."
+    return (
+        text
+        + f"Mean squared error {error:.2g} (of the mean picture {plain:.2g}), variance {variance:.3g}, KL {e.bounds.kl.mean():.0f} nats."
+    )
 
 
 def _scale(e: Examined, wanted: float) -> list[str]:
@@ -274,7 +305,7 @@ def _scale(e: Examined, wanted: float) -> list[str]:
         )
     if e.beta.unexplained > UNEXPLAINED:
         said.append(
-            f"{e.name}: {percent(e.beta.unexplained)} of its loss's gradient is neither the reconstruction's nor the KL's, as measured; is the "
-            "likelihood (--decoder, --variance) the one it was trained with?"
+            f"{e.name}: {percent(e.beta.unexplained)} of its loss's gradient is neither the reconstruction's nor the KL's, as measured; are the "
+            "likelihood (--decoder, --variance) and the range of its pixels those that it was trained with?"
         )
     return said
