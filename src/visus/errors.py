@@ -25,3 +25,7 @@ class StoreError(VisusError):
 
 class MissingExtraError(VisusError):
     """An optional dependency is needed; the message names the extra to install."""
+
+
+class ReadError(VisusError):
+    """The disk, the network or memory failed while an image was read. It says nothing about the image, which is never set aside for it."""

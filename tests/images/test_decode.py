@@ -184,9 +184,9 @@ def test_random_damage_never_escapes_as_another_error() -> None:
         (b"", "empty"),
         (b"hello, I am no picture", "not an image"),
         (b"\0" * 5000, "not an image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "a PostScript drawing"),
         (b"\xff\xd8\xff", "JPEG"),
-        (b"%PDF-1.7", "not an image"),
+        (b"%PDF-1.7", "a PDF document"),
     ],
 )
 def test_what_is_no_picture(data: bytes, reason: str) -> None:

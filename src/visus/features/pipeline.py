@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from visus.errors import ReadError
 from visus.images.base import ImageSet
+from visus.images.errors import DecodeError, GoneError
 from visus.models.base import Preprocess
 
 Outputs = tuple[np.ndarray, ...]
@@ -50,8 +52,6 @@ class Filler:
 
         Rows without a picture, undecodable or behind the last one, are black: a batch is the same whatever happened before.
         """
-        from visus.images.decode import DecodeError
-
         bad: Bad = []
         for row in range(low, self.batch if high is None else high):
             i = number * self.batch + row
@@ -62,10 +62,14 @@ class Filler:
                 continue
             try:
                 buffer[row] = self.preprocess(self.images.decode(i))
-            except (DecodeError, OSError) as error:
+            except GoneError as error:
+                # What the store remembers of a picture must be true of its content, not of today's folder.
+                raise ReadError(
+                    f"{self.images.ids[i]} {error}, and was there when the images were listed; run the same command again"
+                ) from error
+            except DecodeError as error:
                 buffer[row] = 0
-                reason = getattr(error, "strerror", None) or str(error)
-                bad.append((i, self.images.ids[i], " ".join(reason.split())))
+                bad.append((i, self.images.ids[i], " ".join(str(error).split())))
         return bad
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from visus.errors import DataError
-from visus.images.decode import DecodeError
 from visus.images.digest import files_digest
+from visus.images.errors import GoneError
+from visus.images.reading import patiently
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class BlockSource:
         return int(self._starts[-1])
 
     def read(self, i: int) -> np.ndarray:
-        """The i-th picture, uint8 [h, w] or [h, w, 3]. Raises DecodeError when its file has gone."""
+        """The i-th picture, uint8 [h, w] or [h, w, 3]. Raises GoneError when its file has gone."""
         if not 0 <= i < len(self):
             raise IndexError(i)
         number = int(np.searchsorted(self._starts, i, side="right")) - 1
@@ -75,10 +76,11 @@ class BlockSource:
             if b.pixels is not None:
                 self._maps[number] = b.pixels.reshape(b.count, size)
                 return self._maps[number]
+            shape = (b.stride * (b.count - 1) + size,)
             try:
-                flat = np.memmap(b.path, np.uint8, "r", b.offset, (b.stride * (b.count - 1) + size,))
+                flat = patiently(lambda: np.memmap(b.path, np.uint8, "r", b.offset, shape), b.path)
             except (OSError, ValueError) as error:
-                raise DecodeError(f"cannot be read from {b.path}: {error}") from error
+                raise GoneError(f"cannot be read from {b.path}: {error}") from error
             self._maps[number] = np.lib.stride_tricks.as_strided(flat, (b.count, size), (b.stride, 1), writeable=False)
         return self._maps[number]
 

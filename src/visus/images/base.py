@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,9 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from visus.errors import ReadError
+
 if TYPE_CHECKING:
     from PIL import Image
 
+    from visus.images.deep import Range
     from visus.images.split import Splits
 
 
@@ -35,6 +39,16 @@ class Source(Protocol):
     def digest(self) -> str: ...
 
 
+class Found:
+    """What is found out about a source once and serves all its subsets. span: of its deep pictures; None until it is asked for."""
+
+    def __init__(self, span: Range | None = None) -> None:
+        self.span, self.lock = span, threading.Lock()
+
+    def __reduce__(self) -> tuple[type[Found], tuple[Range | None]]:
+        return (Found, (self.span,))
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """An immutable, lazily decoded sequence of images.
@@ -43,6 +57,7 @@ class ImageSet:
     ids: n unique names. labels: int64 [n] into classes, or None. groups: int64 [n], what must not straddle a split, or
     None. captions: n tuples of texts, or None. declared: split name ('train', 'validation', 'test') -> int64 positions in
     this set, empty when the set declares none. quarantine: files set aside when loading. meta: further columns by name.
+    found: what was found out about the whole source, shared by all its subsets.
     """
 
     name: str
@@ -56,6 +71,7 @@ class ImageSet:
     declared: Mapping[str, np.ndarray] = field(default_factory=dict)
     quarantine: tuple[Quarantined, ...] = ()
     meta: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    found: Found = field(default_factory=Found, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse a set that contradicts itself. Raises DataError."""
@@ -67,10 +83,31 @@ class ImageSet:
         return len(self.rows)
 
     def decode(self, i: int) -> Image.Image:
-        """The i-th picture the way a person sees it: RGB, upright, first frame, on white. Raises DecodeError."""
-        from visus.images.decode import decode
+        """The i-th picture the way a person sees it: RGB, upright, first frame, on white.
 
-        return decode(self.source.read(int(self.rows[i])))
+        Raises DecodeError; ReadError where the disk or memory fails, which is never held against the picture.
+        """
+        from visus.images.decode import decode
+        from visus.images.errors import GoneError
+        from visus.images.reading import patiently
+
+        try:
+            raw = patiently(lambda: self.source.read(int(self.rows[i])), self.ids[i])
+        except OSError as error:
+            raise GoneError(f"cannot be read: {error.strerror or error}") from error
+        try:
+            return decode(raw, span=self.span)
+        except ReadError as error:
+            raise ReadError(f"{self.ids[i]}: {error}") from error
+
+    def span(self) -> Range:
+        """The range of values of all pictures of the source with more than 8 bits: measured when it is first asked for, then known."""
+        with self.found.lock:
+            if self.found.span is None:
+                from visus.images.survey import measured
+
+                self.found.span = measured(self.source)
+            return self.found.span
 
     @cached_property
     def fingerprint(self) -> str:

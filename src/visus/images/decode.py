@@ -5,16 +5,23 @@ Pillow's process-wide settings are never touched, so that any number of threads 
 
 from __future__ import annotations
 
+import gc
 import io
 import struct
+import sys
 import threading
 import zlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageFile, JpegImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
-from visus.errors import DataError
+from visus.errors import ReadError
+from visus.images import deep, dicom, foreign, tiff
+from visus.images.deep import Deep, Range
+from visus.images.errors import DecodeError
+from visus.images.reading import lasting
 
 if TYPE_CHECKING:
     from typing import IO
@@ -22,15 +29,17 @@ if TYPE_CHECKING:
 # Pictures above this many 8-bit pixels are refused unread: Pillow's own alarm level, 0.27 GB as RGB. A pixel with 16 bits a
 # channel counts twice, one with 32 bits four times.
 MAX_PIXELS = 89_478_485
+# Models bring the shorter side to hundreds of pixels: of what is longer than this many times its width too much would come out.
+MAX_RATIO = 256
 
 # Formats that hold photographs or drawings and have a signature of their own. EPS is not among them (it runs Ghostscript),
 # nor are formats without a signature (TGA), which take any bytes for a picture.
 FORMATS = ("PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "QOI")
 
-# What Pillow's plugins raise on damaged files.
+# What Pillow's plugins raise on damaged files. MemoryError is not among them: it speaks of the machine.
 BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, OverflowError,
-    ArithmeticError, MemoryError, NotImplementedError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
+    ArithmeticError, NotImplementedError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 
 _DEEP = {"I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2, "I": 4, "F": 4}
@@ -45,102 +54,266 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_PLAIN = ("RGB", "RGBA", "RGBX", "R", "G", "B", "A")  # raw modes that hand every byte on as it is
 _plugins = threading.Lock()
+_alone = threading.Lock()
 
 
-class DecodeError(DataError):
-    """A picture cannot be decoded; the message is the reason in a few words, without the picture's name."""
-
-
-def decode(data: bytes | np.ndarray) -> Image.Image:
+def decode(data: bytes | np.ndarray, *, span: Callable[[], Range] | None = None) -> Image.Image:
     """An encoded file, or an array, as an RGB image the way a person sees it.
 
-    data: a whole file's bytes (JPEG, PNG, GIF, WebP, BMP, TIFF, PPM, JPEG 2000, AVIF, ICO, QOI), or an array [h, w],
-    [h, w, 1], [h, w, 3] or [h, w, 4] of uint8, uint16, bool or float.
-    Turned upright by EXIF; the first frame of an animation; alpha and transparent palette entries on white; CMYK through its
-    embedded ICC profile where it has one (profiles of RGB files are left alone, as training pipelines leave them). Deep
-    grey is scaled, not clipped: 16 bits by 1/257; 32-bit integers as 16 bits where they fit, else stretched from their
-    smallest to their largest value; floats as [0, 1], [0, 255] or [0, 65535], whichever is the first to hold them, else stretched.
-    Raises DecodeError: empty, not an image, truncated or damaged, more than MAX_PIXELS pixels. Thread-safe.
+    data: a whole file's bytes (JPEG, PNG, GIF, WebP, BMP, TIFF, PPM, JPEG 2000, AVIF, ICO, QOI; HEIC, JPEG XL and DICOM where their
+    package is installed), or an array [h, w], [h, w, 1], [h, w, 3] or [h, w, 4] of uint8, uint16, bool or float.
+    Turned upright by EXIF; the first frame of an animation, the first page of a TIFF; alpha and transparent palette entries on white;
+    CMYK through its embedded ICC profile where it has one (profiles of RGB files are left alone, as training pipelines leave them).
+    More than 8 bits are brought to 8 by `deep.limits`; span: the range of the whole set, asked for by such a picture only (None: this
+    picture stands alone). Raises DecodeError: empty, not an image (with what it is, where that can be told), truncated or damaged, more
+    than MAX_PIXELS pixels, longer than MAX_RATIO times its width; ReadError where memory is short. Thread-safe.
     """
+    return _in_memory(lambda: _decoded(data, span))
+
+
+def deep_values(data: bytes | np.ndarray) -> Deep | None:
+    """The values of a picture of more than 8 bits, as they are stored; None for all others. Raises as `decode`."""
+    return _in_memory(lambda: _deep_of(data))
+
+
+def _in_memory(action: Callable[[], Any]) -> Any:
+    """What `action` gives; where memory is short, once more with no other picture beside it. Raises ReadError if that does not help."""
+    try:
+        return action()
+    except MemoryError:
+        pass
+    with _alone:
+        gc.collect()
+        try:
+            return action()
+        except MemoryError as error:
+            raise ReadError(
+                "there is not enough memory to decode this image, which was not set aside; close other programs, then run the same command again"
+            ) from error
+
+
+def _decoded(data: bytes | np.ndarray, span: Callable[[], Range] | None) -> Image.Image:
     if isinstance(data, np.ndarray):
-        return _from_array(data)
+        return _from_array(data, span)
     if not data:
         raise DecodeError("empty file")
     try:
+        if foreign.dicom(data[: foreign.HEAD]):
+            return _shown(dicom.read(io.BytesIO(data), check_size), span)
         picture = open_header(io.BytesIO(data))
+        if _is_deep(picture):
+            turn = _upright(picture)
+            image = _shown(_stored(picture, data), span)
+            return image.transpose(turn) if turn is not None else image
         picture.load()
         return _to_rgb(picture)
     except DecodeError:
         raise
     except BROKEN as error:
+        _moment(error)
         raise DecodeError(_reason(error)) from error
 
 
-def open_header(file: IO[bytes]) -> ImageFile.ImageFile:
-    """Read a picture's header and check its size; no pixel is decoded. Raises DecodeError.
+def _deep_of(data: bytes | np.ndarray) -> Deep | None:
+    if isinstance(data, np.ndarray):
+        return None if data.dtype in (np.uint8, np.bool_) else deep.of_array(data)
+    if not data:
+        raise DecodeError("empty file")
+    try:
+        if foreign.dicom(data[: foreign.HEAD]):
+            found = dicom.read(io.BytesIO(data), check_size)
+            return None if found.plain else found
+        picture = open_header(io.BytesIO(data))
+        return _stored(picture, data) if _is_deep(picture) else None
+    except DecodeError:
+        raise
+    except BROKEN as error:
+        _moment(error)
+        raise DecodeError(_reason(error)) from error
+
+
+def _moment(error: BaseException) -> None:
+    """Let through what is no fault of the picture: memory, as Pillow's decoders report it, and what the disk says."""
+    if "out of memory" in str(error).lower():
+        raise MemoryError(str(error)) from error
+    if isinstance(error, OSError) and error.errno is not None and not lasting(error):
+        raise error
+
+
+def open_header(file: IO[bytes], name: str = "") -> ImageFile.ImageFile:
+    """Read a picture's header and check its size; no pixel is decoded. name: the file's, where it has one. Raises DecodeError.
 
     Pillow's `open` is gone around because it warns about large pictures through a process-wide switch.
     """
-    prefix = file.read(16)
+    head = file.read(foreign.HEAD)
     file.seek(0)
-    if not prefix:
+    if not head:
         raise DecodeError("empty file")
-    picture = _jpeg(file) if prefix[:3] == b"\xff\xd8\xff" else _by_plugin(file, prefix)
+    picture = _jpeg(file) if head[:3] == b"\xff\xd8\xff" else _by_plugin(file, head)
     if picture is None:
-        raise DecodeError("not an image")
+        raise DecodeError(foreign.name_of(head, name) or "not an image")
     check_size(*picture.size, depth=_depth(picture))
     return picture
 
 
 def check_size(width: int, height: int, *, depth: int = 1) -> None:
-    """Raise DecodeError for a picture of `width` x `height` pixels, `depth` bytes a channel, that is too large or empty."""
+    """Raise DecodeError for a picture of `width` x `height` pixels, `depth` bytes a channel, that is too large, too thin or empty."""
     if width < 1 or height < 1:
         raise DecodeError("has no pixels")
     if width * height * depth > MAX_PIXELS:
         deep = f" of {8 * depth} bits" if depth > 1 else ""
         raise DecodeError(f"too large: {width} x {height}{deep}, limit {MAX_PIXELS // depth / 1e6:.0f} megapixels")
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise DecodeError(f"too long and thin: {width} x {height}, limit {MAX_RATIO} times as long as wide")
 
 
 def _jpeg(file: IO[bytes]) -> ImageFile.ImageFile:
     try:
         return JpegImagePlugin.JpegImageFile(file)
     except BROKEN as error:
+        _moment(error)
+        if "12-bit" in str(error):
+            raise DecodeError("a JPEG of 12 bits, which nothing here decodes; export it as PNG or TIFF") from error
         raise DecodeError("damaged JPEG header") from error
 
 
-def _by_plugin(file: IO[bytes], prefix: bytes) -> ImageFile.ImageFile | None:
+def _by_plugin(file: IO[bytes], head: bytes) -> ImageFile.ImageFile | None:
     if "QOI" not in Image.OPEN:
         with _plugins:
             Image.init()
+    if foreign.heif(head) or foreign.jxl(head):
+        package = foreign.HEIF if foreign.heif(head) else foreign.JXL
+        opened = foreign.open_heif if foreign.heif(head) else foreign.open_jxl
+        package.load()
+        return _opened(lambda: opened(file), package.what)
+    if head[:4] in tiff.MARKS:
+        return _tiff(file)
     for name in FORMATS:
         factory, accept = Image.OPEN.get(name, (None, None))
-        if factory is None or accept is None or accept(prefix) is not True:
+        if factory is None or accept is None or accept(head[:16]) is not True:
             continue
         file.seek(0)
-        try:
-            return factory(file, "")
-        except BROKEN as error:
-            raise DecodeError(f"damaged {name} header") from error
+        return _opened(lambda factory=factory: factory(file, ""), name)  # type: ignore[misc]
     return None
 
 
-def _depth(picture: ImageFile.ImageFile) -> int:
-    """Bytes a channel of the stored pixels: RGB of 16 bits arrives in mode RGB, its raw mode tells."""
-    if picture.mode in _DEEP:
-        return _DEEP[picture.mode]
-    tile: Any = picture.tile[0] if picture.tile else None
-    raw = tile[3] if tile is not None and len(tile) > 3 else None
+def _opened(open_: Callable[[], Any], what: str) -> ImageFile.ImageFile:
+    try:
+        picture: ImageFile.ImageFile = open_()
+    except BROKEN as error:
+        _moment(error)
+        raise DecodeError(f"damaged {what} header") from error
+    return picture
+
+
+def _tiff(file: IO[bytes]) -> ImageFile.ImageFile:
+    """A TIFF's first page; kinds that Pillow does not know are read by tifffile, and stand in for the file as an image of their size."""
+    tags = tiff.Tags(file)
+    tags.refuse()
+    file.seek(0)
+    try:
+        picture: ImageFile.ImageFile = TiffImagePlugin.TiffImageFile(file, "")
+    except BROKEN as error:
+        _moment(error)
+        return _by_tifffile(file, tags)
+    if tags.bits > 8 and not _is_deep(picture) and picture.mode != "CMYK":
+        return _by_tifffile(file, tags)  # Pillow reads some of them as if they had 8 bits
+    picture.tags = tags  # type: ignore[attr-defined]
+    return picture
+
+
+def _by_tifffile(file: IO[bytes], tags: tiff.Tags) -> Any:
+    check_size(*tags.size, depth=min(max(tags.bits // 8, 1), 4))
+    file.seek(0)
+    picture = tiff.Unknown(tiff.by_tifffile(file.read()))
+    picture.tags = tags
+    return picture
+
+
+def _is_deep(picture: Image.Image) -> bool:
+    return (
+        picture.mode in _DEEP
+        or isinstance(picture, tiff.Unknown)
+        or (";16" in _raw(picture) and picture.mode != "CMYK")
+    )
+
+
+def _raw(picture: Image.Image) -> str:
+    """Pillow's name for how the pixels are stored; '' where it does not say."""
+    tiles: Any = getattr(picture, "tile", None)
+    raw = tiles[0][3] if tiles and len(tiles[0]) > 3 else None
     raw = raw[0] if isinstance(raw, tuple) and raw else raw
-    return 2 if isinstance(raw, str) and ";16" in raw else 1
+    return raw if isinstance(raw, str) else ""
+
+
+def _depth(picture: Image.Image) -> int:
+    """Bytes a channel of the stored pixels: RGB of 16 bits arrives in mode RGB, its raw mode tells."""
+    return _DEEP.get(picture.mode) or (2 if ";16" in _raw(picture) else 1)
+
+
+def _stored(picture: ImageFile.ImageFile, data: bytes) -> Deep:
+    """The values of a deep picture, with what its file says of black and white."""
+    if isinstance(picture, tiff.Unknown):
+        return tiff.deep(picture.tags, picture.values)
+    kind = picture.format
+    values = np.asarray(picture) if picture.mode in _DEEP else _both_bytes(picture, data)
+    if kind == "TIFF":
+        return tiff.deep(picture.tags, values)  # type: ignore[attr-defined]
+    if kind in ("PPM", "JPEG2000") or (kind == "PNG" and _significant(data) == 16):
+        return Deep(values, (0.0, 65535.0), floating=values.dtype.kind == "f")
+    return Deep(values, floating=values.dtype.kind == "f")
+
+
+def _significant(data: bytes) -> int:
+    """The most significant bits that a PNG's sBIT chunk tells of a channel; 0 where it has none."""
+    at = data.find(b"sBIT", 0, 4096)
+    return max(data[at + 4 : at + 4 + int.from_bytes(data[at - 4 : at], "big")], default=0) if at >= 4 else 0
+
+
+def _both_bytes(picture: ImageFile.ImageFile, data: bytes) -> np.ndarray:
+    """uint16 [h, w, c] of a picture that Pillow reads with the high bytes alone: read again for the low ones.
+
+    Raw modes of 16 bits come in two byte orders, and each takes the first or the second byte: the other order gives the other byte.
+    """
+    raw = _raw(picture)
+    again = open_header(io.BytesIO(data))
+    if raw == "LA;16B":  # four bytes a pixel, as RGBA
+        _read_as(again, {"LA;16B": "RGBA"})
+        four = np.asarray(again).astype(np.uint16)
+        return four[..., ::2] * 256 + four[..., 1::2]
+    other = "B" if sys.byteorder == "little" else "L"
+    swapped = {f"{c};16{a}": f"{c};16{b}" for c in _PLAIN for a, b in (("B", "L"), ("L", "B"), ("N", other))}
+    if raw not in swapped:
+        return np.asarray(picture).astype(np.uint16) * 257
+    _read_as(again, swapped)
+    return np.asarray(picture).astype(np.uint16) * 256 + np.asarray(again)
+
+
+def _read_as(picture: ImageFile.ImageFile, names: dict[str, str]) -> None:
+    """Have a picture's pixels unpacked under other raw modes than its file's."""
+
+    def renamed(arguments: Any) -> Any:
+        if isinstance(arguments, tuple):
+            return tuple(names.get(a, a) if isinstance(a, str) else a for a in arguments)
+        return names.get(arguments, arguments)
+
+    picture.tile = [t._replace(args=renamed(t.args)) for t in picture.tile]
+
+
+def _shown(found: Deep, span: Callable[[], Range] | None) -> Image.Image:
+    """Deep values as an RGB image."""
+    known = span() if span is not None and found.limits is None and not found.plain else None
+    pixels = found.values if found.plain else found.to_bytes(known)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return _on_white(image) if image.mode == "RGBA" else image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
     turn = _upright(picture)
     if picture.mode == "RGB" and "transparency" not in picture.info:
         image = picture
-    elif picture.mode in _DEEP:
-        image = Image.fromarray(_shallow(np.asarray(picture))).convert("RGB")
     elif picture.mode == "CMYK":
         image = _from_cmyk(picture)
     elif picture.mode == "LAB":
@@ -153,6 +326,8 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _upright(picture: Image.Image) -> Image.Transpose | None:
+    if picture.format == "JXL":
+        return None  # its decoder has turned it: what EXIF says besides is to be ignored (ISO/IEC 18181-2)
     if "exif" not in picture.info and "Raw profile type exif" not in picture.info:
         return None
     try:
@@ -183,41 +358,19 @@ def _by_profile(picture: Image.Image, profile: bytes | str) -> Image.Image | Non
         return None
 
 
-def _shallow(x: np.ndarray) -> np.ndarray:
-    """Integers or floats of more than 8 bits -> uint8, scaled as `decode` says."""
-    if x.dtype == np.uint8:
-        return x
-    if x.dtype == bool:
-        return x.astype(np.uint8) * 255
-    if x.dtype.itemsize == 2 and x.dtype.kind == "u":
-        return ((x.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    wide = np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(wide.min()), float(wide.max())
-    tops: tuple[float, ...] = (1.0, 255.0, 65535.0) if x.dtype.kind == "f" else (65535.0,)
-    top = next((t for t in tops if low >= 0 and high <= t), None)
-    if top is not None:
-        wide *= 255.0 / top
-    elif high > low:
-        wide = (wide - low) * (255.0 / (high - low))
-    return np.rint(wide).astype(np.uint8)
-
-
-def _from_array(x: np.ndarray) -> Image.Image:
+def _from_array(x: np.ndarray, span: Callable[[], Range] | None) -> Image.Image:
     if x.ndim == 3 and x.shape[2] == 1:
         x = x[:, :, 0]
     if x.ndim not in (2, 3) or (x.ndim == 3 and x.shape[2] not in (3, 4)) or x.dtype.kind not in "buif":
         raise DecodeError(f"not a picture: an array of shape {x.shape} and type {x.dtype}")
     check_size(x.shape[1], x.shape[0], depth=min(x.dtype.itemsize, 4))
-    image = Image.fromarray(np.ascontiguousarray(_shallow(x)))
-    if image.mode == "RGBA":
-        return _on_white(image)
-    return image if image.mode == "RGB" else image.convert("RGB")
+    if x.dtype == bool:
+        x = x.astype(np.uint8) * 255
+    return _shown(deep.of_array(x), span)
 
 
 def _reason(error: BaseException) -> str:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if isinstance(error, EOFError) or "truncated" in text.lower():
         return "truncated file"
-    if isinstance(error, MemoryError):
-        return "needs more memory than there is"
     return f"damaged file ({text[:80]})"

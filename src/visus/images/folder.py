@@ -13,10 +13,10 @@ from visus.errors import DataError
 from visus.images.base import ImageSet, Quarantined
 from visus.images.captions import FILES as METADATA
 from visus.images.captions import captions_beside
-from visus.images.decode import DecodeError
 from visus.images.digest import files_digest
 from visus.images.header import problem
 from visus.images.label_file import class_order, read_labels
+from visus.images.reading import read_bytes
 from visus.images.registry import source
 from visus.progress import log, task
 from visus.spec import Spec, check_options
@@ -37,12 +37,8 @@ class FileSource:
         return len(self.paths)
 
     def read(self, i: int) -> bytes:
-        """The i-th file's bytes. Raises DecodeError when it cannot be read (any more)."""
-        try:
-            with open(os.path.join(self.root, self.paths[i]), "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise DecodeError(f"cannot be read: {error.strerror or error}") from error
+        """The i-th file's bytes. Raises GoneError when it cannot be read any more."""
+        return read_bytes(os.path.join(self.root, self.paths[i]))
 
     def digest(self) -> str:
         """Hash of all contents in order; remembered by path, size and time of change."""

@@ -7,7 +7,11 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import IO
 
-from visus.images.decode import DecodeError, check_size, open_header
+from visus.images.decode import check_size, open_header
+from visus.images.errors import DecodeError
+from visus.images.foreign import DEVELOP, DICOM, HEAD, RAW, dicom
+from visus.images.reading import patiently
+from visus.images.tiff import MARKS
 
 # JPEG segments that carry the size (start of frame); C4, C8 and CC share their range and do not.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -17,28 +21,34 @@ _ALONE = frozenset([0x01, *range(0xD0, 0xD9)])
 def problem(path: Path) -> str | None:
     """Why this file cannot be an image of a set, in a few words; None when its header is that of a picture of usable size.
 
-    Catches: broken links, pipes and devices, files without permission, empty files, non-images, damaged headers, bombs.
+    Catches: broken links, pipes and devices, files without permission, empty files, non-images (with what they are), damaged headers,
+    bombs. Raises ReadError where the disk fails: that says nothing about the file.
     """
     try:
-        stat = path.stat()
-        if not S_ISREG(stat.st_mode):
-            return "not a file"
-        if stat.st_size == 0:
-            return "empty file"
-        with path.open("rb") as file:
-            _check(file)
+        return patiently(lambda: _problem(path), str(path))
     except FileNotFoundError:
         return "broken link" if path.is_symlink() else "not found"
-    except DecodeError as error:
-        return str(error)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
+
+
+def _problem(path: Path) -> str | None:
+    stat = path.stat()
+    if not S_ISREG(stat.st_mode):
+        return "not a file"
+    if stat.st_size == 0:
+        return "empty file"
+    try:
+        with path.open("rb") as file:
+            _check(file, path.name)
+    except DecodeError as error:
+        return str(error)
     return None
 
 
-def _check(file: IO[bytes]) -> None:
+def _check(file: IO[bytes], name: str) -> None:
     """The common formats are read here, some ten times faster than by Pillow's plugins, which read the rest."""
-    prefix = file.read(32)
+    prefix = file.read(HEAD)
     if prefix[:8] == b"\x89PNG\r\n\x1a\n" and prefix[12:16] == b"IHDR" and len(prefix) >= 26:
         width, height, bits = struct.unpack(">IIB", prefix[16:25])
         check_size(width, height, depth=2 if bits == 16 else 1)
@@ -52,8 +62,14 @@ def _check(file: IO[bytes]) -> None:
     if prefix[:6] in (b"GIF87a", b"GIF89a") and len(prefix) >= 10:
         check_size(*struct.unpack("<HH", prefix[6:10]))
         return
+    if dicom(prefix):
+        DICOM.load()
+        return
+    # Raw files of cameras are TIFFs whose first page is a thumbnail: their names tell them, where the tags may not.
+    if Path(name).suffix.lower() in RAW and prefix[:4] in MARKS:
+        raise DecodeError(DEVELOP)
     file.seek(0)
-    open_header(file)
+    open_header(file, name)
 
 
 def _jpeg_size(file: IO[bytes]) -> tuple[int, int] | None:

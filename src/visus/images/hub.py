@@ -12,9 +12,10 @@ import numpy as np
 from visus import paths
 from visus.errors import DataError, OfflineError, SpecError
 from visus.images.base import ImageSet, Quarantined
-from visus.images.decode import DecodeError
 from visus.images.digest import files_digest
+from visus.images.errors import DecodeError
 from visus.images.label_file import class_order
+from visus.images.reading import read_bytes
 from visus.images.registry import source
 from visus.progress import task
 from visus.spec import Spec, check_options, unknown
@@ -71,10 +72,7 @@ class TableSource:
             if cell.get("bytes") is not None:
                 return bytes(cell["bytes"])
             if path := cell.get("path"):
-                try:
-                    return Path(path).read_bytes()
-                except OSError as error:
-                    raise DecodeError(f"cannot be read: {error.strerror or error}") from error
+                return read_bytes(path)
         raise DecodeError("no image in this row")
 
 

@@ -61,7 +61,12 @@ def load_images(spec: str, *, labels: str | Path | None = None, download: bool =
     if labels is not None and key != "folder:":
         raise DataError(f"--labels goes with a folder of images only; {parsed.text!r} brings its own labels")
     given = None if labels is None else Path(labels).expanduser()
-    return _loader(key)(parsed, labels=given, download=download)
+    images = _loader(key)(parsed, labels=given, download=download)
+    if key.endswith(":"):  # files of anybody's; the known sets are bytes
+        from visus.images.survey import look
+
+        look(images)
+    return images
 
 
 def _parse(spec: str) -> Spec:

@@ -18,14 +18,14 @@ def thumbnails(images: ImageSet, positions: np.ndarray, size: int) -> np.ndarray
     """
     from PIL import Image, ImageOps
 
-    from visus.errors import DataError
+    from visus.errors import DataError, ReadError
 
     out = np.full((len(positions), size, size, 3), 255, np.uint8)
 
     def one(row: int) -> None:
         try:
             picture = images.decode(int(positions[row]))
-        except DataError:
+        except (DataError, ReadError):
             out[row] = 200
             return
         # Enlarged without smoothing, so that small pictures show their pixels rather than blur.

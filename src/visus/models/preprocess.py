@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from visus.errors import SpecError
+from visus.images.decode import MAX_PIXELS
+from visus.images.errors import DecodeError
 
 if TYPE_CHECKING:
     from visus.models.base import Preprocess
@@ -26,7 +28,8 @@ def apply(preprocess: Preprocess, image: Image.Image) -> np.ndarray:
     """A picture -> uint8 [h, w, 3], contiguous: resized and cropped, before the arithmetic.
 
     Source of the arithmetic: torchvision.transforms.Resize and CenterCrop on Pillow images; timm's ResizeKeepRatio for
-    'cover' and 'pad'. Raises SpecError for an unknown interpolation.
+    'cover' and 'pad'. Raises SpecError for an unknown interpolation, DecodeError where more than MAX_PIXELS
+    pixels would come out.
     """
     image = image if image.mode == "RGB" else image.convert("RGB")
     image = _resized(preprocess, image)
@@ -51,6 +54,8 @@ def _resized(preprocess: Preprocess, image: Image.Image) -> Image.Image:
             ratio = (min if preprocess.fit == "cover" else max)(h / th, w / tw)
             size = (round(w / ratio), round(h / ratio))
     size = (max(size[0], 1), max(size[1], 1))
+    if size[0] * size[1] > MAX_PIXELS:
+        raise DecodeError(f"too long and thin: {w} x {h} would be resized to {size[0]:,} x {size[1]:,}")
     return image if size == image.size else image.resize(size, FILTERS[preprocess.interpolation])
 
 

@@ -15,7 +15,8 @@ from visus.errors import DataError
 if TYPE_CHECKING:
     from visus.images.base import ImageSet, Quarantined, Source
 
-FILES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".ico")
+FILES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".jxl",
+         ".dcm")  # fmt: skip
 TABLES = (".parquet", ".arrow")
 
 
@@ -83,14 +84,20 @@ def _is_file(path: Path) -> bool:
 
 
 def _listed(paths: list[str]) -> ImageSet:
-    """Files as they are listed; ids are their names, or their paths where two share a name."""
-    from visus.images.base import ImageSet
+    """Files as they are listed; ids are their names, or their paths where two share a name. What is no image goes aside with the reason."""
+    from visus.images.base import ImageSet, Quarantined
     from visus.images.folder import FileSource
+    from visus.images.header import problem
+    from visus.images.survey import look
 
     paths = list(dict.fromkeys(paths))
     names = [os.path.basename(p) for p in paths]
-    ids = tuple(name if names.count(name) == 1 else p for name, p in zip(names, paths, strict=True))
-    return ImageSet("files", FileSource("", tuple(paths)), np.arange(len(paths)), ids)
+    ids = [name if names.count(name) == 1 else p for name, p in zip(names, paths, strict=True)]
+    wrong = [problem(Path(p)) for p in paths]
+    good = [i for i, reason in enumerate(wrong) if reason is None]
+    aside = tuple(Quarantined(ids[i], reason) for i, reason in enumerate(wrong) if reason is not None)
+    source = FileSource("", tuple(paths[i] for i in good))
+    return look(ImageSet("files", source, np.arange(len(good)), tuple(ids[i] for i in good), quarantine=aside))
 
 
 def _joined(sets: Sequence[ImageSet]) -> ImageSet:
