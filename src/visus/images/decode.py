@@ -12,7 +12,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
@@ -20,11 +20,13 @@ from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 from visus.errors import ReadError
 from visus.images import deep, dicom, foreign, tiff
 from visus.images.deep import Deep, Range
-from visus.images.errors import DecodeError
+from visus.images.errors import DecodeError as DecodeError  # its old address
 from visus.images.reading import lasting
 
 if TYPE_CHECKING:
     from typing import IO
+
+T = TypeVar("T")
 
 # Pictures above this many 8-bit pixels are refused unread: Pillow's own alarm level, 0.27 GB as RGB. A pixel with 16 bits a
 # channel counts twice, one with 32 bits four times.
@@ -78,7 +80,7 @@ def deep_values(data: bytes | np.ndarray) -> Deep | None:
     return _in_memory(lambda: _deep_of(data))
 
 
-def _in_memory(action: Callable[[], Any]) -> Any:
+def _in_memory(action: Callable[[], T]) -> T:
     """What `action` gives; where memory is short, once more with no other picture beside it. Raises ReadError if that does not help."""
     try:
         return action()
@@ -224,12 +226,12 @@ def _tiff(file: IO[bytes]) -> ImageFile.ImageFile:
     return picture
 
 
-def _by_tifffile(file: IO[bytes], tags: tiff.Tags) -> Any:
+def _by_tifffile(file: IO[bytes], tags: tiff.Tags) -> ImageFile.ImageFile:
     check_size(*tags.size, depth=min(max(tags.bits // 8, 1), 4))
     file.seek(0)
     picture = tiff.Unknown(tiff.by_tifffile(file.read()))
     picture.tags = tags
-    return picture
+    return cast("ImageFile.ImageFile", picture)
 
 
 def _is_deep(picture: Image.Image) -> bool:
@@ -282,13 +284,15 @@ def _both_bytes(picture: ImageFile.ImageFile, data: bytes) -> np.ndarray:
     if raw == "LA;16B":  # four bytes a pixel, as RGBA
         _read_as(again, {"LA;16B": "RGBA"})
         four = np.asarray(again).astype(np.uint16)
-        return four[..., ::2] * 256 + four[..., 1::2]
+        pair: np.ndarray = four[..., ::2] * 256 + four[..., 1::2]
+        return pair
     other = "B" if sys.byteorder == "little" else "L"
     swapped = {f"{c};16{a}": f"{c};16{b}" for c in _PLAIN for a, b in (("B", "L"), ("L", "B"), ("N", other))}
     if raw not in swapped:
         return np.asarray(picture).astype(np.uint16) * 257
     _read_as(again, swapped)
-    return np.asarray(picture).astype(np.uint16) * 256 + np.asarray(again)
+    whole: np.ndarray = np.asarray(picture).astype(np.uint16) * 256 + np.asarray(again)
+    return whole
 
 
 def _read_as(picture: ImageFile.ImageFile, names: dict[str, str]) -> None:
