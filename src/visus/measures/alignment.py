@@ -81,7 +81,8 @@ def halves(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """(pairs to fit on, the others), int64 positions of n pairs: groups are drawn whole until `size` pairs are reached.
 
-    groups: int64 [n]; pairs of one group never stand on both sides. Raises DataError when nothing is left on one side.
+    groups: int64 [n]; pairs of one group never stand on both sides; a group of more than `size` pairs, and of more than half of all, is
+    judged on and never fitted on. Raises DataError when nothing is left on one side.
     """
     groups = np.asarray(groups)
     if len(groups) != n:
@@ -89,6 +90,7 @@ def halves(
     _, code = np.unique(groups, return_inverse=True)
     counts = np.bincount(code)
     order = np.random.default_rng(seed).permutation(len(counts))
+    order = order[(counts[order] <= size) | (2 * counts[order] <= n)]
     taken = order[: int(np.searchsorted(np.cumsum(counts[order]), size, side="left")) + 1]
     inside = np.isin(code, taken)
     if inside.all() or not inside.any():

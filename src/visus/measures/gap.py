@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from visus.errors import DataError
-from visus.measures._arrays import Array, Ints
+from visus.measures._arrays import Array, Floats, Ints
 from visus.measures._arrays import features as checked
 from visus.measures.knn import unit_rows
+from visus.measures.partners import connected_groups, partners
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,19 @@ class Gap:
     held: int
 
 
-def modality_gap(images: Array, texts: Array, *, keys: npt.ArrayLike | None = None, seed: int = 0) -> Gap:
+def modality_gap(
+    images: Array,
+    texts: Array,
+    *,
+    keys: npt.ArrayLike | None = None,
+    image_keys: npt.ArrayLike | None = None,
+    seed: int = 0,
+) -> Gap:
     """The gap between paired images and texts, float [n, d] each; rows are scaled to unit length (Liang et al. 2022).
 
-    keys: int64 [n], equal for equal texts (default: all differ). The classifier (scikit-learn's logistic regression, its default L2) is
-    fitted on about one half of the pairs and judged on the others; pairs of one text are on one side, where there are several texts.
+    keys, image_keys: int64 [n], equal for equal texts and for equal images (default: all differ). An image's 'other' texts are those that no pair
+    joins to it. The classifier (scikit-learn's logistic regression, its default L2) is fitted on about one half of the pairs and judged on the
+    others; pairs that are connected by texts or images stand on one side, where there are several such groups.
     Raises DataError: shapes that differ, fewer than 4 pairs, zero vectors, keys that do not fit.
     """
     from sklearn.linear_model import LogisticRegression
@@ -41,17 +50,18 @@ def modality_gap(images: Array, texts: Array, *, keys: npt.ArrayLike | None = No
         raise DataError(f"images {images.shape} and texts {texts.shape} are no pairs; they must have the same shape")
     x, y = (unit_rows(np.asarray(a, np.float64)) for a in (images, texts))
     n = len(x)
-    code = np.arange(n) if keys is None else np.unique(np.asarray(keys), return_inverse=True)[1]
-    if code.shape != (n,):
-        raise DataError(f"{code.size} keys were given for {n} pairs; give one for each")
-    counts = np.bincount(code)
-    sums = np.zeros((2, len(counts), x.shape[1]))
-    for side, rows in zip(sums, (x, y), strict=True):
-        np.add.at(side, code, rows)
-    same = float(np.einsum("kd,kd->", sums[0], sums[1]))
-    others = n * n - int((counts**2).sum())
+    code, shown = (
+        np.arange(n) if k is None else np.unique(np.asarray(k), return_inverse=True)[1].reshape(-1)
+        for k in (keys, image_keys)
+    )
+    for k in (code, shown):
+        if k.shape != (n,):
+            raise DataError(f"{k.size} keys were given for {n} pairs; give one for each")
+    same, count = _own(x, y, shown, code)
+    others = n * n - count
     total = float(x.sum(axis=0) @ y.sum(axis=0))
-    fit, held = _sides(code, counts, seed)
+    groups = connected_groups(shown, code)
+    fit, held = _sides(groups, np.bincount(groups), seed)
     model = LogisticRegression(max_iter=1000).fit(np.concatenate([x[fit], y[fit]]), np.repeat([0, 1], len(fit)))
     separable = float(model.score(np.concatenate([x[held], y[held]]), np.repeat([0, 1], len(held))))
     return Gap(
@@ -64,8 +74,18 @@ def modality_gap(images: Array, texts: Array, *, keys: npt.ArrayLike | None = No
     )
 
 
+def _own(x: Floats, y: Floats, shown: Ints, code: Ints) -> tuple[float, int]:
+    """(sum of cosines, number) of the rows' images and texts, all with all, that some pair joins."""
+    sums = [np.zeros((int(k.max()) + 1, x.shape[1])) for k in (shown, code)]
+    for side, rows, k in zip(sums, (x, y), (shown, code), strict=True):
+        np.add.at(side, k, rows)
+    a, b = partners(shown, code).nonzero()
+    counts = np.bincount(shown)[a].astype(np.int64) * np.bincount(code)[b]
+    return float(np.einsum("kd,kd->", sums[0][a], sums[1][b])), int(counts.sum())
+
+
 def _sides(code: Ints, counts: Ints, seed: int) -> tuple[Ints, Ints]:
-    """(positions to fit on, the others): texts drawn whole until half of the pairs are reached; of a single text its pairs are halved."""
+    """(positions to fit on, the others): groups drawn whole until half of the pairs are reached; of a single group its pairs are halved."""
     if len(counts) == 1:
         code, counts = np.arange(len(code)), np.ones(len(code), np.int64)
     order = np.random.default_rng(seed).permutation(len(counts))

@@ -12,6 +12,7 @@ from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, block_rows
 from visus.measures._arrays import features as checked
 from visus.measures.alignment import unit64
+from visus.measures.partners import partners
 
 
 @dataclass(frozen=True)
@@ -68,24 +69,33 @@ def raw_gap(images: Array, texts: Array) -> RawGap:
 
 
 def contrastive_loss(
-    images: Array, texts: Array, scale: float, *, keys: npt.ArrayLike | None = None, bias: float | None = None
+    images: Array,
+    texts: Array,
+    scale: float,
+    *,
+    keys: npt.ArrayLike | None = None,
+    image_keys: npt.ArrayLike | None = None,
+    bias: float | None = None,
 ) -> float:
     """The loss that dual encoders are trained with, in nats, over all n pairs of unit rows [n, d], in blocks of rows.
 
     Without a bias symmetric InfoNCE (Radford et al. 2021); with one the sigmoid loss of every image with every text, summed over texts and averaged
-    over images (Zhai et al. 2023). keys: int64 [n], equal for equal texts: an image is not held against another's text that says the same.
+    over images (Zhai et al. 2023). keys, image_keys: int64 [n], equal for equal texts and for equal images: an image is not held against another
+    pair's text that is its own as well, nor a text against such an image.
     """
     x, y = np.asarray(images, np.float64), np.asarray(texts, np.float64)
     n = len(x)
-    code = np.arange(n) if keys is None else np.asarray(keys)
+    code, shown = (np.arange(n) if k is None else np.asarray(k) for k in (keys, image_keys))
+    joined = partners(shown, code)[np.unique(shown, return_inverse=True)[1].reshape(-1)]
+    joined = joined[:, np.unique(code, return_inverse=True)[1].reshape(-1)].tocsr()
     rows = block_rows(8 * n * 4)
     total = 0.0
-    for a, b in ((x, y), (y, x)):
+    for a, b, own_too in ((x, y, joined), (y, x, joined.T.tocsr())):
         for start in range(0, n, rows):
             z = scale * a[start : start + rows] @ b.T
             at = np.arange(len(z)), np.arange(start, start + len(z))
             own = z[at]
-            z[code[start : start + rows, None] == code] = -np.inf
+            z[own_too[start : start + rows].toarray()] = -np.inf
             if bias is not None:
                 total += float(np.logaddexp(0, -own - bias).sum() + np.logaddexp(0, z + bias).sum())
                 continue
@@ -102,6 +112,7 @@ def gap_shift(
     scale: float,
     score: Callable[[Floats, Floats, Callable[[Array], Floats]], float],
     keys: npt.ArrayLike | None = None,
+    image_keys: npt.ArrayLike | None = None,
     bias: float | None = None,
     most: int = 2000,
     steps: int = 17,
@@ -110,15 +121,15 @@ def gap_shift(
 ) -> list[Shifted]:
     """Move both modalities along the difference of their centroids and scale to unit length again (Liang et al. 2022, section 4.2).
 
-    images, texts: pairs [n, d]. score: of moved unit rows, and of what moves other texts along (as those of classes). scale, keys, bias: of the
-    loss, which is over a sample of `most` pairs where there are more. Shares from 1 - reach to 1 + reach: below 0 apart, 1 together, above 1
+    images, texts: pairs [n, d]. score: of moved unit rows, and of what moves other texts along (as those of classes). scale, keys, image_keys,
+    bias: of the loss, over a sample of `most` pairs where there are more. Shares from 1 - reach to 1 + reach: below 0 apart, 1 together, above 1
     past each other. Raises DataError on shapes that differ.
     """
     x, y = unit64(checked(images, "images", at_least=2)), unit64(checked(texts, "texts", at_least=2))
     if x.shape != y.shape:
         raise DataError(f"images {x.shape} and texts {y.shape} are no pairs; they must have the same shape")
     apart = x.mean(axis=0) - y.mean(axis=0)
-    code = np.arange(len(x)) if keys is None else np.asarray(keys)
+    code, shown = (np.arange(len(x)) if k is None else np.asarray(k) for k in (keys, image_keys))
     judged = np.sort(np.random.default_rng(seed).permutation(len(x))[:most])
     found = []
     for share in np.linspace(1 - reach, 1 + reach, steps):
@@ -131,7 +142,7 @@ def gap_shift(
             Shifted(
                 float(share),
                 float(np.linalg.norm(a.mean(axis=0) - b.mean(axis=0))),
-                contrastive_loss(a[judged], b[judged], scale, keys=code[judged], bias=bias),
+                contrastive_loss(a[judged], b[judged], scale, keys=code[judged], image_keys=shown[judged], bias=bias),
                 score(a, b, along),
             )
         )

@@ -44,3 +44,25 @@ def wilson(
     if hits.ndim == 0:
         return float(low), float(high)
     return low, high
+
+
+def grouped_wilson(hits: npt.ArrayLike, groups: npt.ArrayLike, *, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a share whose rows stand in groups (captions of one image), which say less than as many rows of their own.
+
+    hits: bool [n]; groups: int64 [n]. The share counts every row; n is divided by the design effect, the variance over groups (linearised,
+    G / (G - 1)) by that of independent rows, never under 1. Where all rows agree it is n² / Σ m² of groups of m rows (Kish 1965). With groups of
+    one row it is `wilson`. Raises DataError when they differ in number. Source: Korn and Graubard 1998.
+    """
+    y = np.asarray(hits, np.float64)
+    _, code = np.unique(np.asarray(groups), return_inverse=True)
+    if len(y) != len(code) or not len(y):
+        raise DataError(f"{len(y)} hits and {len(code)} groups were given; give one group for each")
+    n, sizes = len(y), np.bincount(code)
+    share = float(y.mean())
+    independent = share * (1 - share) / n
+    effective = n * n / float((sizes.astype(np.float64) ** 2).sum())
+    if 1 < len(sizes) < n and independent > 0:
+        between = len(sizes) / (len(sizes) - 1) * float((np.bincount(code, y - share) ** 2).sum()) / n**2
+        effective = n * min(1.0, independent / between) if between else float(n)
+    low, high = wilson(np.array([min(share * effective, effective)]), np.array([effective]), level=level)
+    return float(low[0]), float(high[0])

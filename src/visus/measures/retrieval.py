@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -30,13 +33,35 @@ def ranks(queries: Array, base: Array, keys: npt.ArrayLike, base_keys: npt.Array
     missing = np.setdiff1d(keys, base_keys)
     if len(missing):
         raise DataError(f"the base holds nothing for {len(missing)} of the keys asked for, the first: {missing[0]}")
+    return _ranks(queries, base, lambda part: keys[part, None] == base_keys)
+
+
+def partner_ranks(queries: Array, base: Array, partners: Any) -> Ints:
+    """int64 [n]: as `ranks`, where any number of rows of the base may be right for a query, and a row for any number of queries.
+
+    queries: float [n, d]. base: float [m, d]. partners: scipy.sparse CSR of bool [n, m], at least one in every row. The rank is that of the best
+    partner, so that recall@k counts a query with any partner among the first k, as Karpathy and Fei-Fei (2015) and CLIP on COCO and Flickr30k.
+    Raises DataError: shapes that differ, a query without a partner.
+    """
+    queries, base = checked(queries, "queries"), checked(base, "base")
+    if queries.shape[1] != base.shape[1]:
+        raise DataError(f"the queries have {queries.shape[1]} dimensions, the base {base.shape[1]}; they must agree")
+    if partners.shape != (len(queries), len(base)):
+        raise DataError(f"partners are {list(partners.shape)} for {len(queries)} queries and {len(base)} rows")
+    alone = np.flatnonzero(np.asarray(partners.sum(axis=1)).reshape(-1) == 0)
+    if len(alone):
+        raise DataError(f"the base holds nothing for {len(alone)} of the queries, the first in row {int(alone[0])}")
+    return _ranks(queries, base, lambda part: partners[part].toarray())
+
+
+def _ranks(queries: Array, base: Array, own: Callable[[slice], Array]) -> Ints:
     found = np.empty(len(queries), np.int64)
     base_t = np.ascontiguousarray(base.T, np.float32)
     rows = block_rows(base.shape[0] * 9)
     for start in range(0, len(queries), rows):
         part = slice(start, start + rows)
         scores = np.asarray(queries[part], np.float32) @ base_t
-        mine = keys[part, None] == base_keys
+        mine = own(part)
         best = np.where(mine, scores, -np.inf).max(axis=1, keepdims=True)
         found[part] = ((scores >= best) & ~mine).sum(axis=1)
     return found
@@ -48,6 +73,20 @@ def recall_at(ranks: npt.ArrayLike, k: int) -> float:
     if k < 1 or not len(values):
         raise DataError(f"recall@{k} of {len(values)} queries is not defined")
     return float(np.mean(values < k))
+
+
+def chance_at(partners: npt.ArrayLike, among: int, k: int) -> float:
+    """Recall@k of a blind order: the mean over queries of 1 - C(m - r, k) / C(m, k).
+
+    partners: int [n], the number r of rows that are right for each query. among: rows m of the base. Raises DataError unless 1 <= r <= m and k >= 1.
+    """
+    r = np.asarray(partners, np.int64)
+    if k < 1 or not len(r) or r.min() < 1 or r.max() > among:
+        raise DataError(f"recall@{k} among {among} rows is not defined for {len(r)} queries")
+    miss = np.ones(len(r))
+    for i in range(min(k, among)):
+        miss *= np.maximum(among - r - i, 0) / (among - i)
+    return float(1 - miss.mean())
 
 
 def average_precision(scores: Array, relevant: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -56,6 +56,7 @@ def clip(
 
     Returns a Result. Raises VisusError for anything a user can mend: images that nothing describes, unpaired or zero vectors, an unknown prompt set.
     """
+    from dataclasses import replace
     from pathlib import Path
 
     from visus.errors import DataError
@@ -98,6 +99,10 @@ def clip(
         if control and not encoder.random:
             twin = load_dual(model + ("&" if "?" in model else "?") + "weights=none", seed=seed, download=download)
             untrained = _subject(twin, imageset, sets[:1], words, device, seed)
+            if len(untrained.images) == len(
+                subject.images
+            ):  # what is one image is a matter of the images, not of a network
+                untrained = replace(untrained, shown=subject.shown, keys=subject.keys, named=subject.named)
         about = {
             "model": encoder.spec,
             "images": imageset.name,

@@ -24,7 +24,8 @@ JUDGED = 2000  # pairs on which a side is judged, at most
 @dataclass(frozen=True)
 class Figures:
     """One side's figures. cosine: mean of pairs. distance: of centroids. to_text, to_image: recall at 1, 5, 10 (None where no more are to
-    find among). accuracy: zero-shot or None. n: pairs. found, right: bool [n], whether the own text came first, and whether the class was right."""
+    find among). accuracy: zero-shot or None. n: pairs. asked: different images or texts of them, the fewer. found, right: bool [images], whether
+    a text of its own came first, and whether the class was right."""
 
     cosine: float
     distance: float
@@ -32,6 +33,7 @@ class Figures:
     to_image: tuple[float | None, ...]
     accuracy: float | None
     n: int
+    asked: int
     found: np.ndarray
     right: np.ndarray | None
 
@@ -64,28 +66,30 @@ def sizes_of(text: str | None) -> tuple[int, ...] | None:
 def judge(s: Subject, rows: np.ndarray, alignment: Alignment | None) -> Figures:
     """Cosine, retrieval both ways and zero-shot accuracy of the pairs at `rows`, after the alignment or without any."""
     from visus.measures.alignment import unit64
-    from visus.measures.retrieval import ranks
+    from visus.measures.retrieval import partner_ranks
 
     assert s.texts is not None
     images = alignment.images(s.images[rows]) if alignment else unit64(s.images[rows])
     texts = alignment.texts(s.texts[rows]) if alignment else unit64(s.texts[rows])
-    keys = s.keys[rows]
-    distinct, first = np.unique(keys, return_index=True)
-    to_text = ranks(images, texts[first], keys, distinct)
-    to_image = ranks(texts[first], images, distinct, keys)
+    shown, at = np.unique(s.image_keys[rows], return_index=True)
+    said, first = np.unique(s.text_keys[rows], return_index=True)
+    partners = s.partners[shown][:, said].tocsr()
+    to_text = partner_ranks(images[at], texts[first], partners)
+    to_image = partner_ranks(texts[first], images[at], partners.T.tocsr())
     right = None
     if s.single and s.weights:
         weights = next(iter(s.weights.values()))
         classes = alignment.texts(weights) if alignment else weights
         assert s.labels is not None
-        right = (images @ np.asarray(classes).T).argmax(axis=1) == s.labels[rows]
+        right = (images[at] @ np.asarray(classes).T).argmax(axis=1) == s.labels[rows][at]
     return Figures(
         float(np.einsum("nd,nd->n", images, texts).mean()),
         float(np.linalg.norm(images.mean(axis=0) - texts.mean(axis=0))),
-        _recalls(to_text, len(distinct)),
-        _recalls(to_image, len(rows)),
+        _recalls(to_text, len(said)),
+        _recalls(to_image, len(shown)),
         None if right is None else float(right.mean()),
         len(rows),
+        min(len(shown), len(said)) if not s.named else len(shown),
         to_text < 1,
         right,
     )
@@ -107,14 +111,23 @@ def part(s: Subject, *, sizes: Sequence[int] | None, seed: int, untrained: Subje
 
     assert s.texts is not None
     n, d = s.images.shape
-    groups = np.arange(n) if s.named else s.keys
+    groups = s.groups
     if len(np.unique(groups)) < 8:
         return Part(
             warnings=(
-                f"{n} pairs with {len(np.unique(groups))} texts are too few to fit an alignment and judge it; it is left out.",
+                f"{n:,} pairs in {len(np.unique(groups))} groups that share neither image nor text are too few to fit an alignment "
+                "and judge it; it is left out.",
             )
         )
-    sizes = _sizes(n, sizes)
+    largest = int(np.bincount(np.unique(groups, return_inverse=True)[1]).max())
+    sizes = _sizes(n, sizes, n if 2 * largest <= n else n - largest)
+    if not sizes:
+        return Part(
+            warnings=(
+                f"{largest:,} of {n:,} pairs hang together by shared images and texts, and the others are too few to fit an alignment "
+                "on; it is left out.",
+            )
+        )
     found: list[Fitted] = []
     with task("fitting alignments", len(sizes) * (len(KINDS) * 2 + 1)) as progress:
         for size in sizes:
@@ -137,7 +150,13 @@ def part(s: Subject, *, sizes: Sequence[int] | None, seed: int, untrained: Subje
             untrained, control, title="Alignment of the same network with random weights"
         )
         said.append(told_of_control(control))
-    return Part(tuple(said), tables, tuple(_curves(s, found)), {}, warnings_of(found, len(np.unique(s.keys)), n))
+    return Part(
+        tuple(said),
+        tables,
+        tuple(_curves(s, found)),
+        {},
+        warnings_of(found, len(np.unique(s.keys)), n, groups=len(np.unique(groups))),
+    )
 
 
 def sides(n: int, size: int, groups: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -151,19 +170,24 @@ def sides(n: int, size: int, groups: np.ndarray, *, seed: int) -> tuple[np.ndarr
     return used, seen, held
 
 
-def _sizes(n: int, asked: Sequence[int] | None) -> tuple[int, ...]:
+def _sizes(n: int, asked: Sequence[int] | None, free: int) -> tuple[int, ...]:
+    """Numbers of pairs to fit on. free: pairs that may be fitted on, all but those of a group of more than half."""
     if asked:
+        if free < n and asked[-1] > free:
+            raise DataError(
+                f"--pairs asks for {asked[-1]:,}, but {n - free:,} of {n:,} pairs hang together by shared images and texts; give at most {free:,}"
+            )
         if asked[-1] >= n:
             raise DataError(
                 f"--pairs asks for {asked[-1]:,} of {n:,} pairs, and some must be left to judge on; give less"
             )
         return tuple(asked)
     sizes = []
-    k = 25
-    while k <= n // 2:
+    k, most = 25, min(n // 2, free)
+    while k <= most:
         sizes.append(k)
         k *= 2
-    return tuple(sizes[-6:]) or (max(n // 2, 2),)
+    return tuple(sizes[-6:]) or ((max(most, 2),) if free >= 2 else ())
 
 
 def _table(
@@ -197,7 +221,7 @@ def _table(
                 f.n,
                 *cells,
                 f.held.n,
-                0.5 * (wilson(f.held.n / 2, f.held.n)[1] - wilson(f.held.n / 2, f.held.n)[0]),
+                0.5 * (wilson(f.held.asked / 2, f.held.asked)[1] - wilson(f.held.asked / 2, f.held.asked)[0]),
             )
         )
     return Table(

@@ -111,8 +111,11 @@ def told_of_control(control: Sequence[Fitted]) -> str:
     )
 
 
-def warnings_of(found: Sequence[Fitted], texts: int, pairs: int) -> tuple[str, ...]:
-    """Numbers of pairs too few for the dimensions, and texts too few to tie a map down. texts: distinct ones of all pairs."""
+def warnings_of(found: Sequence[Fitted], texts: int, pairs: int, *, groups: int) -> tuple[str, ...]:
+    """Numbers of pairs too few for the dimensions, and texts or images too few to tie a map down.
+
+    texts: distinct ones of all pairs. groups: of pairs that share neither an image nor a text.
+    """
     from visus.measures.alignment import short_of
 
     d, said = found[0].d, []
@@ -126,6 +129,11 @@ def warnings_of(found: Sequence[Fitted], texts: int, pairs: int) -> tuple[str, .
         said.append(
             f"The {pairs:,} pairs say {texts:,} different texts, in {d} dimensions: in all other directions nothing ties an alignment "
             "down, however many the pairs."
+        )
+    elif groups < min(d, pairs):
+        said.append(
+            f"The {pairs:,} pairs make {groups:,} groups that share neither image nor text, in {d} dimensions: "
+            "fewer ties than directions to tie down."
         )
     return tuple(said)
 

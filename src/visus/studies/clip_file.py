@@ -1,8 +1,7 @@
-"""Embeddings made elsewhere, as npz or Parquet, checked and brought into a CLIP study."""
+"""Embeddings made elsewhere, checked and brought into a CLIP study: which rows are vectors of one image or text, and which are pairs."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,90 +9,89 @@ from typing import Any
 import numpy as np
 
 from visus.errors import DataError
+from visus.progress import caution, note
+from visus.studies.clip_file_formats import read_columns
+from visus.studies.clip_file_names import Named, by_role
+from visus.studies.clip_file_pairs import Pairs, paired
+from visus.studies.clip_same import class_like, same_texts_said, same_vectors
 from visus.studies.clip_subject import SCALE, Subject, unit
 
 
 def from_file(path: Path) -> Subject:
-    """Embeddings made elsewhere: npz or Parquet.
+    """Embeddings made elsewhere: npz, Parquet, safetensors, pt, or a folder of npy files.
 
-    npz: images, texts float [n, d]; optional: labels int [n], names [n] or bool [n, k]; classes [k] of text; class_texts float [k, d]; scale.
-    Parquet: columns images, texts (lists), optional label. Without class_texts a class's row is the mean of its images' unit texts, with a
-    warning where these differ. Raises DataError otherwise.
+    images float [n, d], texts float [m, d]; with n = m row i of both is a pair, else text_image int [m] says the row of each text's image; texts may
+    be [n, k, d], k to each image. Optional: image_ids, text_ids (equal for equal ones; rows of one direction up to rounding are equal too), labels
+    int [n], names [n] or bool [n, k]; classes [k] of text; class_texts float [k, d]; scale. Without class_texts a class's row is the mean of its
+    images' unit texts, with a warning where these differ. Raises DataError otherwise.
     """
-    columns = _read(path)
-    for name in ("images", "texts"):
-        if name not in columns:
-            raise DataError(
-                f"{path} holds {', '.join(sorted(columns)) or 'nothing'}, but no {name!r}; save images, texts[, labels]"
-            )
-    images, texts = (_matrix(columns[n], n, path) for n in ("images", "texts"))
-    if images.shape[0] != texts.shape[0]:
-        raise DataError(
-            f"{path}: {len(images):,} images and {len(texts):,} texts are not pairs; save one text a row for each image"
-        )
-    if images.shape[1] != texts.shape[1]:
-        raise DataError(
-            f"{path}: images have {images.shape[1]} dimensions, texts {texts.shape[1]}; take both from the shared space"
-        )
-    _, keys = np.unique(texts, axis=0, return_inverse=True)
-    labels, classes = _labels(columns, len(images), path)
+    columns = by_role(read_columns(path), path)
+    pairs, scale = paired(columns, path), _scale(columns.found.get("scale"), path)
+    images, texts = pairs.images, pairs.texts
+    shown = same_vectors(images, "images", path, ids=pairs.image_ids)
+    said = same_vectors(texts, "texts", path, ids=pairs.text_ids)
+    shown, keys = shown[pairs.image_rows], said[pairs.text_rows]
+    x, y = images[pairs.image_rows], texts[pairs.text_rows]
+    labels, classes = _labels(columns.found, len(images), pairs, path)
     weights: dict[str, np.ndarray] = {}
     warnings: tuple[str, ...] = ()
+    distinct = len(np.unique(keys))
     if labels is not None and len(classes) > 1:
-        weights = {"the file's": unit(_class_texts(columns, texts, labels, len(classes), path))}
-        if "class_texts" not in columns and len(set(keys.reshape(-1))) > len(classes):
+        weights = {"the file's": unit(_class_texts(columns.found, y, labels, len(classes), path))}
+        if "class_texts" not in columns.found and distinct > len(classes):
             warnings = (
                 f"{path.name} has no class_texts: a class is the mean of its own pairs' texts, which flatters the zero-shot figures.",
             )
-    n = len(images)
-    scale = _scale(columns.get("scale"), path)
+        _check_labels(labels, shown)
+    if len(np.unique(shown)) == 1:
+        raise DataError(
+            f"{path}: all {len(images):,} images are one vector, so that nothing can tell them apart; check how they were made"
+        )
+    if distinct == 1:
+        caution(f"All {len(x):,} texts of {path.name} are the same: every image finds its own, which says nothing.")
+    named = class_like(shown, keys, labels if labels is not None and labels.ndim == 1 else None)
+    _say(path, columns, pairs, shown, keys, named)
     return Subject(
-        path.name, images, texts, (), keys.reshape(-1).astype(np.int64), tuple(f"row {i}" for i in range(n)), len(set(keys.reshape(-1))) < n,
-        labels, classes, weights, {name: 1 for name in weights}, scale=scale,
-        warnings=warnings, about={"scale": "given" if "scale" in columns else f"{SCALE:g}, CLIP's, as none was given"},
+        path.name, x, y, (), keys, _names(columns.found, pairs, len(x)), named,
+        labels, classes, weights, {name: 1 for name in weights}, scale=scale, warnings=warnings,
+        about={"scale": "given" if "scale" in columns.found else f"{SCALE:g}, CLIP's, as none was given"}, shown=shown,
     )  # fmt: skip
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        if path.suffix.lower() == ".parquet":
-            import pyarrow.parquet as parquet
-
-            table = parquet.read_table(path)
-            renamed = {"label": "labels", "image": "images", "text": "texts"}
-            return {renamed.get(c, c): _column(table[c].to_pylist(), c, path) for c in table.column_names}
-        if not zipfile.is_zipfile(path) and path.is_file():
-            raise DataError(f"{path} is no npz or Parquet file; save one with numpy.savez or to_parquet")
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: _stored(stored, name, path) for name in stored.files}
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}; check the path") from error
-    except DataError:
-        raise
-    except Exception as error:  # zipfile, numpy and pyarrow each raise their own
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} cannot be read as npz or Parquet: {said}") from error
+def _say(path: Path, columns: Named, pairs: Pairs, shown: np.ndarray, keys: np.ndarray, named: bool) -> None:
+    """How the file was read."""
+    n = len(shown)
+    said = [
+        f"{role} from {columns.names[role]} [{len(rows):,}, {rows.shape[1]}]"
+        for role, rows in (("images", pairs.images), ("texts", pairs.texts))
+    ]
+    ignored = f"; not used: {', '.join(columns.ignored)}" if columns.ignored else ""
+    note(f"embeddings: {', '.join(said)}; {pairs.how}{ignored}")
+    note(same_texts_said(shown, keys, named, n))
 
 
-def _stored(stored: Any, name: str, path: Path) -> np.ndarray:
-    try:
-        found: np.ndarray = stored[name]
-    except ValueError as error:
-        raise DataError(
-            f"{path}: {name} holds Python objects, which are not read without pickles; save arrays of numbers"
-        ) from error
-    return found
+def _check_labels(labels: np.ndarray, shown: np.ndarray) -> None:
+    """A caution where rows of one image bear different labels."""
+    first = np.unique(shown, return_index=True)[1]
+    mine = np.unique(shown, return_inverse=True)[1].reshape(-1)
+    differ = labels != labels[first][mine]
+    differ = differ.any(axis=1) if differ.ndim == 2 else differ
+    if differ.any():
+        several = len(np.unique(mine[differ]))
+        caution(f"{several:,} images have different labels in different rows; their first is taken.")
 
 
-def _column(values: list[Any], name: str, path: Path) -> np.ndarray:
-    if any(v is None for v in values):
-        raise DataError(f"{path}: {name} is missing in row {next(i for i, v in enumerate(values) if v is None)}")
-    widths = {len(v) for v in values if isinstance(v, list)}
-    if len(widths) > 1:
-        raise DataError(
-            f"{path}: the rows of {name} have {min(widths)} to {max(widths)} numbers; they must have equally many"
-        )
-    return np.array(values)
+def _names(found: Mapping[str, np.ndarray], pairs: Pairs, n: int) -> tuple[str, ...]:
+    """What the images are called in tables."""
+    for role in ("image_ids", "ids"):
+        column = found.get(role)
+        if column is None or column.ndim != 1:
+            continue
+        if len(column) == len(pairs.images):
+            return tuple(str(v) for v in column[pairs.image_rows])
+        if len(column) == n:
+            return tuple(str(v) for v in column)
+    return tuple(f"row {int(i)}" for i in pairs.image_rows)
 
 
 def _scale(value: Any, path: Path) -> float:
@@ -108,32 +106,16 @@ def _scale(value: Any, path: Path) -> float:
     return scale
 
 
-def _matrix(value: Any, name: str, path: Path) -> np.ndarray:
-    x = np.asarray(value)
-    if x.ndim != 2 or x.dtype.kind not in "fiu" or len(x) < 4 or x.shape[1] < 2:
-        raise DataError(
-            f"{path}: {name} is {x.dtype} {list(x.shape)}; it must be numbers [n, d], n of at least 4 and d of at least 2"
-        )
-    x = x.astype(np.float32)
-    if not np.isfinite(x).all():
-        raise DataError(
-            f"{path}: {name} holds NaN or infinity, the first in row {int(np.flatnonzero(~np.isfinite(x).all(1))[0])}; mend it"
-        )
-    zero = np.flatnonzero(~x.any(axis=1))
-    if len(zero):
-        raise DataError(
-            f"{path}: row {int(zero[0])} of {name} is all zeros, which has no direction; leave {len(zero)} such pairs out"
-        )
-    return x
-
-
-def _labels(columns: Mapping[str, Any], n: int, path: Path) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Labels, int64 [n] or bool [n, k], and the names of the classes."""
+def _labels(
+    columns: Mapping[str, np.ndarray], images: int, pairs: Pairs, path: Path
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Labels of the pairs, int64 [p] or bool [p, k], and the names of the classes."""
     if columns.get("labels") is None:
         return None, ()
-    y = np.asarray(columns["labels"])
-    if y.ndim == 0 or len(y) != n:
+    y, n = np.asarray(columns["labels"]), len(pairs.image_rows)
+    if y.ndim == 0 or len(y) not in (images, n):
         raise DataError(f"{path}: {y.size:,} labels for {n:,} pairs; save one for each")
+    y = y[pairs.image_rows] if len(y) == images else y
     several = y.ndim == 2 and y.dtype.kind in "biu" and not (y.astype(np.int64) >> 1).any()
     if y.ndim == 1 and y.dtype.kind == "U":
         names, y = np.unique(y, return_inverse=True)
@@ -150,7 +132,9 @@ def _labels(columns: Mapping[str, Any], n: int, path: Path) -> tuple[np.ndarray 
     return y.astype(bool if several else np.int64), classes
 
 
-def _class_texts(columns: Mapping[str, Any], texts: np.ndarray, labels: np.ndarray, k: int, path: Path) -> np.ndarray:
+def _class_texts(
+    columns: Mapping[str, np.ndarray], texts: np.ndarray, labels: np.ndarray, k: int, path: Path
+) -> np.ndarray:
     if "class_texts" in columns:
         rows = _matrix_of(columns["class_texts"], k, texts.shape[1], path)
         return rows

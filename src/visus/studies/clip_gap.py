@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,10 +43,16 @@ def look(s: Subject, name: str, *, seed: int) -> Looked:
     assert s.texts is not None
     return Looked(
         name,
-        modality_gap(s.images, s.texts, keys=s.keys, seed=seed),
+        modality_gap(s.images, s.texts, keys=s.text_keys, image_keys=s.image_keys, seed=seed),
         raw_gap(s.images, s.texts),
-        (cone_width(s.images), cone_width(s.texts)),
+        (cone_width(_each_once(s.images, s.image_keys)), cone_width(_each_once(s.texts, s.text_keys))),
     )
+
+
+def _each_once(x: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """The first row of every key; all rows where there is one key alone."""
+    first = np.unique(keys, return_index=True)[1]
+    return x[np.sort(first)] if len(first) > 1 else x
 
 
 def part(s: Subject, *, seed: int, untrained: Subject | None = None) -> Part:
@@ -57,7 +63,7 @@ def part(s: Subject, *, seed: int, untrained: Subject | None = None) -> Part:
     maps, arrays = _maps(s, seed)
     sweep, table, told = _sweep(s, seed)
     said, tables = [_sentence(spaces), told], {"gap": _table(spaces)}
-    if not s.named:
+    if not s.named or not s.weights:
         found = retrieved(s)
         beside = retrieved(untrained) if untrained is not None else None
         tables["retrieval"] = _retrieval_table(found, beside)
@@ -67,55 +73,87 @@ def part(s: Subject, *, seed: int, untrained: Subject | None = None) -> Part:
 
 @dataclass(frozen=True)
 class Retrieved:
-    """One way: ranks int64 [n] of what belongs to each query, among so many candidates."""
+    """One way: ranks int64 [n] of the best partner of each query among so many candidates. partners: int64 [n], how many are right for each.
+    groups: int64 [n], queries that share a partner, or a partner's partner."""
 
     way: str
     ranks: np.ndarray
     among: int
+    partners: np.ndarray
+    groups: np.ndarray
 
 
 def retrieved(s: Subject) -> tuple[Retrieved, Retrieved]:
-    """Ranks both ways over the whole set, each text once; of a text with several images the first found counts."""
-    from visus.measures.retrieval import ranks
+    """Ranks both ways over the whole set, each image and each text once; of several that belong to a query the first found counts."""
+    from visus.measures.partners import connected_groups
+    from visus.measures.retrieval import partner_ranks
     from visus.studies.clip_subject import unit
 
     assert s.texts is not None
-    distinct, first = np.unique(s.keys, return_index=True)
-    images, texts = unit(s.images), unit(s.texts[first])
+    at, first = (np.unique(k, return_index=True)[1] for k in (s.image_keys, s.text_keys))
+    images, texts = unit(s.images[at]), unit(s.texts[first])
+    groups = connected_groups(s.image_keys, s.text_keys)
+    there, back = s.partners, s.partners.T.tocsr()
     return (
-        Retrieved("image to text", ranks(images, texts, s.keys, distinct), len(texts)),
-        Retrieved("text to image", ranks(texts, images, distinct, s.keys), len(images)),
+        Retrieved("image to text", partner_ranks(images, texts, there), len(texts), _count(there), _tied(groups[at])),
+        Retrieved("text to image", partner_ranks(texts, images, back), len(images), _count(back), _tied(groups[first])),
     )
 
 
+def _count(partners: Any) -> np.ndarray:
+    found: np.ndarray = np.asarray(partners.sum(axis=1)).reshape(-1).astype(np.int64)
+    return found
+
+
+def _tied(groups: np.ndarray) -> np.ndarray:
+    """The groups, or each query by itself where one group holds more than half: it says nothing about which queries go together."""
+    return groups if 2 * int(np.bincount(groups).max()) <= len(groups) else np.arange(len(groups))
+
+
 def _retrieval_table(found: Sequence[Retrieved], beside: Sequence[Retrieved] | None) -> Table:
-    from visus.measures import wilson
+    from visus.measures.intervals import grouped_wilson
+    from visus.measures.retrieval import chance_at
 
     rows = []
     for i, one in enumerate(found):
         for k in AT:
-            hits = int((one.ranks < k).sum())
-            low, high = wilson(hits, len(one.ranks))
+            if k > 1 and k >= one.among:
+                continue
+            right = one.ranks < k
+            low, high = grouped_wilson(right, one.groups)
             random = None if beside is None else 100 * float((beside[i].ranks < k).mean())
             rows.append(
-                (one.way, k, 100 * hits / len(one.ranks), 100 * low, 100 * high, random, one.among, len(one.ranks))
-            )
+                (
+                    one.way, k, 100 * float(right.mean()), 100 * low, 100 * high, 100 * chance_at(one.partners, one.among, k), random,
+                    one.among, float(one.partners.mean()), len(one.ranks),
+                )
+            )  # fmt: skip
     return Table(
-        ("way", "k", "recall@k, %", "low", "high", "random weights, %", "candidates", "n"),
+        ("way", "k", "recall@k, %", "low", "high", "chance, %", "random weights, %", "candidates", "right ones", "n"),
         tuple(rows),
         title="Retrieval",
         digits=1,
-        note="low, high: 95 % Wilson intervals. Equal scores of others count against a query.",
+        note="A query is right when any of its partners is among the first k (right ones: how many it has, on average; each image and text once). "
+        "low, high: 95 % Wilson intervals, by the design effect of queries that share an image or a text. Equal scores of others count against it.",
     )
 
 
 def _retrieval_sentence(s: Subject, found: Sequence[Retrieved]) -> str:
     there, back = found
-    return (
-        f"{s.name} finds an image's own text among {there.among:,} at once for {percent(float((there.ranks < 1).mean()))} and in the first ten for "
-        f"{percent(float((there.ranks < 10).mean()))}; the image of a text among {back.among:,} for {percent(float((back.ranks < 1).mean()))} and "
-        f"{percent(float((back.ranks < 10).mean()))}."
-    )
+    own, of = ("an image's own text", "the image of a text")
+    if there.partners.max() > 1:
+        own = "one of an image's own texts"
+    if back.partners.max() > 1:
+        of = "an image of a text"
+    return f"{s.name} finds {own} {_found(there)}; {of} {_found(back, short=True)}."
+
+
+def _found(one: Retrieved, *, short: bool = False) -> str:
+    """'among 500 at once for 40.0 % and in the first ten for 80.0 %'; the ten only where there are more."""
+    first = f"among {one.among:,} {'' if short else 'at once '}for {percent(float((one.ranks < 1).mean()))}"
+    if one.among <= 10:
+        return first
+    return f"{first} and {'' if short else 'in the first ten for '}{percent(float((one.ranks < 10).mean()))}"
 
 
 def _table(spaces: Sequence[Looked]) -> Table:
@@ -137,7 +175,8 @@ def _table(spaces: Sequence[Looked]) -> Table:
         title="The gap between images and texts",
         note="On unit vectors (0: the centroids meet; at most 2), after Liang et al. 2022. Cosine of others: "
         "of images with texts that say something else. Separable: accuracy of a linear classifier of the modality on held-out pairs, with "
-        "other texts where there are several (50 %: it cannot tell). Cone: mean angle to the modality's own centroid.",
+        "other texts and images where there are several (50 %: it cannot tell). Cone: mean angle to the modality's own centroid; it and the cosines "
+        "among images and among texts take each image and each text once.",
     )  # fmt: skip
 
 
@@ -148,7 +187,8 @@ def _maps(s: Subject, seed: int) -> tuple[list[Figure], dict[str, np.ndarray]]:
 
     assert s.texts is not None
     rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.permutation(len(s.images))[:MAPPED])
+    once = np.sort(np.unique(s.image_keys, return_index=True)[1])
+    chosen = np.sort(once[rng.permutation(len(once))[:MAPPED]])
     _, first = np.unique(s.keys[chosen], return_index=True)
     texts = chosen[np.sort(first)]
     x = np.concatenate([unit(s.images[chosen]), unit(s.texts[texts])])
@@ -196,19 +236,20 @@ def _sweep(s: Subject, seed: int) -> tuple[list[Figure], Table, str]:
     """Both centroids moved together and apart: what becomes of accuracy and loss (Liang et al. 2022, figure 4)."""
     from visus.measures import wilson
     from visus.measures.gap_shape import gap_shift
-    from visus.measures.retrieval import ranks
+    from visus.measures.retrieval import partner_ranks
     from visus.studies.pairs import compare_right
 
     assert s.texts is not None
     weights = next(iter(s.weights.values()), None)
-    distinct, first = np.unique(s.keys, return_index=True)
+    at, first = (np.unique(k, return_index=True)[1] for k in (s.image_keys, s.text_keys))
     right: list[np.ndarray] = []
 
     def score(images: np.ndarray, texts: np.ndarray, along: Callable[[np.ndarray], np.ndarray]) -> float:
         if weights is not None and s.single:
-            right.append((images @ along(weights).T).argmax(1) == s.labels)
+            assert s.labels is not None
+            right.append((images[at] @ along(weights).T).argmax(1) == s.labels[at])
         else:
-            right.append(ranks(images, texts[first], s.keys, distinct) < 1)
+            right.append(partner_ranks(images[at], texts[first], s.partners) < 1)
         return float(right[-1].mean())
 
     what = "zero-shot accuracy" if weights is not None and s.single else "recall@1, image to text"
@@ -217,7 +258,8 @@ def _sweep(s: Subject, seed: int) -> tuple[list[Figure], Table, str]:
         s.texts,
         scale=s.scale,
         score=score,
-        keys=s.keys,
+        keys=s.text_keys,
+        image_keys=s.image_keys,
         bias=s.bias if s.sigmoid else None,
         most=LOSS_PAIRS,
         seed=seed,
@@ -237,7 +279,7 @@ def _sweep(s: Subject, seed: int) -> tuple[list[Figure], Table, str]:
         title="Moved together and apart",
         note="0: as trained; 1: the centroids meet; below 0: moved apart. Moved by shares of the difference of centroids, half on each side, then "
         f"scaled to unit length (Liang et al. 2022). low, high: 95 % Wilson intervals. Loss: {'sigmoid' if s.sigmoid else 'symmetric InfoNCE'} at "
-        f"scale {s.scale:.1f} over {min(len(s.images), LOSS_PAIRS):,} pairs, those of one text not held against each other.",
+        f"scale {s.scale:.1f} over {min(len(s.images), LOSS_PAIRS):,} pairs, those of one text or one image not held against each other.",
         digits=3,
     )
     moved = "by how far images and texts are moved together (1: the centroids meet) or apart (below 0)"

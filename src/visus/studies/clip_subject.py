@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +28,9 @@ SCALE = 100.0
 class Subject:
     """Images and their texts.
 
-    images, texts: float32 [n, d], not scaled to unit length. said: the n texts (empty where only vectors came). keys: int64 [n], equal for equal
-    texts. named: every text is its class's name alone. labels: int64 [n] into classes, bool [n, k] for several a picture, or None.
+    images, texts: float32 [n, d], not scaled to unit length, row i of both a pair; an image may stand in several pairs, and a text. said: the n texts
+    (empty where only vectors came). keys: int64 [n], equal for equal texts. shown: int64 [n], equal for equal images (None: all differ).
+    named: every text is its class's name alone. labels: int64 [n] into classes, bool [n, k] for several a picture, or None.
     weights: classifier [k, d] of unit rows by prompt set. pictures, rows: where the images are in their set, or None.
     scale, bias: what turns cosines into logits; sigmoid: trained on every pair by itself, with that bias.
     """
@@ -53,6 +55,49 @@ class Subject:
     quarantine: tuple[Quarantined, ...] = ()
     warnings: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+    shown: np.ndarray | None = None
+
+    @cached_property
+    def image_keys(self) -> np.ndarray:
+        """int64 [n], from 0: equal for equal images."""
+        return np.arange(len(self.images)) if self.shown is None else _codes(self.shown)
+
+    @cached_property
+    def text_keys(self) -> np.ndarray:
+        """int64 [n], from 0: equal for equal texts."""
+        return _codes(self.keys)
+
+    @cached_property
+    def partners(self) -> Any:
+        """scipy.sparse CSR of bool [images, texts], by image_keys and text_keys: True where a pair joins the two."""
+        from visus.measures.partners import partners
+
+        return partners(self.image_keys, self.text_keys)
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """int64 [n]: pairs of two groups share no image, and no text unless the texts are class names."""
+        from visus.measures.partners import connected_groups
+
+        return self.image_keys if self.named else connected_groups(self.image_keys, self.text_keys)
+
+    def each_image_once(self) -> Subject:
+        """The same with the first pair of every image alone."""
+        first = np.unique(self.image_keys, return_index=True)[1]
+        if len(first) == len(self.images):
+            return self
+        first = np.sort(first)
+        return replace(
+            self,
+            images=self.images[first],
+            texts=None if self.texts is None else self.texts[first],
+            said=tuple(self.said[int(i)] for i in first) if self.said else (),
+            keys=self.keys[first],
+            ids=tuple(self.ids[int(i)] for i in first),
+            labels=None if self.labels is None else self.labels[first],
+            rows=None if self.rows is None else self.rows[first],
+            shown=None,
+        )
 
     @property
     def single(self) -> bool:
@@ -63,6 +108,11 @@ class Subject:
         """float32 [n, k]: the scale times cosines, plus the bias."""
         found: np.ndarray = self.scale * unit(self.images[rows]) @ self.weights[prompts].T + self.bias
         return found
+
+
+def _codes(keys: np.ndarray) -> np.ndarray:
+    found: np.ndarray = np.unique(keys, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return found
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -121,6 +171,7 @@ def from_model(
     A picture's text is the first of its captions; without captions its class in the first prompt of 'short'.
     Raises DataError for a set with neither.
     """
+    from visus.measures.partners import same_rows
     from visus.models.prompts import template_set
 
     if imageset.labels is None and imageset.captions is None:
@@ -157,7 +208,7 @@ def from_model(
     return Subject(
         encoder.spec, images, texts, said, keys.astype(np.int64), tuple(imageset.ids[int(i)] for i in rows), named,
         labels, classes, weights, used, imageset, rows, encoder.logit_scale, encoder.logit_bias, encoder.sigmoid,
-        encoder.random, (*imageset.quarantine, *quarantine), tuple(warnings), {"context, tokens": encoder.context},
+        encoder.random, (*imageset.quarantine, *quarantine), tuple(warnings), {"context, tokens": encoder.context}, same_rows(images),
     )  # fmt: skip
 
 

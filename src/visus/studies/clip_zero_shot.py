@@ -64,6 +64,8 @@ def part(s: Subject, *, seed: int, untrained: Subject | None = None) -> Part:
 
     untrained: the same with random weights, as a control.
     """
+    s = s.each_image_once()
+    untrained = None if untrained is None else untrained.each_image_once()
     assert s.labels is not None
     if not s.single:
         return _several(s)

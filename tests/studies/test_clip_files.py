@@ -1,0 +1,399 @@
+"""Embeddings made elsewhere, in the formats in which people have them: the same image several times, several partners, links, ids, rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import visus
+from visus.errors import DataError
+from visus.progress import Remarks, collecting
+from visus.studies import clip_alignment, clip_gap
+from visus.studies.clip_alignment import sides
+from visus.studies.clip_file import from_file
+from visus.studies.clip_subject import Subject
+
+
+def rows(result: visus.Result, table: str) -> list[dict[str, Any]]:
+    t = result.tables[table]
+    return [dict(zip(t.columns, row, strict=True)) for row in t.rows]
+
+
+def read(path: Path) -> tuple[Subject, Remarks]:
+    """The file as a subject, and what was said while it was read."""
+    with collecting() as remarks:
+        return from_file(path), remarks
+
+
+def retrieval(path: Path) -> list[dict[str, Any]]:
+    """The retrieval table alone: the maps beside it take long."""
+    t = clip_gap._retrieval_table(clip_gap.retrieved(from_file(path)), None)
+    return [dict(zip(t.columns, row, strict=True)) for row in t.rows]
+
+
+def recalls(path: Path) -> dict[tuple[str, int], float]:
+    return {(r["way"], r["k"]): r["recall@k, %"] for r in retrieval(path)}
+
+
+def coco(n: int = 60, k: int = 5, d: int = 32, noise: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """n images [n, d] and k captions of each [n * k, d], those of an image together, near it."""
+    rng = np.random.default_rng(seed)
+    images = rng.normal(size=(n, d)).astype(np.float32)
+    texts = np.repeat(images, k, axis=0) + (0.1 + noise) * rng.normal(size=(n * k, d)).astype(np.float32)
+    return images, texts
+
+
+def slow_recall(queries: np.ndarray, base: np.ndarray, own: Callable[[int], set[int]], k: int) -> float:
+    """Share of queries that have one of their own among the first k, in plain Python."""
+    hits = 0
+    for i, q in enumerate(queries):
+        scores = [float(q @ b) / float(np.linalg.norm(q) * np.linalg.norm(b)) for b in base]
+        best = max(scores[j] for j in own(i))
+        hits += sum(1 for j, s in enumerate(scores) if j not in own(i) and s >= best) < k
+    return 100 * hits / len(queries)
+
+
+def test_an_image_of_five_captions_is_one_image_and_any_of_them_is_right(tmp_path: Path) -> None:
+    images, texts = coco(noise=1.4)
+    np.savez(tmp_path / "coco.npz", images=np.repeat(images, 5, axis=0), texts=texts)
+    found = recalls(tmp_path / "coco.npz")
+    for k in (1, 5, 10):
+        assert found["image to text", k] == pytest.approx(
+            slow_recall(images, texts, lambda i: set(range(5 * i, 5 * i + 5)), k)
+        )
+        assert found["text to image", k] == pytest.approx(slow_recall(texts, images, lambda i: {i // 5}, k))
+    assert 10 < found["text to image", 1] < 90
+
+
+def test_planted_captions_that_lie_at_their_image_are_all_found(tmp_path: Path) -> None:
+    images, texts = coco()
+    np.savez(tmp_path / "coco.npz", images=np.repeat(images, 5, axis=0), texts=texts)
+    result = visus.clip(embeddings=str(tmp_path / "coco.npz"), part=["alignment"], pairs="100")
+    table = retrieval(tmp_path / "coco.npz")
+    assert {r["recall@k, %"] for r in table} == {100.0}
+    assert [(r["candidates"], r["n"], r["right ones"]) for r in table[::3]] == [(300, 60, 5.0), (60, 300, 1.0)]
+    assert table[0]["chance, %"] == pytest.approx(100 * 5 / 300)
+    assert table[3]["chance, %"] == pytest.approx(100 / 60)
+    base = next(r for r in rows(result, "alignment") if r["alignment"] == "none")
+    assert base["image to text @1, held-out"] == base["text to image @1, held-out"] == 1.0
+    assert any(
+        "300 pairs are 60 different images and 300 different texts, taken as captions" in n for n in result.notes
+    )
+
+
+def test_held_out_pairs_share_neither_image_nor_text_with_fitted_ones(tmp_path: Path) -> None:
+    images, texts = coco(n=100, k=3)
+    said = texts.copy()
+    said[4::50] = said[1::50]  # six captions are said of two images each
+    np.savez(tmp_path / "pairs.npz", images=np.repeat(images, 3, axis=0), texts=said)
+    s = from_file(tmp_path / "pairs.npz")
+    used, seen, held = sides(300, 120, s.groups, seed=0)
+    assert not set(s.image_keys[used]) & set(s.image_keys[held])
+    assert not set(s.text_keys[used]) & set(s.text_keys[held])
+    assert not set(map(bytes, said[used])) & set(map(bytes, said[held]))
+    assert len(seen) == len(held)
+
+
+@pytest.mark.parametrize(
+    ("rounded", "noise"),
+    [
+        (lambda x: x, 0.0),
+        (lambda x: x, 1e-6),  # another batch
+        (lambda x: x.astype(np.float64), 1e-7),
+        (lambda x: x.astype(np.float16), 2e-4),
+        (lambda x: x.astype(np.float16).astype(np.float32), 2e-4),
+        (lambda x: (x.view(np.uint32) & 0xFFFF0000).view(np.float32), 1e-3),  # bfloat16, kept as float32
+        (lambda x: x.astype(np.float16).astype(np.float32) / np.float32(3), 5e-4),  # computed in half, then scaled
+        (lambda x: np.rint(40 * x).clip(-127, 127).astype(np.int8), 0.0),
+    ],
+)
+def test_the_same_image_is_the_same_up_to_its_rounding(
+    tmp_path: Path, rounded: Callable[[np.ndarray], np.ndarray], noise: float
+) -> None:
+    images, texts = coco(n=40)
+    again = np.repeat(images, 5, axis=0)
+    again *= 1 + noise * np.random.default_rng(1).normal(size=again.shape)
+    np.savez(tmp_path / "pairs.npz", images=rounded(again.astype(np.float32)), texts=texts)
+    s = from_file(tmp_path / "pairs.npz")
+    assert [len(set(s.image_keys[5 * i : 5 * i + 5])) for i in range(40)] == [1] * 40
+    assert len(set(s.image_keys)) == 40
+    assert len(set(s.text_keys)) == 200
+
+
+def test_frames_that_differ_by_little_are_images_of_their_own_and_that_is_said(tmp_path: Path) -> None:
+    images, texts = coco(n=50, k=1)
+    images[1::10] = images[::10] * 1.0005 + 0.001 * np.eye(32, dtype=np.float32)[0]
+    np.savez(tmp_path / "frames.npz", images=images, texts=texts)
+    s, remarks = read(tmp_path / "frames.npz")
+    assert len(set(s.image_keys)) == 50
+    assert any(w.startswith("5 of 50 different images lie within") and "save image_ids" in w for w in remarks.cautions)
+    np.savez(
+        tmp_path / "ids.npz",
+        images=images,
+        texts=texts,
+        image_ids=np.arange(50) // 10 * 10 + np.maximum(np.arange(50) % 10, 1),
+    )
+    assert len(set(from_file(tmp_path / "ids.npz").image_keys)) == 45
+
+
+def test_a_narrow_cone_keeps_its_images_apart(tmp_path: Path) -> None:
+    images, texts = coco(n=80, k=1)
+    far = 1e4 * np.ones(32, np.float32)
+    np.savez(tmp_path / "cone.npz", images=images + far, texts=texts + far)
+    assert len(set(from_file(tmp_path / "cone.npz").image_keys)) == 80
+
+
+def test_some_repeated_captions_are_captions_and_few_texts_are_class_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, texts = coco(n=500, k=1)
+    texts[:57] = texts[100:157]
+    np.savez(tmp_path / "some.npz", images=images, texts=texts)
+    s, remarks = read(tmp_path / "some.npz")
+    assert not s.named
+    assert [(r["way"], r["n"], r["candidates"]) for r in retrieval(tmp_path / "some.npz")[::3]] == [
+        ("image to text", 500, 443),
+        ("text to image", 443, 500),
+    ]
+    assert any("500 different images and 443 different texts, taken as captions" in n for n in remarks.notes)
+    y = np.arange(200) % 10
+    rng = np.random.default_rng(3)
+    centres = rng.normal(size=(10, 32))
+    shown = centres[y] + 0.3 * rng.normal(size=(200, 32))
+    np.savez(tmp_path / "few.npz", images=shown, texts=centres[y])
+    few, remarks = read(tmp_path / "few.npz")
+    assert few.named
+    assert any("few for many images: taken as class names" in n for n in remarks.notes)
+    assert "alignment" in clip_alignment.part(few, sizes=(100,), seed=0).tables
+    np.savez(tmp_path / "labels.npz", images=shown, texts=centres[y], labels=y)
+    named = from_file(tmp_path / "labels.npz")
+    assert named.named
+    for s, kept in ((few, True), (named, False)):  # without labels nothing else says how well the names are found
+        monkeypatch.setattr(clip_gap, "_maps", lambda s, seed: ([], {}))
+        assert ("retrieval" in clip_gap.part(s, seed=0).tables) is kept
+
+
+def test_a_repeated_image_counts_once_in_zero_shot(tmp_path: Path) -> None:
+    images, texts = coco(n=40)
+    y = np.repeat(np.arange(40) % 4, 5)
+    np.savez(tmp_path / "pairs.npz", images=np.repeat(images, 5, axis=0), texts=texts, labels=y, class_texts=images[:4])
+    result = visus.clip(embeddings=str(tmp_path / "pairs.npz"), part=["zero-shot"])
+    assert rows(result, "zero-shot")[0]["n"] == 40
+    y[1] = 3
+    np.savez(tmp_path / "other.npz", images=np.repeat(images, 5, axis=0), texts=texts, labels=y, class_texts=images[:4])
+    other = visus.clip(embeddings=str(tmp_path / "other.npz"), part=["zero-shot"])
+    assert any(w.startswith("1 images have different labels in different rows") for w in other.warnings)
+
+
+def test_one_caption_that_ties_most_images_together_is_judged_on_and_not_fitted_on(tmp_path: Path) -> None:
+    images, texts = coco(n=90, k=2)
+    texts[:120:2] = texts[0]  # 'no findings', of sixty images
+    np.savez(tmp_path / "reports.npz", images=np.repeat(images, 2, axis=0), texts=texts)
+    s = from_file(tmp_path / "reports.npz")
+    result = visus.clip(embeddings=str(tmp_path / "reports.npz"), part=["alignment"])
+    assert {r["fitted on"] for r in rows(result, "alignment")} <= set(range(25, 62))
+    used, _, held = sides(180, 50, s.groups, seed=0)
+    assert not set(s.image_keys[used]) & set(s.image_keys[held])
+    with pytest.raises(DataError, match="120 of 180 pairs hang together"):
+        visus.clip(embeddings=str(tmp_path / "reports.npz"), part=["alignment"], pairs="90")
+
+
+IMAGES, TEXTS = coco(n=30, k=5)
+REPEATED = np.repeat(IMAGES, 5, axis=0)
+OWNER = np.repeat(np.arange(30), 5)
+SHUFFLED = np.random.default_rng(5).permutation(150)
+UNIT = IMAGES / np.linalg.norm(IMAGES, axis=1, keepdims=True)
+
+
+def _torch(path: Path, **arrays: np.ndarray) -> None:
+    import torch
+
+    torch.save(
+        {k: torch.from_numpy(v).bfloat16() if v.dtype.kind == "f" else torch.from_numpy(v) for k, v in arrays.items()},
+        path,
+    )
+
+
+def _safetensors(path: Path, **arrays: np.ndarray) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, path)
+
+
+def _parquet(path: Path, columns: dict[str, Any]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    parquet.write_table(pa.table(columns), path)
+
+
+def _frame(path: Path) -> None:
+    import pandas as pd
+
+    pd.DataFrame(
+        {
+            "image_id": OWNER + 391895,
+            "caption": [f"caption {i}" for i in range(150)],
+            "image_embedding": list(REPEATED),
+            "text_embedding": list(TEXTS),
+        }
+    ).to_parquet(path)
+
+
+def _wide(path: Path) -> None:
+    import pandas as pd
+
+    names = [f"image_emb_{i}" for i in range(32)], [f"text_emb_{i}" for i in range(32)]
+    frame = pd.concat([pd.DataFrame(REPEATED, columns=names[0]), pd.DataFrame(TEXTS, columns=names[1])], axis=1)
+    frame.sample(frac=1, axis=1, random_state=0).to_parquet(path)  # the columns in any order
+
+
+def _fixed(path: Path) -> None:
+    import pyarrow as pa
+
+    def vectors(x: np.ndarray) -> Any:
+        return pa.FixedSizeListArray.from_arrays(pa.array(x.astype(np.float16).reshape(-1)), 32)
+
+    _parquet(path, {"image": vectors(REPEATED), "text": vectors(TEXTS), "url": [None] * 150})
+
+
+def _retrieval(path: Path) -> None:
+    """As clip-retrieval writes them: numbered shards, more than ten of them."""
+    for name, x in (("img_emb", REPEATED), ("text_emb", TEXTS)):
+        (path / name).mkdir(parents=True)
+        for i, part in enumerate(np.array_split(x.astype(np.float16), 12)):
+            np.save(path / name / f"{name}_{i}.npy", part)
+    (path / "metadata").mkdir()
+    _parquet(
+        path / "metadata" / "metadata_0.parquet",
+        {"image_path": [f"{i}.jpg" for i in OWNER], "caption": [f"caption {i}" for i in range(150)]},
+    )
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+    np.save(path / "images.npy", IMAGES)
+    np.save(path / "texts.npy", TEXTS)
+    np.save(path / "text_image.npy", OWNER)
+
+
+FORMS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "a row of texts a caption": ("a.npz", lambda p: np.savez(p, images=REPEATED, texts=TEXTS)),
+    "texts [n, k, d]": ("a.npz", lambda p: np.savez(p, images=IMAGES, texts=TEXTS.reshape(30, 5, 32))),
+    "texts [k, n, d]": ("a.npz", lambda p: np.savez(p, images=IMAGES, texts=TEXTS.reshape(30, 5, 32).swapaxes(0, 1))),
+    "images [n, 1, d]": ("a.npz", lambda p: np.savez(p, images=REPEATED[:, None], texts=TEXTS[:, None])),
+    "text_image": ("a.npz", lambda p: np.savez(p, images=IMAGES, texts=TEXTS[SHUFFLED], text_image=OWNER[SHUFFLED])),
+    "image_index of texts": ("a.npz", lambda p: np.savez(p, image_features=IMAGES, text_features=TEXTS, image_index=OWNER)),
+    "ids of both": (
+        "a.npz",
+        lambda p: np.savez(p, img_emb=IMAGES, txt_emb=TEXTS[SHUFFLED], image_ids=np.arange(30) + 900, caption_image_id=OWNER[SHUFFLED] + 900),
+    ),
+    "names of files": (
+        "a.npz",
+        lambda p: np.savez(
+            p, image_embeds=IMAGES, text_embeds=TEXTS, image_names=np.array([f"{i}.jpg" for i in range(30)]),
+            text_image_names=np.array([f"{i}.jpg" for i in OWNER]),
+        ),
+    ),
+    "unnormalised": ("a.npz", lambda p: np.savez(p, images=7 * REPEATED, texts=0.01 * TEXTS)),
+    "transposed": ("a.npz", lambda p: np.savez(p, images=UNIT[OWNER].T, texts=(TEXTS / np.linalg.norm(TEXTS, axis=1, keepdims=True)).T)),
+    "transposed, with ids": ("a.npz", lambda p: np.savez(p, images=REPEATED.T, texts=TEXTS.T, image_ids=OWNER)),
+    "a frame of lists": ("a.parquet", _frame),
+    "a frame of columns": ("a.parquet", _wide),
+    "fixed lists": ("a.parquet", _fixed),
+    "clip-retrieval": ("emb", _retrieval),
+    "a folder of npy": ("emb", _folder),
+    "torch": ("a.pt", lambda p: _torch(p, image_features=REPEATED, text_features=TEXTS)),
+    "safetensors": ("a.safetensors", lambda p: _safetensors(p, images=IMAGES, texts=TEXTS, text_image=OWNER)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_the_same_set_of_pairs(tmp_path: Path, form: str) -> None:
+    name, write = FORMS[form]
+    write(tmp_path / name)
+    s = from_file(tmp_path / name)
+    assert s.texts is not None
+    assert (len(s.images), len(set(s.image_keys)), len(set(s.text_keys)), s.named) == (150, 30, 150, False)
+    assert (s.partners.sum(axis=1) == 5).all()
+    cosines = np.einsum(
+        "nd,nd->n",
+        *(x.astype(float) / np.linalg.norm(x.astype(float), axis=1, keepdims=True) for x in (s.images, s.texts)),
+    )
+    assert cosines.min() > 0.9
+
+
+def test_filled_up_captions_are_left_out(tmp_path: Path) -> None:
+    texts = TEXTS.reshape(30, 5, 32).copy()
+    texts[3, 3:] = 0
+    texts[4, 1:] = np.nan
+    np.savez(tmp_path / "filled.npz", images=IMAGES, texts=texts)
+    s = from_file(tmp_path / "filled.npz")
+    assert sorted(np.bincount(s.image_keys)) == [1, 3] + [5] * 28
+
+
+def test_several_images_a_text_are_right_each(tmp_path: Path) -> None:
+    np.savez(tmp_path / "views.npz", images=TEXTS, texts=IMAGES, image_text=OWNER)
+    assert [(r["n"], r["right ones"], r["recall@k, %"]) for r in retrieval(tmp_path / "views.npz")[::3]] == [
+        (150, 1.0, 100.0),
+        (30, 5.0, 100.0),
+    ]
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "five times as many texts": ({"images": IMAGES, "texts": TEXTS}, r"30 images and 150 texts are not pairs; .*text_image \[150\]"),
+    "both 3-D": ({"images": REPEATED.reshape(30, 5, 32), "texts": TEXTS.reshape(30, 5, 32)}, "which belong together is open"),
+    "rows from 1": ({"images": IMAGES, "texts": TEXTS, "text_image": OWNER + 1}, "counts from 1 to 30; count rows from 0"),
+    "rows out of range": ({"images": IMAGES, "texts": TEXTS, "text_image": OWNER + 9}, "from 9 to 38; it must be rows from 0 to 29"),
+    "rows or ids": (
+        {"images": IMAGES, "texts": TEXTS, "image_ids": np.arange(30)[::-1], "text_image": OWNER},
+        "may be rows or ids",
+    ),
+    "two of a kind": ({"image_embeds": REPEATED, "image_features": REPEATED, "texts": TEXTS}, "image_embeds, image_features, each of which"),
+    "dimensions first": (
+        {"images": np.random.default_rng(0).normal(size=(64, 150)), "texts": np.random.default_rng(1).normal(size=(64, 150))},
+        "may be 64 pairs or 64 dimensions",
+    ),
+    "ids of different images": ({"images": REPEATED, "texts": TEXTS, "image_ids": OWNER // 2}, "have one id and different vectors"),
+    "packed bits": ({"images": np.abs(REPEATED * 40).astype(np.uint8), "texts": TEXTS}, "packed bits or shifted integers"),
+    "one vector": ({"images": np.ones((9, 4)), "texts": np.random.default_rng(0).normal(size=(9, 4))}, "all 9 images are one vector"),
+    "pictures": ({"images": np.zeros((9, 8, 8, 3), np.uint8), "texts": TEXTS}, r"images is uint8 \[9, 8, 8, 3\]"),
+    "an image without captions": (
+        {"images": IMAGES, "texts": np.concatenate([np.zeros((1, 5, 32)), TEXTS.reshape(30, 5, 32)[1:]])},
+        "1 of 30 images have no texts but zeros",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_may_be_read_in_two_ways_is_refused_in_one_line(tmp_path: Path, what: str) -> None:
+    arrays, said = REFUSED[what]
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(DataError, match=said) as error:
+        from_file(tmp_path / "bad.npz")
+    assert "\n" not in str(error.value)
+
+
+def test_a_single_npy_a_pickle_and_a_csv_are_told(tmp_path: Path) -> None:
+    import pickle
+
+    np.save(tmp_path / "images.npy", IMAGES)
+    with pytest.raises(DataError, match="holds one array; put images"):
+        from_file(tmp_path / "images.npy")
+    (tmp_path / "pairs.pkl").write_bytes(pickle.dumps({"images": IMAGES}))
+    (tmp_path / "pairs.csv").write_text("image,text\n1,2\n")
+    for name in ("pairs.pkl", "pairs.csv"):
+        with pytest.raises(DataError, match="is no npz or Parquet file"):
+            from_file(tmp_path / name)
+    import torch
+
+    torch.save([torch.ones(3)], tmp_path / "list.pt")
+    with pytest.raises(DataError, match="holds a list without names"):
+        from_file(tmp_path / "list.pt")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no npy and no Parquet file"):
+        from_file(tmp_path / "empty")
