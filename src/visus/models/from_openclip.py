@@ -38,23 +38,33 @@ def open_named(spec: Spec, *, download: bool) -> Any:
     if name not in open_clip.list_models():
         raise unknown("open_clip architecture", name, open_clip.list_models())
     tags = open_clip.list_pretrained_tags_by_model(name)
-    if spec.revision and spec.revision not in tags:
+    cfg = open_clip.get_pretrained_cfg(name, spec.revision) if spec.revision else {}
+    if spec.revision and not cfg:
         raise unknown(f"pretrained tag of {name}:", spec.revision, tags)
     if random:
-        return create(name)
+        return create(name, **tagged(cfg))
     if not spec.revision:
         choice = f"one of {', '.join(tags[:3])}" if tags else "nothing is known for it"
         raise SpecError(
             f"{spec.text!r} names no pretrained weights; write openclip:{name}@TAG ({choice}) or add ?weights=none"
         )
-    cfg = open_clip.get_pretrained_cfg(name, spec.revision)
-    return create(name, pretrained=str(_weights(cfg, download=download)), force_preprocess_cfg=_preprocess_cfg(cfg))
+    return create(name, pretrained=str(_weights(cfg, download=download)), **tagged(cfg))
+
+
+def tagged(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """What a pretrained tag says of its model, as arguments of `create`: the activation that its weights were trained with, its pixels.
+
+    open_clip itself only warns where the architecture's activation is not the tag's. A tag that says nothing leaves the
+    architecture's own (roberta-ViT-B-32 is QuickGELU by its config alone).
+    """
+    return {"force_quick_gelu": bool(cfg.get("quick_gelu")), "force_preprocess_cfg": _preprocess_cfg(cfg)}
 
 
 def _weights(cfg: Mapping[str, Any], *, download: bool) -> Path:
     if hub := cfg.get("hf_hub"):
         repo, _, file = str(hub).rpartition("/")
-        names, repo = ((file,), repo) if file and "/" in repo else (WEIGHTS, str(hub).rstrip("/"))
+        safe = f"{file.rpartition('.')[0]}.safetensors"
+        names, repo = ((safe, file), repo) if file and "/" in repo else (WEIGHTS, str(hub).rstrip("/"))
         return hub_file(repo, names, download=download)
     return url_file(str(cfg["url"]), Path.home() / ".cache" / "clip", download=download)
 
@@ -116,7 +126,7 @@ def preprocess_of(cfg: Mapping[str, Any]) -> Preprocess:
     size = cfg["size"]
     h, w = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     interpolation = "bilinear" if cfg.get("interpolation") == "bilinear" else "bicubic"
-    mean, std = three(cfg["mean"]), three(cfg["std"])
+    mean, std = (three(v if isinstance(v, list | tuple) else (v,) * 3) for v in (cfg["mean"], cfg["std"]))
     mode = cfg.get("resize_mode") or "shortest"
     if mode == "squash":
         return Preprocess((h, w), (h, w), interpolation, mean, std)
@@ -125,4 +135,4 @@ def preprocess_of(cfg: Mapping[str, Any]) -> Preprocess:
         return Preprocess((h, w), (h, w), interpolation, mean, std, fit="pad", fill=fill)
     if h == w:
         return Preprocess((h, w), h, interpolation, mean, std)
-    return Preprocess((h, w), (h, w), interpolation, mean, std, fit="cover")
+    return Preprocess((h, w), (h, w), "bicubic", mean, std, fit="cover")  # whatever the interpolation says
