@@ -181,7 +181,7 @@ def _converted(module: torch.nn.Module, sample: np.ndarray) -> Any:
     frontend = FrontEndManager().load_by_framework("pytorch")
     model = frontend.convert(frontend.load(decoder))
     entry = model.inputs[0].get_node()
-    entry.set_element_type(ov.Type.u8)
+    entry.set_element_type(ov.Type(sample.dtype))
     entry.set_partial_shape(ov.PartialShape(list(sample.shape)))
     model.validate_nodes_and_infer_types()
     return model

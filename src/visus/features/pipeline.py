@@ -47,8 +47,12 @@ class Filler:
     def shape(self) -> tuple[int, int, int, int]:
         return (self.batch, *self.preprocess.size, 3)
 
+    @property
+    def dtype(self) -> np.dtype:
+        return self.preprocess.dtype
+
     def __call__(self, number: int, buffer: np.ndarray, low: int = 0, high: int | None = None) -> Bad:
-        """Fill rows low..high of `buffer` (uint8 [batch, h, w, 3]) with batch `number`; (index, id, reason) of the undecodable.
+        """Fill rows low..high of `buffer` ([batch, h, w, 3] of `dtype`) with batch `number`; (index, id, reason) of the undecodable.
 
         Rows without a picture, undecodable or behind the last one, are black: a batch is the same whatever happened before.
         """
@@ -80,7 +84,7 @@ def carry(numbers: Sequence[int], fill: Filler, slots: Sequence[Slot]) -> Genera
     """
     free: SimpleQueue[tuple[Slot, np.ndarray]] = SimpleQueue()
     for slot in slots:
-        free.put((slot, np.zeros(fill.shape, np.uint8)))
+        free.put((slot, np.zeros(fill.shape, fill.dtype)))
 
     def work(number: int) -> Done:
         slot, buffer = free.get()

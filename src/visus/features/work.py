@@ -146,7 +146,8 @@ def _start(request: Request, engine: str, device: str, fresh: Sequence[Tap]) -> 
 
 def _measure(request: Request, module: torch.nn.Module) -> tuple[list[int], int]:
     """Features a picture of every tap, and bytes of peak activation a picture."""
-    one = torch.zeros((1, *request.backbone.preprocess.size, 3), dtype=torch.uint8)
+    preprocess = request.backbone.preprocess
+    one = torch.from_numpy(np.zeros((1, *preprocess.size, 3), preprocess.dtype))
     widths: list[int] = []
 
     def run() -> None:
@@ -158,8 +159,8 @@ def _measure(request: Request, module: torch.nn.Module) -> tuple[list[int], int]
 
 def _cuda_batch(request: Request, module: torch.nn.Module, device: str) -> int:
     slot = engines.TorchSlot(_on_cuda(module, device), device=device, precision=request.precision)
-    size = request.backbone.preprocess.size
-    return cuda_batch(lambda batch: slot(np.zeros((batch, *size, 3), np.uint8)))
+    preprocess = request.backbone.preprocess
+    return cuda_batch(lambda batch: slot(np.zeros((batch, *preprocess.size, 3), preprocess.dtype)))
 
 
 def _on_cuda(module: torch.nn.Module, device: str) -> torch.nn.Module:
@@ -224,7 +225,7 @@ def _results(
     if run.device == "cpu":
         workers = min(workers, len(numbers))
         if run.engine == "openvino":
-            sample = np.zeros(fill.shape, np.uint8)
+            sample = np.zeros(fill.shape, fill.dtype)
             fill(0, sample)
             slots = engines.openvino_slots(module, workers, request.precision, sample)
         else:
@@ -235,7 +236,8 @@ def _results(
         return
     device = engines.choose_device(request.device)
     slot = engines.TorchSlot(_on_cuda(module, device), device=device, precision=request.precision)
-    buffers = [torch.zeros(fill.shape, dtype=torch.uint8, pin_memory=True).numpy() for _ in range(3)]
+    dtype = torch.from_numpy(np.empty(0, fill.dtype)).dtype
+    buffers = [torch.zeros(fill.shape, dtype=dtype, pin_memory=True).numpy() for _ in range(3)]
     with engines.exact_cuda(), closing(pipeline.feed(numbers, fill, slot.launch, buffers, workers)) as results:
         yield results, workers
 

@@ -22,6 +22,7 @@ def assemble(
     info: Mapping[str, Any] | None = None,
 ) -> Backbone:
     """Freeze the trunk (eval mode, no gradients, float32, on the CPU) and find its taps under `root`."""
+    trunk.channels = preprocess.channels
     trunk.eval().requires_grad_(False).float()
     taps, aliases = find_taps(trunk, root, preprocess.size, layout or Layout())
     return Backbone(

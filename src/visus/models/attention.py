@@ -173,7 +173,9 @@ def count_heads(backbone: Backbone, blocks: Sequence[str], tokens: int) -> int:
     h, w = backbone.preprocess.size
     parameter = next(iter(backbone.module.parameters()))
     with torch.inference_mode(), meeting(backbone, blocks, visit, range(len(blocks)), tokens, every=True):
-        output(backbone, torch.zeros(1, 3, h, w, device=parameter.device, dtype=parameter.dtype))
+        output(
+            backbone, torch.zeros(1, backbone.preprocess.channels, h, w, device=parameter.device, dtype=parameter.dtype)
+        )
     return found[0] if len(found) == len(blocks) and len(set(found.values())) == 1 else 0
 
 

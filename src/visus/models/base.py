@@ -54,30 +54,50 @@ class Preprocess:
     (no resizing). interpolation: 'bilinear', 'bicubic', 'lanczos', 'nearest'. mean, std: per channel.
     fit: '' as said above; 'cover': keep the ratio, cover the (h, w) of `resize`, then crop; 'pad': keep the ratio, fit inside it,
     then pad with `fill`. crop_rounding: which pixel an odd margin starts at, 'even' (torchvision) or 'down' (transformers).
+    A model of grey pictures has one mean and one deviation.
+    backend: what resizes, Pillow or torchvision's arithmetic on tensors. processor: settings (JSON) of a transformers image processor that
+    makes the picture itself, where the fields above cannot say what it does. levels: dtype of what a call gives, in grey levels of
+    0 to 255; 'float32' where the processor rounds to none.
     """
 
     size: tuple[int, int]
     resize: int | tuple[int, int] | None
     interpolation: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     fit: Literal["", "cover", "pad"] = ""
     fill: tuple[int, int, int] = (0, 0, 0)
     crop_rounding: Literal["even", "down"] = "even"
+    backend: Literal["pillow", "torchvision"] = "pillow"
+    processor: str = ""
+    levels: Literal["uint8", "float32"] = "uint8"
+
+    @property
+    def channels(self) -> int:
+        """Channels of what `normalize` gives: 3, or 1 for a model of grey pictures."""
+        return len(self.mean)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Dtype of what a call gives."""
+        return np.dtype(self.levels)
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        """An RGB image -> uint8 [h, w, 3], contiguous: everything but the arithmetic, which runs inside the engine."""
+        """An RGB image -> [h, w, 3] in grey levels, contiguous, of `dtype`: everything but the arithmetic, which runs inside the engine.
+
+        For a model of grey pictures all three channels are the picture's grey.
+        """
         from visus.models.preprocess import apply
 
         return apply(self, image)
 
     def normalize(self, batch: torch.Tensor) -> torch.Tensor:
-        """uint8 [b, h, w, 3] -> float32 [b, 3, h, w], scaled and normalised, on the batch's device."""
+        """uint8 (or of `dtype`) [b, h, w, 3] -> float32 [b, channels, h, w], scaled and normalised, on the batch's device."""
         import torch
 
-        x = batch.permute(0, 3, 1, 2).to(torch.float32)
-        mean = torch.tensor(self.mean, dtype=torch.float32, device=batch.device).view(1, 3, 1, 1) * 255
-        std = torch.tensor(self.std, dtype=torch.float32, device=batch.device).view(1, 3, 1, 1) * 255
+        x = batch.permute(0, 3, 1, 2).to(torch.float32)[:, : self.channels]
+        mean = torch.tensor(self.mean, dtype=torch.float32, device=batch.device).view(1, -1, 1, 1) * 255
+        std = torch.tensor(self.std, dtype=torch.float32, device=batch.device).view(1, -1, 1, 1) * 255
         return (x - mean) / std
 
 

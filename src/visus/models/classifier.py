@@ -89,7 +89,7 @@ def _first_pass(trunk: Trunk, size: tuple[int, int], device: torch.device) -> tu
     ]
     try:
         with torch.enable_grad():
-            features = trunk.features(torch.zeros(1, 3, *size, device=device))
+            features = trunk.features(torch.zeros(1, trunk.channels, *size, device=device))
     finally:
         for handle in handles:
             handle.remove()

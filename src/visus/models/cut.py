@@ -201,7 +201,7 @@ def _copied(output: Any) -> Any:
 
 def blank_picture(classifier: Classifier, size: tuple[int, int]) -> torch.Tensor:
     parameter = next(classifier.parameters())
-    return torch.zeros(1, 3, *size, device=parameter.device, dtype=parameter.dtype)
+    return torch.zeros(1, classifier.trunk.channels, *size, device=parameter.device, dtype=parameter.dtype)
 
 
 def module_at(classifier: Classifier, path: str) -> nn.Module:

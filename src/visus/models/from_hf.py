@@ -99,7 +99,7 @@ def _choose(text: str, where: str, kwargs: dict[str, Any]) -> tuple[Any, Any, bo
         MODEL_MAPPING_NAMES,
     )
 
-    config = AutoConfig.from_pretrained(where, **kwargs)
+    config = AutoConfig.from_pretrained(where, trust_remote_code=False, **kwargs)
     kind = config.model_type
     architecture = (config.architectures or [""])[0]
     names = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.get(kind, ())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -16,10 +16,13 @@ from visus.models.base import Backbone, Preprocess
 from visus.models.hub import first_line, hub_file, url_file
 from visus.models.labels import fitting
 from visus.models.points import Layout
+from visus.models.preprocess import checked_channels
 from visus.models.registry import random_init, source
 from visus.models.trunk import TimmTrunk
+from visus.progress import note
 from visus.spec import Spec, check_options, unknown
 
+T = TypeVar("T")
 WEIGHTS = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 
 
@@ -134,29 +137,53 @@ def _is_efficientnet(paths: Mapping[str, Any]) -> bool:
 
 
 def preprocess_of(model: Any) -> Preprocess:
-    """timm's evaluation transform of a model (resolve_data_config, transforms_imagenet_eval) as a Preprocess."""
+    """timm's evaluation transform of a model (resolve_data_config, transforms_imagenet_eval) as a Preprocess.
+
+    The size is the network's own where it takes no other (`img_size=`), and the channels are its first layer's. Raises DataError for a
+    model of other than 1 or 3 channels.
+    """
     from timm.data import resolve_model_data_config
 
-    cfg = resolve_model_data_config(model)
+    cfg = dict(resolve_model_data_config(model))
+    embed = getattr(model, "patch_embed", None)
+    side = getattr(embed, "img_size", None)
+    if side is not None and getattr(embed, "strict_img_size", False):
+        cfg["input_size"] = (cfg["input_size"][0], int(side[0]), int(side[1]))
+    channels = checked_channels(in_chans(model), str(getattr(model, "pretrained_cfg", {}).get("architecture") or "it"))
+    for key in ("mean", "std"):
+        if channels == 1 and len(cfg[key]) > 1:  # as timm's own save_for_hf has it
+            cfg[key] = (round(sum(cfg[key]) / len(cfg[key]), 4),)
+            note(f"{key} of grey pictures: {cfg[key][0]}, the mean over the channels of the colour model's")
     return from_data_config(cfg)
+
+
+def in_chans(model: Any) -> int:
+    """Channels that the first convolution of a timm model takes; 3 where it names none."""
+    first = dict(getattr(model, "pretrained_cfg", None) or {}).get("first_conv")
+    names = [first] if isinstance(first, str) else list(first or ())
+    for name in names:
+        weight = getattr(dict(model.named_modules()).get(name), "weight", None)
+        if isinstance(weight, torch.Tensor) and weight.ndim == 4:
+            return int(weight.shape[1])
+    return int(getattr(model, "in_chans", 3) or 3)
 
 
 def from_data_config(cfg: Mapping[str, Any]) -> Preprocess:
     """timm's data config -> Preprocess. Source: timm.data.transforms_factory.transforms_imagenet_eval."""
     size = (int(cfg["input_size"][1]), int(cfg["input_size"][2]))
     scaled = tuple(math.floor(side / cfg["crop_pct"]) for side in size)
-    mean, std = three(cfg["mean"]), three(cfg["std"])
+    mean, std = tuple(map(float, cfg["mean"])), tuple(map(float, cfg["std"]))
     plain = Preprocess(size, scaled[0], str(cfg["interpolation"]).replace("random", "bilinear"), mean, std)
     mode = cfg.get("crop_mode") or "center"
     if mode == "squash":
         return replace(plain, resize=(scaled[0], scaled[1]))
     if mode == "border":
-        fill = (round(255 * mean[0]), round(255 * mean[1]), round(255 * mean[2]))
+        fill = three([round(255 * v) for v in mean] * (3 // len(mean)), int)
         return replace(plain, resize=(scaled[0], scaled[1]), fit="pad", fill=fill)
     return plain if scaled[0] == scaled[1] else replace(plain, resize=(scaled[0], scaled[1]), fit="cover")
 
 
-def three(values: Sequence[float]) -> tuple[float, float, float]:
+def three(values: Sequence[float], kind: Callable[[float], T] = float) -> tuple[T, T, T]:  # type: ignore[assignment]
     """One number a channel."""
-    a, b, c = (float(v) for v in values)
+    a, b, c = (kind(v) for v in values)
     return a, b, c

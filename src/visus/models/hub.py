@@ -11,6 +11,7 @@ from urllib.request import getproxies
 
 from visus.errors import OfflineError
 
+LONGEST = 400  # characters of a library's message that are passed on
 PATIENCE = 3.0  # seconds for one connection; every offline answer must come within 5 s
 
 
@@ -121,5 +122,6 @@ def url_file(url: str, folder: Path, *, download: bool) -> Path:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, for a message of one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    """The first line of an error's message, cut where it goes on and on, for a message of one line."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."

@@ -150,7 +150,7 @@ def _dummy_pass(
         parameter = next(iter(trunk.parameters()), None)
         dtype = torch.float32 if parameter is None else parameter.dtype
         with torch.inference_mode():
-            trunk(torch.zeros(1, 3, *size, dtype=dtype))
+            trunk(torch.zeros(1, getattr(trunk, "channels", 3), *size, dtype=dtype))
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
         raise DataError(
             f"the model does not run on its own input size {size[0]} × {size[1]}: {str(error)[:200]!r}"

@@ -50,7 +50,9 @@ def find_skips(backbone: Backbone) -> tuple[Skip, ...]:
     """
     module = backbone.module
     first = next(iter(module.parameters()), torch.zeros(()))
-    picture = torch.zeros(1, 3, *backbone.preprocess.size, dtype=first.dtype, device=first.device)
+    picture = torch.zeros(
+        1, backbone.preprocess.channels, *backbone.preprocess.size, dtype=first.dtype, device=first.device
+    )
     observing = Observing()
     with torch.no_grad(), _eval_mode(module), observing.watching(module):
         backbone.call(module, picture) if backbone.call else module(picture)

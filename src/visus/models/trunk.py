@@ -26,6 +26,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.model = model
         self.pooled = nn.Identity()
+        self.channels = 3  # of the pictures; 1 for a model of grey ones
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised float [b, 3, h, w] -> what passes through `pooled`, [b, c].
@@ -133,7 +134,7 @@ class FittedTrunk(Trunk):
 
     def __init__(self, trunk: Trunk, fitted: nn.Linear) -> None:
         super().__init__(trunk.model)
-        self.pooled = trunk.pooled
+        self.pooled, self.channels = trunk.pooled, trunk.channels
         self.fitted = fitted
         self._trunk = (trunk,)  # in a tuple: registered as a module, every parameter would have two names
 

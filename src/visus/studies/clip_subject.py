@@ -144,7 +144,7 @@ def as_backbone(encoder: DualEncoder) -> Backbone:
 
     module = ImageTower().eval()
     with torch.inference_mode():
-        width = int(module(torch.zeros(1, 3, *encoder.preprocess.size)).shape[1])
+        width = int(module(torch.zeros(1, encoder.preprocess.channels, *encoder.preprocess.size)).shape[1])
     tap = Tap(EMBEDDING, EMBEDDING, "vector", 1.0, (width,))
     return Backbone(encoder.spec, module, (tap,), {"late": EMBEDDING}, encoder.preprocess, random=encoder.random)
 

@@ -112,7 +112,7 @@ def _probe_score(s: Subject, one: Seen) -> RegimeScore:
     score = s.of(one.backbone.spec)[-1]
     cost, h, w = one.features.cost, *one.backbone.preprocess.size
     module = one.backbone.module
-    few = torch.zeros(4, 3, h, w)
+    few = torch.zeros(4, one.backbone.preprocess.channels, h, w)
     flops = forward_flops(lambda x: module(x), lambda n: few[:n]) * len(s.splits.train)
     return RegimeScore.from_probe(
         score,

@@ -264,7 +264,12 @@ def painted(raw: np.ndarray, fill: str, viewer: Viewer) -> np.ndarray:
         from PIL import Image, ImageFilter
 
         radius = max(raw.shape[1:3]) / 16
-        return np.stack([np.asarray(Image.fromarray(p).filter(ImageFilter.GaussianBlur(radius))) for p in raw])
+        return np.stack(
+            [
+                np.asarray(Image.fromarray(np.round(p).astype(np.uint8)).filter(ImageFilter.GaussianBlur(radius)))
+                for p in raw
+            ]
+        )
     colour = np.zeros(3) if fill == "black" else 255 * np.array(viewer.backbone.preprocess.mean)
     return np.round(colour).astype(np.uint8)[None, None, None]
 

@@ -26,10 +26,10 @@ def scaled(size: tuple[int, ...], side: int) -> tuple[int, int]:
 
 
 def resized(picture: np.ndarray, side: int) -> np.ndarray:
-    """uint8 [h, w, 3] -> uint8 [H, W, 3] of the same shape, its longer side `side`; enlarged pixels stay squares."""
+    """Grey levels [h, w, 3] -> uint8 [H, W, 3] of the same shape, its longer side `side`; enlarged pixels stay squares."""
     from PIL import Image
 
-    image = Image.fromarray(picture)
+    image = Image.fromarray(np.round(picture).astype(np.uint8))
     method = Image.Resampling.NEAREST if max(image.size) < side else Image.Resampling.LANCZOS
     return np.asarray(image.resize(scaled(picture.shape[:2], side)[::-1], method))
 

@@ -97,7 +97,7 @@ def _ready(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def room(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+def room(shape: tuple[int, ...], dtype: type | np.dtype) -> np.ndarray:
     """An array in memory, or, where it would fill more than a third of what is free, on disk in a nameless temporary file."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if size <= psutil.virtual_memory().available / 3:
@@ -134,11 +134,11 @@ def at_size(preprocess: Preprocess, size: int) -> Preprocess:
 def decoded(
     imageset: ImageSet, rows: np.ndarray, preprocess: Preprocess, *, what: str, unread: dict[int, str] | None = None
 ) -> np.ndarray:
-    """uint8 [len(rows), h, w, 3]: the pictures at positions `rows`, decoded once, one thread a core.
+    """[len(rows), h, w, 3] of the preprocessing's dtype (uint8): the pictures at positions `rows`, decoded once, one thread a core.
 
     unread: takes the places in `rows` of pictures that cannot be decoded, with the reason; without it the first one raises DecodeError.
     """
-    out = room((len(rows), *preprocess.size, 3), np.uint8)
+    out = room((len(rows), *preprocess.size, 3), preprocess.dtype)
 
     def work(chunk: range) -> int:
         for i in chunk:

@@ -57,6 +57,10 @@ class _Rows:
     def shape(self) -> tuple[int, int, int, int]:
         return (self.batch, *self.size, 3)
 
+    @property
+    def dtype(self) -> np.dtype:
+        return self.pictures.dtype
+
     def __call__(self, number: int, buffer: np.ndarray) -> pipeline.Bad:
         start = number * self.batch
         part = self.pictures[start : start + self.batch]
@@ -118,7 +122,7 @@ def _on_cpu(
 ) -> None:
     size = front.preprocess.size
     with torch.inference_mode():
-        one = torch.zeros((1, *size, 3), dtype=torch.uint8)
+        one = torch.from_numpy(np.zeros((1, *size, 3), pictures.dtype))
         batch = cpu_batch(peak_activation(front, lambda: front(one)))
     fill = _Rows(pictures, size, batch, dice)
     numbers = range(-(-len(pictures) // batch))
@@ -133,7 +137,7 @@ def _on_cpu(
 
 def _slots(front: Front, fill: _Rows, engine: str, workers: int, precision: str) -> list[pipeline.Slot]:
     if engines.choose_engine(engine, "cpu") == "openvino":
-        sample = np.zeros(fill.shape, np.uint8)
+        sample = np.zeros(fill.shape, fill.dtype)
         fill(0, sample)
         try:
             return engines.openvino_slots(front, workers, precision, sample)

@@ -39,7 +39,7 @@ def _runs(built: Built, size: int) -> bool:
     built.classifier.eval()
     try:
         with torch.inference_mode():
-            built.classifier(torch.zeros(2, 3, size, size))
+            built.classifier(torch.zeros(2, built.classifier.trunk.channels, size, size))
     except UNFIT:
         return False
     return True
@@ -57,7 +57,7 @@ def pace_of_pictures(
         decoded(material.images, material.train[:DECODED], canvas(preprocess), what="a few")
         setup[size] = (time.perf_counter() - start) / min(DECODED, len(material.train)) * n
         batch = min(recipe.batch, len(material.train))
-        x = torch.zeros(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
+        x = torch.zeros(batch, preprocess.channels, size, size).contiguous(memory_format=torch.channels_last)
         train[size], held[size] = _seconds(built, built.classifier, x, recipe, devices)
     return Pace(setup, train, held)
 
@@ -76,7 +76,9 @@ def pace_of_tail(
     passes = len(material.train) * max(settings.views, 1) + len(material.validation) + len(material.test)
     from visus.models.cut import entering
 
-    entered = entering(built.classifier, built.path, torch.zeros(1, 3, *backbone.preprocess.size))
+    entered = entering(
+        built.classifier, built.path, torch.zeros(1, backbone.preprocess.channels, *backbone.preprocess.size)
+    )
     x = entered.expand(min(recipe.batch, len(material.train)), *entered.shape[1:]).contiguous()
     network = FromCut(built.classifier, built.path, backbone.preprocess.size)
     train, held = _seconds(built, network, x, recipe, devices)
