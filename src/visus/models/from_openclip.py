@@ -126,7 +126,7 @@ def preprocess_of(cfg: Mapping[str, Any]) -> Preprocess:
     size = cfg["size"]
     h, w = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     interpolation = "bilinear" if cfg.get("interpolation") == "bilinear" else "bicubic"
-    mean, std = (three(v if isinstance(v, list | tuple) else (v,) * 3) for v in (cfg["mean"], cfg["std"]))
+    mean, std = _three(cfg["mean"]), _three(cfg["std"])
     mode = cfg.get("resize_mode") or "shortest"
     if mode == "squash":
         return Preprocess((h, w), (h, w), interpolation, mean, std)
@@ -136,3 +136,7 @@ def preprocess_of(cfg: Mapping[str, Any]) -> Preprocess:
     if h == w:
         return Preprocess((h, w), h, interpolation, mean, std)
     return Preprocess((h, w), (h, w), "bicubic", mean, std, fit="cover")  # whatever the interpolation says
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    return three(values if isinstance(values, list | tuple) else (values,) * 3)
