@@ -25,7 +25,7 @@ test: $(READY) lint
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: $(READY)
-	@$(BIN)/python -m pytest -m slow; test $$? -eq 0 -o $$? -eq 5
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow; test $$? -eq 0 -o $$? -eq 5
 
 lint: $(READY)
 	@$(BIN)/ruff check .

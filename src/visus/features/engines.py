@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -126,9 +127,29 @@ def one_thread_each() -> Iterator[None]:
 
 @contextmanager
 def exact_cuda() -> Iterator[None]:
-    """fp32 means fp32 (no TF32), and the same kernels every time, for as long as the block lasts."""
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
+    """fp32 means fp32 (no TF32), and the same kernels every time, for as long as the block lasts; all flags are put back.
+
+    Operations that CUDA has in no repeatable form run as they are: PyTorch would warn of them, and stop nothing.
+    """
+    # cuBLAS reads it when it is first used; without it two streams may add up in another order.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    was, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    flags: Any = torch.utils.deterministic
+    filled, tf32 = flags.fill_uninitialized_memory, torch.backends.cuda.matmul.allow_tf32
+    try:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        flags.fill_uninitialized_memory = False  # a pass over all memory, for programs with errors
+        torch.backends.cuda.matmul.allow_tf32 = False
+        with (
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+            warnings.catch_warnings(),
+        ):
+            warnings.filterwarnings("ignore", message=".*deterministic")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(was, warn_only=warned)
+        flags.fill_uninitialized_memory = filled
+        torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
 def torch_slots(module: torch.nn.Module, n: int, precision: str) -> list[Slot]:

@@ -34,6 +34,7 @@ def planned(
     shop: Workshop, builts: Mapping[str, Built], networks: Mapping[str, Backbone], *, seconds: float | None
 ) -> tuple[dict[str, Allowance], tuple[str, ...]]:
     """The plan as asked, or fitted to the time; a plan made for the same question is taken again, so that a run can be resumed."""
+    from visus.locks import locked
     from visus.paths import home, write_text
     from visus.training.budget import Allowance, fit_to
 
@@ -44,15 +45,19 @@ def planned(
     # Not of the seconds that are left: they differ in a resumed run, which must find its plan.
     key = content_key(shop.material, networks, said, asdict(shop.options), asdict(shop.devices))
     file = home() / "training" / "plans" / f"{key}.json"
-    if file.is_file():
-        body = json.loads(file.read_text("utf-8"))
-        plan = {r: Allowance(**{**a, "grid": tuple(a["grid"])}) for r, a in body["plan"].items()}
-        return plan, tuple(body["left_out"])
-    start = time.perf_counter()
-    paces, sizes = _paces(shop, asked, builts, networks)
-    left = seconds - (time.perf_counter() - start)
-    plan, left_out = fit_to(asked, paces, sizes, seconds=max(left, 1.0))
-    write_text(file, json.dumps({"plan": {r: asdict(a) for r, a in plan.items()}, "left_out": left_out}))
+    waiting = (
+        f"another process measures how fast this machine trains {shop.material.images.name}; its plan will be used"
+    )
+    with locked(file.parent, waiting=waiting, name=f".{key}.lock"):
+        if file.is_file():
+            body = json.loads(file.read_text("utf-8"))
+            plan = {r: Allowance(**{**a, "grid": tuple(a["grid"])}) for r, a in body["plan"].items()}
+            return plan, tuple(body["left_out"])
+        start = time.perf_counter()
+        paces, sizes = _paces(shop, asked, builts, networks)
+        left = seconds - (time.perf_counter() - start)
+        plan, left_out = fit_to(asked, paces, sizes, seconds=max(left, 1.0))
+        write_text(file, json.dumps({"plan": {r: asdict(a) for r, a in plan.items()}, "left_out": left_out}))
     return plan, left_out
 
 

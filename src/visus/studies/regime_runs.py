@@ -121,6 +121,7 @@ def run_regime(
     model: its name in the score. note: what a reader should know. keep: save the trained network as a model. Returns the score, the
     network with the weights of the first seed, and the folder of everything that was kept.
     """
+    from visus.locks import locked
     from visus.paths import home, write_text
     from visus.studies.regime_scores import RegimeScore
     from visus.training import checkpoint
@@ -131,15 +132,17 @@ def run_regime(
     root = home() / "training" / f"{regime}-{content_key(material, {regime: backbone}, asdict(allowance), said)}"
     folders = [root / f"seed-{options.seed + k}" for k in range(options.seeds)]
     cost_file = root / "cost.json"
-    runs = [checkpoint.finished(folder) for folder in folders]
-    if all(run is not None for run in runs) and cost_file.is_file():
-        cost = json.loads(cost_file.read_text("utf-8"))
-        restore(built, folders[0])
-    else:
-        runs, cost = _trained(shop, built, backbone, allowance, folders)
-        if regime == "head" and not options.views and material.late is not None:
-            cost["seconds"] += shop.late_seconds
-        write_text(cost_file, json.dumps(cost))
+    waiting = f"another process is training {regime} of {model}; waiting for it, its result will be used"
+    with locked(root, waiting=waiting):
+        runs = [checkpoint.finished(folder) for folder in folders]
+        if all(run is not None for run in runs) and cost_file.is_file():
+            cost = json.loads(cost_file.read_text("utf-8"))
+            restore(built, folders[0])
+        else:
+            runs, cost = _trained(shop, built, backbone, allowance, folders)
+            if regime == "head" and not options.views and material.late is not None:
+                cost["seconds"] += shop.late_seconds
+            write_text(cost_file, json.dumps(cost))
     preprocess = backbone.preprocess
     if cost["side"] != min(preprocess.size):
         from visus.training.feeds import at_size
@@ -164,7 +167,8 @@ def run_regime(
     )
     trained = trained_backbone(built, backbone, preprocess)
     if keep:
-        _keep(root / "model", built, replace(backbone, preprocess=preprocess), material, score)
+        with locked(root, waiting=waiting):
+            _keep(root / "model", built, replace(backbone, preprocess=preprocess), material, score)
     return score, trained, root
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
 from collections.abc import Mapping
@@ -24,21 +23,27 @@ LAST, BEST, DONE, LOGITS = "last.ckpt", "best.ckpt", "run.json", "logits.npy"
 
 
 def save(fabric: Fabric, path: Path, state: Mapping[str, Any]) -> None:
-    """Fabric's checkpoint of `state` (tensors, modules, optimizers, plain values) at `path`, atomically. Raises StoreError."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fabric.save(part, dict(state))
-        if fabric.global_rank == 0:
-            with part.open("rb") as written:
-                os.fsync(written.fileno())
-            part.replace(path)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise StoreError(
-            f"cannot write the checkpoint {path}: {reason}; free some space, then run the same command again"
-        ) from error
+    """A checkpoint of `state` (tensors and plain values) at `path`, atomically, by the first process. Raises StoreError."""
+    if fabric.global_rank == 0:
+        try:
+            with atomic_path(path) as temporary:
+                torch.save(dict(state), temporary)
+        except (OSError, RuntimeError) as error:
+            raise _unwritten(path, str(error).splitlines()[0]) from error
+        except StoreError as error:
+            raise _unwritten(path, getattr(error.__cause__, "strerror", None) or str(error)) from error
     fabric.barrier()
+
+
+def _unwritten(path: Path, reason: str) -> StoreError:
+    return StoreError(f"cannot write the checkpoint {path}: {reason}; free some space, then run the same command again")
+
+
+def clear_litter(folder: Path) -> None:
+    """Remove what a killed run left half-written. Call it under the folder's lock."""
+    for name in (LAST, BEST):
+        for path in folder.glob(f".{name}.*"):
+            path.unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any] | None:

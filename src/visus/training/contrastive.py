@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +13,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from visus.memory import halving
 from visus.models.dual import PAD
 from visus.training.augment import Augmentation, augmented, cached_draws
 from visus.training.captions import encode, keywords, wording
 from visus.training.guide import guide_head, guide_loss
 from visus.training.objective import Objective
 from visus.training.recipe import Recipe
+from visus.training.together import gathered, share
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -187,7 +189,7 @@ class Contrastive(Objective):
         self.recipe, self.drop, self.meanings = recipe, drop, meanings
         self.lists = LISTS if meanings else None
         self.pad = tokenizer.get_vocab()[PAD]
-        self._worded = lru_cache(maxsize=1)(self._wordings)
+        self._said: tuple[tuple[int, int], Any] | None = None
 
     @property
     def n(self) -> int:
@@ -199,11 +201,11 @@ class Contrastive(Objective):
         return balanced(self.train.balance, self.n, recipe, epoch)
 
     def loss(
-        self, model: nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric
+        self, model: nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric, whole: np.ndarray | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """InfoNCE over the whole batch, and how many pictures of this process's share find their text first."""
-        order = np.concatenate([rows[r :: fabric.world_size] for r in range(fabric.world_size)])
-        mine = rows[fabric.global_rank :: fabric.world_size]
+        """This process's part of InfoNCE over the whole batch, and how many pictures of its share find their text first."""
+        mine, n = share(rows, fabric), len(rows)
+        part = len(mine) / n
         ids, said, meant = self._worded(self.recipe.seed, epoch)
         own = mine if self.meanings is None else np.concatenate([mine, self.n + mine])
         tokens = _short(torch.from_numpy(ids[own]), self.pad)
@@ -214,11 +216,10 @@ class Contrastive(Objective):
         images, texts, scale, guided, understood = model(
             x, tokens.to(fabric.device), self.drop.at(epoch, self.recipe.epochs)
         )
-        texts = texts[: len(mine)]
-        if fabric.world_size > 1:
-            images, texts = (fabric.all_gather(t, sync_grads=True).flatten(0, 1) for t in (images, texts))
-        keys, worded = (torch.from_numpy(a[order]).to(fabric.device) for a in (self.train.keys, said))
+        images, texts = gathered(images, n, fabric), gathered(texts[: len(mine)], n, fabric)
+        keys, worded = (torch.from_numpy(a[rows]).to(fabric.device) for a in (self.train.keys, said))
         same = (keys[:, None] == keys) | (worded[:, None] == worded)
+        # The same number in every process, each adding its part; what stands beside is the mean over its own rows.
         loss = info_nce(images, texts, scale, same)
         if guided is not None and self.train.guides is not None:
             loss = loss + guide_loss(guided, torch.from_numpy(self.train.guides[mine]).to(fabric.device))
@@ -227,12 +228,10 @@ class Contrastive(Objective):
             loss = loss + guide_loss(understood[: len(mine)], targets[: len(mine)])
             loss = loss + guide_loss(understood[len(mine) :], targets[len(mine) :])
         with torch.no_grad():
-            first = fabric.global_rank * len(mine)
-            logits = (images[first : first + len(mine)] @ texts.T).masked_fill(
-                (same & ~torch.eye(len(same), dtype=torch.bool, device=same.device))[first : first + len(mine)], -2.0
-            )
-            hits = (logits.argmax(1) == torch.arange(first, first + len(mine), device=logits.device)).sum()
-        return loss, hits, len(mine)
+            at = torch.arange(fabric.global_rank, n, fabric.world_size, device=images.device)
+            others = same & ~torch.eye(n, dtype=torch.bool, device=same.device)
+            hits = ((images[at] @ texts.T).masked_fill(others[at], -2.0).argmax(1) == at).sum()
+        return part * loss, hits, len(mine)
 
     def validate(self, model: nn.Module, fabric: Fabric) -> tuple[float, float]:
         """(cross-entropy in nats, mean reciprocal rank) of choosing a held-out picture's name among all names.
@@ -243,13 +242,18 @@ class Contrastive(Objective):
         towers: Any = getattr(model, "module", model)
         towers = getattr(towers, "module", towers)  # below Fabric's wrapper, DDP's
         device = fabric.device
-        texts = torch.cat(
-            [towers.texts(_short(ids, self.pad).to(device)) for ids in torch.split(self._names, EVALUATED)]
-        )
-        images = []
-        for start in range(0, len(self.held.pictures), EVALUATED):
-            raw = torch.from_numpy(self.held.pictures[start : start + EVALUATED]).to(device)
-            images.append(towers.images(self.preprocess.normalize(raw)))
+
+        def read(at: slice) -> torch.Tensor:
+            found: torch.Tensor = towers.texts(_short(self._names[at], self.pad).to(device))
+            return found
+
+        def look(at: slice) -> torch.Tensor:
+            raw = torch.from_numpy(self.held.pictures[at]).to(device)
+            found: torch.Tensor = towers.images(self.preprocess.normalize(raw))
+            return found
+
+        texts = torch.cat([x for _, x in halving(len(self._names), EVALUATED, read, what="validation, names")])
+        images = [x for _, x in halving(len(self.held.pictures), EVALUATED, look, what="validation, pictures")]
         logits = towers.clip.logit_scale.exp().clamp(max=LARGEST_SCALE) * torch.cat(images) @ texts.T
         y = torch.from_numpy(self.held.keys).to(device)
         above = (logits > logits.gather(1, y[:, None])).sum(dim=1)
@@ -264,6 +268,13 @@ class Contrastive(Objective):
     @cached_property
     def _names(self) -> torch.Tensor:
         return torch.from_numpy(encode(self.tokenizer, self.names))
+
+    def _worded(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """`_wordings`, kept while an epoch lasts."""
+        if self._said is None or self._said[0] != (seed, epoch):
+            self._said = (seed, epoch), self._wordings(seed, epoch)
+        found: tuple[np.ndarray, np.ndarray, np.ndarray | None] = self._said[1]
+        return found
 
     def _wordings(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Of an epoch: token ids of every picture's wording, and with meanings of as many phrases after them; a number a wording

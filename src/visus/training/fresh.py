@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import torch
 import xxhash
 
 from visus.errors import DataError
+from visus.locks import locked
 from visus.models.base import Preprocess
 from visus.models.dual import Towers, new_clip, save_dual, square
 from visus.paths import atomic_path, write_text
@@ -122,6 +123,11 @@ def train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
     The tokenizer is learned from the training captions alone. Raises DataError: captions missing, a batch larger than the set, other
     settings in the folder.
     """
+    with _held(plan):
+        return _train_clip(imageset, plan)
+
+
+def _train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
     names, keys = names_of(imageset)
     checkpoints = _claim(plan, "clip", imageset, plan.beside)
     parts, sizes, recipe = plan.parts, plan.sizes, plan.recipe
@@ -159,9 +165,12 @@ def train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
         start_from(clip, tokenizer, meanings, seed=recipe.seed)
     with _seeded(recipe.seed + 1):
         towers = ClipTowers(clip, _width(train.guides), _width(plan.vectors.rows if plan.vectors else None))
-    done = _run(
-        towers, objective, plan, checkpoints, lambda: save_dual(plan.folder, towers.whole(), tokenizer, preprocess)
-    )
+    folder = plan.folder  # alone: a plan holds image sets and a teacher, which other processes need not get
+
+    def save() -> None:
+        save_dual(folder, towers.whole(), tokenizer, preprocess)
+
+    done = _run(towers, objective, plan, checkpoints, save)
     whole = towers.whole()
     return Trained(done, whole, preprocess, sum(p.numel() for p in whole.parameters()), objective.n), tokenizer
 
@@ -172,6 +181,11 @@ def train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None = None) -> 
     named: pictures whose names (first captions) are learned beside the classes, of its training part; copies of held-out pictures are
     left out. Raises DataError: no labels, a batch larger than the set, other settings in the folder.
     """
+    with _held(plan):
+        return _train_vit(imageset, plan, named)
+
+
+def _train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None) -> Trained:
     if imageset.labels is None or len(imageset.classes) < 2:
         raise DataError(f"{imageset.name} has no classes to learn; give labelled images of at least two classes")
     checkpoints = _claim(plan, "vit", imageset, named)
@@ -202,8 +216,10 @@ def train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None = None) -> 
         network = NamedViT(vit, names, _width(train.guides))
     objective = Named(train, held, preprocess, VIEWS, recipe, Drop(plan.drop))
 
+    folder, classes = plan.folder, imageset.classes  # alone, as in _train_clip
+
     def save() -> None:
-        save_vit(plan.folder, vit, sizes, imageset.classes, preprocess)
+        save_vit(folder, vit, sizes, classes, preprocess)
 
     done = _run(network, objective, plan, checkpoints, save)
     return Trained(done, vit, preprocess, sum(p.numel() for p in vit.parameters()), objective.n)
@@ -297,7 +313,7 @@ def _run(
     network: torch.nn.Module, objective: Objective, plan: Plan, checkpoints: Path, save: Callable[[], object]
 ) -> Fit:
     """Train, save the best epoch's weights and the record of the epochs; the same in every process."""
-    return fit_kept(
+    done = fit_kept(
         network,
         objective,
         plan.recipe,
@@ -308,6 +324,14 @@ def _run(
         what="training",
         save=save,
     )
+    if not (plan.folder / "model.safetensors").is_file():
+        save()  # it was taken away after the training had ended
+    return done
+
+
+def _held(plan: Plan) -> AbstractContextManager[None]:
+    """The lock of the plan's folder: a second command with the same --out waits, then reads what the first has finished."""
+    return locked(plan.folder, waiting=f"another command trains into {plan.folder}; waiting until it has ended")
 
 
 def _claim(plan: Plan, kind: str, *sets: ImageSet | None) -> Path:

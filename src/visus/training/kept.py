@@ -35,11 +35,13 @@ def fit_kept(
     what: str,
     save: Callable[[], object],
 ) -> Fit:
-    """Train on the devices; `network` ends as `kept` leaves it.
+    """Train on the devices; `network` ends as `kept` leaves it. What is finished is read; two commands at once compute it once.
 
     checkpoints: folder of `fit`'s. save: keeps the model, called with the best epoch's weights in `network`; then the epochs are written
-    to `file` as JSON; both by the first process. Raises what `fit` raises.
+    to `file` as JSON; both by the first process. The caller holds the lock of the folder. Raises what `fit` raises.
     """
+    if file.is_file():
+        return kept(network, checkpoints=checkpoints, file=file)
 
     def work(fabric: Fabric) -> None:
         done = fit(
@@ -52,7 +54,6 @@ def fit_kept(
             allowed=allowed,
             what=what,
         )
-        network.to("cpu").eval()
         if fabric.global_rank == 0:
             save()
             write_text(file, json.dumps(asdict(done)))

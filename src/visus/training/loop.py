@@ -6,7 +6,7 @@ Validation decides which epoch is kept; test pictures are seen once, by `predict
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,11 +16,21 @@ import numpy as np
 import torch
 
 from visus.errors import DataError
+from visus.memory import free_cached, out_of_memory
 from visus.progress import log, task
 from visus.training import checkpoint
 from visus.training.objective import Objective
 from visus.training.recipe import Recipe, optimizer_for
 from visus.training.records import Epoch
+from visus.training.together import (
+    PeerOutOfMemoryError,
+    add_gradients,
+    agree,
+    check_share,
+    global_batchnorm,
+    same_start,
+    share,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +90,8 @@ def fit(
     allowed: float | None = None,
     what: str = "training",
 ) -> Fit:
-    """Train what requires gradients in `network`; afterwards it holds the weights of the epoch with the best validation accuracy.
+    """Train what requires gradients in `network`; afterwards it holds the weights of the epoch with the best validation accuracy,
+    and is on the CPU again, whatever the device.
 
     network: what the objective's loss is of. train_mode: sets train() and eval() as the regime wants; called before every epoch.
     holder: the module whose tensors are kept and put back (default: network), where `network` uses parts of another.
@@ -91,8 +102,13 @@ def fit(
     """
     start = time.perf_counter()
     holder = holder or network
-    network.to(memory_format=torch.channels_last)
+    check_share(min(recipe.batch, objective.n), fabric)
+    # To the device first: an optimizer keeps its state beside the parameters that it was given, and loads it to where they are.
+    network.to(fabric.device).to(memory_format=torch.channels_last)
+    same_start(holder)
     optimizer = optimizer_for(network, recipe)
+    if folder and fabric.global_rank == 0:
+        checkpoint.clear_litter(folder)
     saved = checkpoint.load(folder / checkpoint.LAST) if folder else None
     at = Progress(accumulate=recipe.accumulate)
     if saved is not None:
@@ -123,12 +139,14 @@ def fit(
                     fabric,
                     steps=steps,
                     late=lambda: spent() / allowed if allowed else 0.0,
+                    timed=bool(allowed),
                     advance=progress.advance,
                     what=what,
                 )
             model.eval()
             with torch.inference_mode():
-                val_loss, val_accuracy = objective.validate(model, fabric)
+                # The first process decides for all: a last bit that differs must not let one stop where another goes on.
+                val_loss, val_accuracy = fabric.broadcast(objective.validate(model, fabric))
             at.epoch += 1
             seconds = time.perf_counter() - begun
             parts = dict(objective.parts())
@@ -150,7 +168,8 @@ def fit(
     if kept is None and folder:
         kept = (checkpoint.load(folder / checkpoint.BEST) or {}).get("tensors")
     checkpoint.put_back(holder, kept or {})
-    network.eval()
+    network.to("cpu").eval()
+    holder.to("cpu")
     return Fit(tuple(at.history), at.best, at.step, at.accumulate, at.spent, at.stopped)
 
 
@@ -168,16 +187,18 @@ def _epoch(
     *,
     steps: int,
     late: Callable[[], float],
+    timed: bool,
     advance: Callable[[int], None],
     what: str,
 ) -> tuple[float, float, float]:
     """One epoch: mean loss, accuracy, and the last learning rate. Ends early, and says so in `at`, when the time is up."""
     batches = objective.batches(recipe, at.epoch)
     losses: list[torch.Tensor] = []
+    buffers = _Buffers(model)
     right = torch.zeros((), dtype=torch.long, device=fabric.device)
     seen, lr, looked = 0, 0.0, 0
     for k, rows in enumerate(batches):
-        share = fabric.broadcast(late())
+        share = fabric.broadcast(late()) if timed else 0.0
         if share >= 1 and at.step:
             at.stopped = "budget"
             break
@@ -185,17 +206,17 @@ def _epoch(
         lr = recipe.lr_at(max((at.step + 0.5) / steps, share))
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_factor", 1.0)
-        loss, hits, asked = _step(model, optimizer, objective, rows, recipe, at, fabric, what=what)
+        loss, hits, asked = _step(model, optimizer, objective, rows, recipe, at, fabric, buffers=buffers, what=what)
         losses.append(loss)
         right += hits
         seen += asked
         at.step += 1
         advance(1)
         if len(losses) - looked >= CHECK_EVERY or k == len(batches) - 1:
-            _check(losses[looked:], at, first=at.step - (len(losses) - looked) + 1, lr=lr, what=what)
+            _check(losses[looked:], at, fabric, first=at.step - (len(losses) - looked) + 1, lr=lr, what=what)
             looked = len(losses)
-    _check(losses[looked:], at, first=at.step - (len(losses) - looked) + 1, lr=lr, what=what)
-    total = fabric.all_reduce(torch.stack(losses).mean(), reduce_op="mean") if losses else torch.tensor(np.nan)
+    _check(losses[looked:], at, fabric, first=at.step - (len(losses) - looked) + 1, lr=lr, what=what)
+    total = fabric.all_reduce(torch.stack(losses).mean(), reduce_op="sum") if losses else torch.tensor(np.nan)
     hits = fabric.all_reduce(right, reduce_op="sum")
     among = fabric.all_reduce(torch.tensor(seen, device=fabric.device), reduce_op="sum")
     return float(total), float(hits) / max(float(among), 1.0), lr
@@ -210,49 +231,94 @@ def _step(
     at: Progress,
     fabric: Fabric,
     *,
+    buffers: _Buffers,
     what: str,
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     """One optimizer step over `rows`, in `at.accumulate` forward passes; out of memory, in twice as many, and so on.
 
-    Returns (mean loss, number right, out of how many) of this process's share, the first two on the device.
+    Returns (this process's part of the mean loss, number right, out of how many), the first two on the device. Where one process runs out
+    of memory all take smaller passes: their statistics and gradients are of the same pictures.
     """
-    mine = rows[fabric.global_rank :: fabric.world_size] if objective.cuts else rows
+    most = max(len(rows) // fabric.world_size, 1)  # passes that leave every process a picture
+    buffers.keep()
     while True:
-        try:
-            parts = np.array_split(mine, min(at.accumulate, len(mine))) if objective.cuts else [mine]
-            total = torch.zeros((), device=fabric.device)
-            right, asked = torch.zeros((), dtype=torch.long, device=fabric.device), 0
-            for k, part in enumerate(parts):
-                with fabric.no_backward_sync(model, enabled=k < len(parts) - 1):
-                    loss, hits, n = objective.loss(model, part, epoch=at.epoch, fabric=fabric)
-                    loss = loss * (len(part) / len(mine))
-                    fabric.backward(loss)
-                total += loss.detach()
-                right += hits
-                asked += n
+        passes = min(at.accumulate, most) if objective.cuts else 1
+        found, failed = _tried(model, objective, np.array_split(rows, passes), rows, at, fabric)
+        if found is not None:
             break
-        except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
-                raise
-            if not objective.cuts:
-                raise DataError(
-                    f"{what}: out of memory with {len(rows)} pictures a batch; give a lower --batch"
-                ) from error
-            if at.accumulate >= len(mine):
-                raise
-            optimizer.zero_grad(set_to_none=True)
-            at.accumulate *= 2
-            if fabric.device.type == "cuda":
-                torch.cuda.empty_cache()
-            size = -(-len(mine) // at.accumulate)
-            log(
-                f"{what}: out of memory; {at.accumulate} passes of {size} pictures a step from here on, {len(rows)} a step as before"
+        # Outside the except block: a traceback holds the tensors of the pass that failed.
+        optimizer.zero_grad(set_to_none=True)
+        buffers.put_back()
+        free_cached()
+        if not objective.cuts:
+            raise DataError(f"{what}: out of memory with {len(rows)} pictures a batch; give a lower --batch")
+        if passes >= most:
+            raise DataError(
+                f"{what}: out of memory with {-(-len(rows) // passes // fabric.world_size)} pictures at a time ({failed}); give a smaller "
+                "--size or model"
             )
+        at.accumulate = passes * 2
+        size = -(-len(rows) // at.accumulate)
+        log(
+            f"{what}: out of memory; {at.accumulate} passes of {size} pictures a step from here on, {len(rows)} a step as before"
+        )
+    add_gradients(model.parameters())
     if recipe.clip:
         _clip(model, optimizer, recipe.clip, fabric)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return total, right, asked
+    return found
+
+
+class _Buffers:
+    """A network's buffers as they were before a step: a pass that runs out of memory has moved some of BatchNorm's statistics."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.groups: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []
+        live = [b for b in model.buffers() if b.numel()]
+        for dtype in dict.fromkeys(b.dtype for b in live):
+            same = [b for b in live if b.dtype == dtype]
+            self.groups.append((same, [b.clone() for b in same]))
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        for live, kept in self.groups:
+            torch._foreach_copy_(kept, live)
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        for live, kept in self.groups:
+            torch._foreach_copy_(live, kept)
+
+
+def _tried(
+    model: torch.nn.Module,
+    objective: Objective,
+    parts: Sequence[np.ndarray],
+    rows: np.ndarray,
+    at: Progress,
+    fabric: Fabric,
+) -> tuple[tuple[torch.Tensor, torch.Tensor, int] | None, str]:
+    """What `_step` returns, the gradients being those of this process; (None, why) where a process runs out of memory."""
+    total = torch.zeros((), device=fabric.device)
+    right, asked = torch.zeros((), dtype=torch.long, device=fabric.device), 0
+    try:
+        for part in parts:
+            with global_batchnorm():
+                mine = share(part, fabric) if objective.cuts else part
+                loss, hits, n = objective.loss(model, mine, whole=rows, epoch=at.epoch, fabric=fabric)
+                fabric.backward(loss)
+            total += loss.detach()
+            right += hits
+            asked += n
+        agree()
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        if not isinstance(error, PeerOutOfMemoryError):
+            agree(trouble=True)
+        return None, (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+    return (total, right, asked), ""
 
 
 def _clip(model: torch.nn.Module, optimizer: torch.optim.Optimizer, most: float, fabric: Fabric) -> None:
@@ -269,15 +335,12 @@ def _clip(model: torch.nn.Module, optimizer: torch.optim.Optimizer, most: float,
         torch.nn.utils.clip_grads_with_norm_(live, most, norm)
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def _check(losses: list[torch.Tensor], at: Progress, *, first: int, lr: float, what: str) -> None:
+def _check(losses: list[torch.Tensor], at: Progress, fabric: Fabric, *, first: int, lr: float, what: str) -> None:
     """Raise DivergedError, naming the step, when a loss is not finite."""
     if not losses:
         return
-    finite = torch.isfinite(torch.stack(losses)).cpu().numpy()
+    # Over all processes: what is no number in one of them ends all.
+    finite = torch.isfinite(fabric.all_reduce(torch.stack(losses), reduce_op="sum")).cpu().numpy()
     if not finite.all():
         step = first + int(np.flatnonzero(~finite)[0])
         raise DivergedError(

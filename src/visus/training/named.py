@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from visus.memory import halving
 from visus.training.augment import Augmentation, augmented, cached_draws
 from visus.training.contrastive import Drop, balanced, dropped
 from visus.training.guide import guide_head, guide_loss
-from visus.training.objective import Objective
+from visus.training.objective import Objective, weight
 from visus.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -95,9 +96,10 @@ class Named(Objective):
         return balanced(self.train.balance, self.n, recipe, epoch)
 
     def loss(
-        self, model: nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric
+        self, model: nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric, whole: np.ndarray | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Sum of both mean cross-entropies in nats, the number of classes right, out of how many that are known."""
+        """Their part of the sum of both mean cross-entropies in nats, the number of classes right, out of how many that are known."""
+        step = rows if whole is None else whole
         raw = torch.from_numpy(self.train.pictures[rows]).to(fabric.device, non_blocking=True)
         dice = cached_draws(self.n, self.recipe.seed, epoch)[rows]
         views = augmented(raw, self.preprocess.size, dice, self.how).permute(0, 2, 3, 1)
@@ -105,24 +107,30 @@ class Named(Objective):
             self.preprocess.normalize(views).contiguous(), self.drop.at(epoch, self.recipe.epochs)
         )
         y = torch.from_numpy(self.train.classes[rows]).to(fabric.device)
-        loss = self._cross_entropy(classes, y)
+        loss = self._cross_entropy(classes, y, self.train.classes[step])
         if names is not None:
-            loss = loss + self._cross_entropy(names, torch.from_numpy(self.train.names[rows]).to(fabric.device))
+            said = torch.from_numpy(self.train.names[rows]).to(fabric.device)
+            loss = loss + self._cross_entropy(names, said, self.train.names[step])
         if guided is not None and self.train.guides is not None:
-            loss = loss + guide_loss(guided, torch.from_numpy(self.train.guides[rows]).to(fabric.device))
+            beside = guide_loss(guided, torch.from_numpy(self.train.guides[rows]).to(fabric.device))
+            loss = loss + weight(rows, whole) * beside
         return loss, (classes.detach().argmax(1) == y).sum(), int((self.train.classes[rows] != UNKNOWN).sum())
 
-    def _cross_entropy(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def _cross_entropy(self, logits: torch.Tensor, y: torch.Tensor, whole: np.ndarray) -> torch.Tensor:
+        """Summed over y, divided by how many are known of the whole step: parts add up, however the unknown ones are spread."""
         total = functional.cross_entropy(
             logits.float(), y, label_smoothing=self.recipe.smoothing, ignore_index=UNKNOWN, reduction="sum"
         )
-        return total / (y != UNKNOWN).sum().clamp(min=1)
+        return total / max(int((whole != UNKNOWN).sum()), 1)
 
     def validate(self, model: nn.Module, fabric: Fabric) -> tuple[float, float]:
         """(mean cross-entropy in nats, accuracy) of the classes of the held-out pictures."""
-        found = []
-        for start in range(0, len(self.held.pictures), EVALUATED):
-            raw = torch.from_numpy(self.held.pictures[start : start + EVALUATED]).to(fabric.device)
-            found.append(model(self.preprocess.normalize(raw))[0].float())
+
+        def run(at: slice) -> torch.Tensor:
+            raw = torch.from_numpy(self.held.pictures[at]).to(fabric.device)
+            logits: torch.Tensor = model(self.preprocess.normalize(raw))[0].float()
+            return logits
+
+        found = [x for _, x in halving(len(self.held.pictures), EVALUATED, run, what="validation")]
         logits, y = torch.cat(found).cpu(), torch.from_numpy(self.held.classes)
         return float(functional.cross_entropy(logits, y)), float((logits.argmax(1) == y).float().mean())

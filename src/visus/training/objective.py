@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from visus.memory import halving
 from visus.training.feeds import Feed
 from visus.training.recipe import Recipe
 
@@ -19,7 +20,7 @@ EVALUATED = 64  # held-out pictures a forward pass
 
 
 class Objective(Protocol):
-    """What `fit` asks for. cuts: whether a batch's loss is the mean over any parts it is cut into (contrastive ones are not)."""
+    """What `fit` asks for. cuts: whether a batch may be cut into parts, for passes and processes (contrastive ones may not)."""
 
     @property
     def cuts(self) -> bool: ...
@@ -33,10 +34,13 @@ class Objective(Protocol):
         ...
 
     def loss(
-        self, model: torch.nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric
+        self, model: torch.nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric, whole: np.ndarray | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """(mean loss over rows, number right, both on the device, out of how many); all of a step's rows, or this process's share of them
-        where it cuts."""
+        """(what rows add to the step's mean loss, number right, both on the device, out of how many).
+
+        whole: the rows of the step (None: these). rows: where it cuts, a part of them, this process's share of a pass; else all, of which
+        it takes its own share. The parts of all passes and processes sum to the step's loss.
+        """
         ...
 
     def validate(self, model: torch.nn.Module, fabric: Fabric) -> tuple[float, float]:
@@ -67,13 +71,13 @@ class Classification(Objective):
         return shuffled(self.n, recipe, epoch)
 
     def loss(
-        self, model: torch.nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric
+        self, model: torch.nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric, whole: np.ndarray | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Mean cross-entropy in nats, the number right, the number of rows."""
+        """Their part of the mean cross-entropy in nats, the number right, the number of rows."""
         x = self.feed.batch(rows, epoch=epoch, device=fabric.device)
         y = torch.from_numpy(self.feed.y[rows]).to(fabric.device, non_blocking=True)
         logits = model(x).float()
-        loss = functional.cross_entropy(logits, y, label_smoothing=self.smoothing)
+        loss = functional.cross_entropy(logits, y, label_smoothing=self.smoothing) * weight(rows, whole)
         return loss, (logits.detach().argmax(1) == y).sum(), len(rows)
 
     def validate(self, model: torch.nn.Module, fabric: Fabric) -> tuple[float, float]:
@@ -90,21 +94,34 @@ def shuffled(n: int, recipe: Recipe, epoch: int) -> list[np.ndarray]:
     return [order[start : start + size] for start in range(0, n - size + 1, size)]
 
 
+def weight(rows: np.ndarray, whole: np.ndarray | None) -> float:
+    """The share of a step's rows that these are: what their mean counts for."""
+    return 1.0 if whole is None else len(rows) / len(whole)
+
+
 def held_logits(model: torch.nn.Module, feed: Feed, part: str, fabric: Fabric) -> np.ndarray:
-    """float32 [n, k]: the logits of a held-out part, in eval mode, in its order."""
+    """float32 [n, k]: the logits of a held-out part, in eval mode, in its order; a share of the batches by each process."""
     model.eval()
     n = len(feed.held[part])
+    turns = list(range(fabric.global_rank, -(-n // EVALUATED), fabric.world_size))
     out: torch.Tensor | None = None
     with torch.inference_mode():
-        for start in range(fabric.global_rank * EVALUATED, n, fabric.world_size * EVALUATED):
-            rows = np.arange(start, min(start + EVALUATED, n))
-            logits = model(feed.held_batch(part, rows, device=fabric.device)).float()
-            if out is None:
-                out = torch.zeros(n, logits.shape[1], device=fabric.device)
-            out[rows] = logits
+        for turn in turns:
+            start = turn * EVALUATED
+
+            def run(at: slice, start: int = start) -> tuple[np.ndarray, torch.Tensor]:
+                rows = np.arange(start + at.start, start + at.stop)
+                return rows, model(feed.held_batch(part, rows, device=fabric.device)).float()
+
+            for _, (rows, logits) in halving(
+                min(EVALUATED, n - start), EVALUATED, run, what=f"evaluating {part} pictures"
+            ):
+                if out is None:
+                    out = torch.zeros(n, logits.shape[1], device=fabric.device)
+                out[rows] = logits
     if fabric.world_size > 1:
         width = int(fabric.all_reduce(torch.tensor(0 if out is None else out.shape[1]), reduce_op="max"))
-        out = torch.zeros(n, width, device=fabric.device) if out is None else out
+        out = torch.zeros(n, width, device=fabric.device) if out is None else out.clone()
         out = fabric.all_reduce(out, reduce_op="sum")
     found: np.ndarray = (torch.zeros(0, 0) if out is None else out).cpu().numpy()
     return found

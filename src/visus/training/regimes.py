@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from visus.errors import DataError
+from visus.locks import locked
 from visus.models.base import Backbone, Preprocess
 from visus.models.classifier import Classifier, classifier_of
 from visus.models.cut import Tail, can_cut, entering
@@ -315,11 +316,15 @@ def train(
     folder: checkpoints, trials and the finished run; a second call with the same arguments goes on, or returns what is finished.
     Raises DivergedError where every learning rate, or the run itself, breaks down.
     """
-    found = checkpoint.finished(folder)
-    if found is None:
-        work = _Work(prepared, recipe, grid, trial_epochs, trial_pictures, allowed, folder)
-        with_fabric(work, devices)
+    waiting = (
+        f"another process is training {prepared.built.regime} in {folder}; waiting for it, its result will be used"
+    )
+    with locked(folder, waiting=waiting):
         found = checkpoint.finished(folder)
+        if found is None:
+            work = _Work(prepared, recipe, grid, trial_epochs, trial_pictures, allowed, folder)
+            with_fabric(work, devices)
+            found = checkpoint.finished(folder)
     if found is None:
         raise DataError(f"{folder} was changed while it was written; run the same command again")
     restore(prepared.built, folder)
@@ -365,8 +370,10 @@ class _Work:
             what=f"{self.prepared.built.regime}, learning rate {lr:g}",
         )
         network.to(fabric.device)
-        logits = held_logits(network, feed, "test", fabric)
-        network.to("cpu")
+        try:
+            logits = held_logits(network, feed, "test", fabric)
+        finally:
+            network.to("cpu")
         seconds = done.seconds + sum(t.seconds for t in trials)
         if fabric.global_rank == 0:
             run = _record(done, recipe, logits, trials, max(seconds, time.perf_counter() - start))
@@ -378,10 +385,11 @@ class _Work:
         if len(self.grid) == 1:
             return ()
         p, file = self.prepared, self.folder / "trials.json"
-        trials = [Trial(**t) for t in json.loads(file.read_text("utf-8"))] if file.is_file() else []
+        kept = json.loads(file.read_text("utf-8")) if file.is_file() else []
+        tried_before: list[Trial] = fabric.broadcast([Trial(**t) for t in kept])  # as the first process found them
         whole, begin = p.built.classifier, checkpoint.tensors_of(p.built.classifier)
         feed = p.feed if self.trial_pictures is None else _Few(p.feed, self._few())
-        known = {t.lr: t for t in trials}
+        known: dict[float, Trial] = {t.lr: t for t in tried_before}
 
         def tried(lr: float) -> Trial:
             if lr in known:

@@ -14,13 +14,16 @@ import xxhash
 
 from visus.errors import DataError
 from visus.features.latents import as_floats
+from visus.locks import locked
+from visus.memory import halving
 from visus.models.vae import Decoder, Vae, VaeSizes, kl_terms, new_vae, wrap
 from visus.models.vae_open import save_vae
 from visus.training.devices import Devices
-from visus.training.kept import fit_kept, kept
+from visus.training.kept import fit_kept
 from visus.training.loop import Fit
-from visus.training.objective import Objective, shuffled
+from visus.training.objective import Objective, shuffled, weight
 from visus.training.recipe import Recipe
+from visus.training.together import share, total
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -65,8 +68,9 @@ class Elbo(Objective):
     def __init__(self, train: np.ndarray, validation: np.ndarray, pressure: Pressure, *, seed: int) -> None:
         self.train, self.validation, self.pressure, self.seed = train, validation, pressure, seed
         self._beta = pressure.beta
-        self._seen: list[torch.Tensor] = []
+        self._seen: list[tuple[float, torch.Tensor]] = []
         self._parts: dict[str, float] = {}
+        self._kl = torch.zeros(0)  # of the last batch, by dimension
 
     @property
     def cuts(self) -> bool:
@@ -84,11 +88,19 @@ class Elbo(Objective):
         return shuffled(self.n, recipe, epoch)
 
     def loss(
-        self, model: torch.nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric
+        self, model: torch.nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric, whole: np.ndarray | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """(objective in nats per image, 0, 0): nothing is right or wrong here."""
-        loss, reconstruction, kl = self.terms(model, as_floats(self.train[rows], fabric.device), self._beta)
-        self._seen.append(torch.stack([reconstruction.detach(), kl.detach()]))
+        """(their part of the objective in nats per image, 0, 0): nothing is right or wrong here."""
+        own = rows if self.cuts else share(rows, fabric)
+        part = weight(own, rows if whole is None else whole)
+        x = as_floats(self.train[own], fabric.device)
+        loss, reconstruction, kl = self.terms(model, x, self._beta)
+        if not self.cuts and fabric.world_size > 1:
+            # What free bits cost is looked up in the mean over the whole batch: every process holds all of it and adds its part.
+            loss = reconstruction + self._beta * self.pressure.cost(total(part * self._kl)[None])
+        loss = part * loss
+        # Steps whose passes were cut count once; what a process saw of a step is its part of it.
+        self._seen.append((part, torch.stack([reconstruction.detach(), kl.detach()])))
         return loss, torch.zeros((), dtype=torch.long, device=fabric.device), 0
 
     def terms(
@@ -98,22 +110,30 @@ class Elbo(Objective):
         reconstruction, mu, logvar = model(x)
         kl = kl_terms(mu, logvar)
         reconstruction = reconstruction.mean()
-        return reconstruction + beta * self.pressure.cost(kl), reconstruction, kl.mean(dim=0).sum()
+        self._kl = kl.mean(dim=0)
+        return reconstruction + beta * self.pressure.cost(kl), reconstruction, self._kl.sum()
 
     def validate(self, model: torch.nn.Module, fabric: Fabric) -> tuple[float, float]:
         """(objective at the full beta, 0)."""
         draw = torch.Generator().manual_seed(self.seed)
         reconstruction, terms = 0.0, torch.zeros((), dtype=torch.float64)
         for start in range(0, len(self.validation), EVALUATED):
-            x = as_floats(self.validation[start : start + EVALUATED], fabric.device)
-            noise = torch.randn(len(x), latent_of(model), generator=draw).to(fabric.device)
-            nats, mu, logvar = model(x, noise)
-            reconstruction += float(nats.double().sum())
-            terms = terms + kl_terms(mu, logvar).double().sum(dim=0).cpu()
+            pictures = self.validation[start : start + EVALUATED]
+            noise = torch.randn(len(pictures), latent_of(model), generator=draw)
+
+            def run(
+                at: slice, pictures: np.ndarray = pictures, noise: torch.Tensor = noise
+            ) -> tuple[float, torch.Tensor]:
+                nats, mu, logvar = model(as_floats(pictures[at], fabric.device), noise[at].to(fabric.device))
+                return float(nats.double().sum()), kl_terms(mu, logvar).double().sum(dim=0).cpu()
+
+            for _, (nats, kls) in halving(len(pictures), EVALUATED, run, what="validation"):
+                reconstruction += nats
+                terms = terms + kls
         n = len(self.validation)
         by_dimension = terms / n
         kl = float(by_dimension.sum())
-        trained = torch.stack(self._seen).mean(dim=0).tolist() if self._seen else [float("nan")] * 2
+        trained = self._trained(fabric)
         self._parts = {
             "reconstruction": trained[0],
             "kl": trained[1],
@@ -123,6 +143,18 @@ class Elbo(Objective):
         }
         cost = float(self.pressure.cost(by_dimension[None]))
         return reconstruction / n + self.pressure.beta * cost, 0.0
+
+    def _trained(self, fabric: Fabric) -> list[float]:
+        """Means of the epoch's reconstruction and KL, over all passes and processes."""
+        if not self._seen:
+            return [float("nan")] * 2
+        weights = torch.tensor([part for part, _ in self._seen], device=fabric.device)
+        seen = torch.stack([both for _, both in self._seen])
+        if fabric.world_size == 1 and bool((weights == 1).all()):
+            found: list[float] = seen.mean(dim=0).tolist()
+            return found
+        sums = fabric.all_reduce(torch.cat([(seen * weights[:, None]).sum(0), weights.sum()[None]]), reduce_op="sum")
+        return [float(v) for v in sums[:2] / sums[2]]
 
     def parts(self) -> Mapping[str, float]:
         """Means in nats per image of the epoch that was just validated, and the beta it was trained with."""
@@ -181,8 +213,9 @@ def train_vae(train: np.ndarray, validation: np.ndarray, plan: VaePlan, *, conte
     folder = root / f"vae-{key[:24]}"
     checkpoints, model, file = folder / "checkpoints", folder / "model", folder / "fit.json"
     network = new_vae(plan.sizes, plan.decoder, seed=plan.recipe.seed)
-    if not file.is_file():
-        objective = Elbo(train, validation, plan.pressure, seed=plan.recipe.seed)
+    objective = Elbo(train, validation, plan.pressure, seed=plan.recipe.seed)
+    waiting = f"another process is training {plan.name} in {folder}; waiting for it, its result will be used"
+    with locked(folder, waiting=waiting):
         done = fit_kept(
             network,
             objective,
@@ -194,8 +227,6 @@ def train_vae(train: np.ndarray, validation: np.ndarray, plan: VaePlan, *, conte
             what=f"training {plan.name}",
             save=lambda: save_vae(model, network, info={"name": plan.name, **plan.describe()}),
         )
-    else:
-        done = kept(network, checkpoints=checkpoints, file=file)
     return TrainedVae(plan, done, wrap(network, plan.name, info={"folder": str(model)}), model)
 
 
