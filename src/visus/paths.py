@@ -72,11 +72,16 @@ def write_text(target: Path, text: str) -> None:
 
 
 def check_writable(folder: str | Path) -> Path:
-    """Make `folder` and prove that it can be written, before hours of work; raises StoreError when it cannot."""
+    """Prove that `folder` can be written, before hours of work, without making it; raises StoreError when it cannot.
+
+    Where it does not exist yet, the nearest folder above it is tried: nothing may lie there before the images are listed.
+    """
     folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        at = folder
+        while not at.exists() and not at.is_symlink() and at != at.parent:
+            at = at.parent
+        with tempfile.TemporaryFile(dir=at):
             pass
     except OSError as error:
         reason = error.strerror or str(error)

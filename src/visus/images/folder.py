@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,21 @@ import numpy as np
 from visus.errors import DataError
 from visus.images.base import ImageSet, Quarantined
 from visus.images.captions import FILES as METADATA
-from visus.images.captions import captions_beside
+from visus.images.captions import Beside, beside
+from visus.images.class_names import class_order, one_form
 from visus.images.digest import files_digest
 from visus.images.header import problem
-from visus.images.label_file import class_order, read_labels
+from visus.images.label_file import read_labels
+from visus.images.listing import Found, looks_like_a_picture, show, walk
 from visus.images.reading import read_bytes
 from visus.images.registry import source
-from visus.progress import log, task
+from visus.images.split_folders import Layout, Shelf, layout, told
+from visus.progress import caution, log, note, task
 from visus.spec import Spec, check_options
 
-SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
-JUNK = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "icon\r"})
+OPTIONS = ("labels", "name", "label", "groups", "train", "validation", "val", "test", "classes")
 THREADS = 8
+NAMED = 3  # examples in a message
 
 
 @dataclass(frozen=True)
@@ -45,145 +49,188 @@ class FileSource:
         return files_digest([Path(self.root, p) for p in self.paths], about=self.root)
 
 
+@dataclass
+class _Reading:
+    """What is known of the files as a folder is read. label: file -> class, or None in a set without classes."""
+
+    label: dict[str, str | None] = field(default_factory=dict)
+    split: dict[str, str] = field(default_factory=dict)
+    group: dict[str, str] = field(default_factory=dict)
+    aside: list[Quarantined] = field(default_factory=list)
+
+    def set_aside(self, file: str, reason: str) -> None:
+        self.aside.append(Quarantined(show(file), reason))
+
+
 @source("folder:")
-def load_folder(spec: Spec, *, labels: Path | None, download: bool) -> ImageSet:
+def load_folder(spec: Spec, *, labels: Path | None, download: bool, classes: str = "needed") -> ImageSet:
     """The pictures under a folder; ids are their paths relative to it.
 
-    With `labels` (or ?labels=FILE) classes come from that file alone. Otherwise they are the names of the subfolders, sorted as
-    plain text, each searched to its bottom; a folder without subfolders gives an unlabelled set. Folders named train,
-    val/valid/validation and test become declared splits with one list of classes. Every file is opened once, for its header.
-    Set aside with a reason: empty files, files that are no images, that cannot be read, that are too large; files outside
-    any class; files without a row in the label file; rows without a file; empty class folders (the class is dropped).
-    Hidden files and those that operating systems leave behind are passed over. Captions come from a metadata.csv or
-    metadata.jsonl in the folder with file_name and text, where there is one.
-    Raises DataError: no such folder, no usable image, two folders for one split, a label file that contradicts itself.
+    With `labels` (or ?labels=FILE) classes come from that file alone (see visus.images.label_file; ?label=COLUMN, ?groups=COLUMN and
+    ?name=COLUMN name its columns). Otherwise they are the names of the subfolders, sorted as plain text, each searched to its bottom; a
+    folder without subfolders gives an unlabelled set. Folders that are splits by their names and by what they hold become declared
+    splits with one list of classes (see visus.images.split_folders); ?train=A&validation=B&test=C say them outright, ?classes=top or
+    sub at which level the classes stand, ?groups=top, with the latter, that the upper folders are groups.
+    classes: 'needed' leaves out, and says so, pictures that have none; 'wanted' gives them up where some pictures have none; 'unused'
+    asks for none: every picture below the folder is read.
+    Every file is opened once, for its header. Set aside with a reason: empty files, files that are no images, that cannot be read, that
+    are too large; files outside any class; files without a row in the label file; rows without a file; empty class folders (the class
+    is dropped). Hidden files, those that operating systems leave behind and visus's own output are passed over. Captions, and groups where
+    nothing else gives them, come from metadata.csv or metadata.jsonl with file_name, text, group, where there is one.
+    Raises DataError: no such folder, no usable image, two folders for one split, folders that may be splits or classes, a label file that
+    contradicts itself.
     """
-    check_options(spec, ["labels"])
+    check_options(spec, OPTIONS)
     root = Path(spec.name).expanduser()
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise DataError(f"the folder {spec.name} {what}; give a folder of images")
-    found = _walk(root)
-    found = replace(found, files=tuple(f for f in found.files if f not in METADATA))
-    parts = _split_folders(root, found)
+    found = walk(root)
+    metadata = [f for f in found.files if f.rpartition("/")[2] in METADATA]
+    found = replace(found, files=tuple(f for f in found.files if f.rpartition("/")[2] not in METADATA))
+    labels = _label_file(spec, root, labels)
+    reading = _Reading(aside=list(found.unreadable))
+    if classes == "unused":
+        reading.label = dict.fromkeys(found.files)
+    elif labels is not None:
+        _by_file(spec, root, labels, found, reading)
+    else:
+        _by_folder(spec, root, found, reading, needed=classes == "needed")
+    usable = _usable(root, sorted(reading.label), reading)
+    if not usable:
+        reasons = f"; the first: {reading.aside[0].id}: {reading.aside[0].reason}" if reading.aside else ""
+        raise DataError(
+            f"{spec.name} holds no usable image ({len(reading.aside)} set aside{reasons}); check the folder"
+        )
+    return _build(spec, root, usable, reading, beside(root, usable, metadata), numbered=labels is not None)
+
+
+def _label_file(spec: Spec, root: Path, labels: Path | None) -> Path | None:
     if labels is None and "labels" in spec.options:
         labels = Path(spec.options["labels"]).expanduser()
     if labels is not None and not labels.exists() and (root / labels).exists():
         labels = root / labels
-    aside: list[Quarantined] = []
-    by_file = labels is not None
-    class_of = _by_file(root, labels, found, parts, aside) if labels is not None else _by_folder(found, parts, aside)
-    usable = _usable(root, sorted(class_of), aside)
-    if not usable:
-        reasons = f"; the first: {aside[0].id}: {aside[0].reason}" if aside else ""
-        raise DataError(f"{spec.name} holds no usable image ({len(aside)} set aside{reasons}); check the folder")
-    return _build(spec, root, usable, class_of, parts, aside, numbered=by_file)
-
-
-@dataclass(frozen=True)
-class _Found:
-    files: tuple[str, ...]
-    folders: tuple[str, ...]
-    unreadable: tuple[Quarantined, ...]
-
-
-def _walk(root: Path) -> _Found:
-    """Everything below root that is not hidden or junk, as POSIX paths; linked folders are followed, but not in circles."""
-    files: list[str] = []
-    folders: list[str] = []
-    unreadable: list[Quarantined] = []
-    waiting = [("", frozenset({os.path.realpath(root)}))]
-    with task("listing files", None) as t:
-        while waiting:
-            at, above = waiting.pop()
-            try:
-                entries = sorted(os.scandir(root / at), key=lambda e: e.name)
-            except OSError as error:
-                unreadable.append(Quarantined(f"{_show(at)}/", f"folder cannot be read: {error.strerror or error}"))
-                continue
-            for entry in entries:
-                if entry.name.startswith(".") or entry.name.lower() in JUNK:
-                    continue
-                path = f"{at}/{entry.name}" if at else entry.name
-                if not entry.is_dir():
-                    files.append(path)
-                    continue
-                folders.append(path)
-                real = (
-                    os.path.realpath(entry.path)
-                    if entry.is_symlink()
-                    else os.path.join(os.path.realpath(root / at), entry.name)
+    if labels is None:
+        for option, flag in (("label", "--label-column"), ("name", "?name="), ("groups", "--groups")):
+            if spec.options.get(option) and not (option == "groups" and spec.options[option] == "top"):
+                raise DataError(
+                    f"{flag} {spec.options[option]} names a column of a label file; give the file with --labels"
                 )
-                if real not in above:
-                    waiting.append((path, above | {real}))
-            t.advance(len(entries))
-    return _Found(tuple(sorted(files)), tuple(sorted(folders)), tuple(unreadable))
+    return labels
 
 
-def _split_folders(root: Path, found: _Found) -> dict[str, str]:
-    """Top folder -> split name, when the folder is laid out by splits: nothing but split folders, or train beside another."""
-    top = [f for f in found.folders if "/" not in f]
-    named = {f: SPLITS[f.lower()] for f in top if f.lower() in SPLITS}
-    if not named or (len(named) < len(top) and not ("train" in named.values() and len(set(named.values())) > 1)):
-        return {}
-    for split in set(named.values()):
-        same = [f for f, s in named.items() if s == split]
-        if len(same) > 1:
-            raise DataError(f"{root} has two {split} folders, {same[0]} and {same[1]}; keep one")
-    return named
+def _layout(spec: Spec, found: Found, *, labelled: bool) -> Layout:
+    level = spec.options.get("classes")
+    if level not in (None, "top", "sub"):
+        raise DataError(f"{spec.text}: classes={level} is neither top nor sub, the level of folders that are classes")
+    return told(spec.name, found, spec.options) or layout(spec.name, found, level=level, labelled=labelled)
 
 
-def _by_folder(found: _Found, parts: dict[str, str], aside: list[Quarantined]) -> dict[str, str | None]:
-    """file -> class, from the folders; all None where there are no class folders at all."""
-    depth = 1 if parts else 0
-    inside = [f for f in found.folders if not parts or f.split("/")[0] in parts]
-    classes = [f for f in inside if f.count("/") == depth]
-    aside.extend(found.unreadable)
-    filled: set[str] = set()
-    class_of: dict[str, str | None] = {}
-    for file in found.files:
-        steps = file.split("/")
-        if parts and steps[0] not in parts:
-            aside.append(Quarantined(_show(file), f"outside the split folders {', '.join(parts)}"))
-        elif not classes:
-            class_of[file] = None
-        elif len(steps) < depth + 2:
-            aside.append(Quarantined(_show(file), "outside the class folders"))
+def _by_folder(spec: Spec, root: Path, found: Found, reading: _Reading, *, needed: bool) -> None:
+    """Classes and splits from the folders."""
+    plan = _layout(spec, found, labelled=False)
+    if plan.unclear:
+        if needed:
+            raise DataError(plan.unclear)
+        caution(f"{plan.unclear}. All pictures are read, without classes.")
+        reading.label = dict.fromkeys(found.files)
+        return
+    placed = {file: plan.place(file) for file in found.files}
+    if not any(name is not None and looks_like_a_picture(file) for file, (_, name) in placed.items()):
+        for file, (shelf, _) in placed.items():
+            _take(file, None, shelf, reading)
+        return
+    loose = [f for f, (_, name) in placed.items() if name is None]
+    strays = [f for f, wrong in zip(loose, _problems(root, loose), strict=True) if wrong is None]
+    folders = {(shelf.at, name) for shelf, name in placed.values() if shelf is not None and name is not None}
+    if strays and (not needed or len(folders) == 1):
+        _, first = next(iter(folders))
+        beside_what = (
+            f"a single subfolder, {show(first or '')}" if len(folders) == 1 else f"{len(folders)} class folders"
+        )
+        say = note if len(folders) == 1 else caution
+        say(f"{len(strays):,} pictures lie beside {beside_what}: all are read, without classes ({_some(strays)})")
+        for file, (shelf, _) in placed.items():
+            _take(file, None, shelf, reading)
+        return
+    if strays:
+        caution(f"{len(strays):,} pictures lie outside the class folders and are left out: {_some(strays)}.")
+    forms = one_form({(shelf.split, name) for shelf, name in placed.values() if shelf is not None and name is not None})
+    for file, (shelf, name) in placed.items():
+        if shelf is None:
+            reading.set_aside(file, f"outside the split folders {', '.join(show(s.at) for s in plan.shelves)}")
+        elif name is None:
+            reading.set_aside(file, "outside the class folders")
         else:
-            class_of[file] = steps[depth]
-            filled.add("/".join(steps[: depth + 1]))
-    for folder in classes:
-        if folder not in filled:
-            aside.append(Quarantined(f"{_show(folder)}/", "empty class folder"))
-    return class_of
+            _take(file, forms[name], shelf, reading)
+    if spec.options.get("groups") == "top":
+        if spec.options.get("classes") != "sub":
+            raise DataError(f"{spec.text}: groups=top goes with classes=sub, where the upper folders are no classes")
+        reading.group = {f: shelf.at for f, (shelf, name) in placed.items() if shelf is not None and name is not None}
+        note(f"groups: the {len(plan.shelves)} upper folders")
+    elif spec.options.get("classes") == "sub":
+        tops = [s.at for s in plan.shelves]
+        caution(
+            f"images of the folders {_some(tops)} are mixed in train and test; ?groups=top keeps each folder on one side."
+        )
+    _empty_folders(plan, found, reading)
 
 
-def _by_file(
-    root: Path, labels: Path, found: _Found, parts: dict[str, str], aside: list[Quarantined]
-) -> dict[str, str | None]:
-    """file -> class, from a label file."""
+def _empty_folders(plan: Layout, found: Found, reading: _Reading) -> None:
+    filled = {(shelf.at if shelf else "", name) for shelf, name in map(plan.place, found.files)}
+    for folder in found.folders:
+        shelf, name = plan.place(f"{folder}/.")
+        at_depth = shelf is not None and folder == (f"{shelf.at}/{name}" if shelf.at else name)
+        if shelf is not None and at_depth and (shelf.at, name) not in filled:
+            reading.aside.append(Quarantined(f"{show(folder)}/", "empty class folder"))
+
+
+def _take(file: str, name: str | None, shelf: Shelf | None, reading: _Reading) -> None:
+    reading.label[file] = name
+    if shelf is not None and shelf.split:
+        reading.split[file] = shelf.split
+
+
+def _by_file(spec: Spec, root: Path, labels: Path, found: Found, reading: _Reading) -> None:
+    """Classes, and splits and groups where it has them, from a label file; else splits from the folders."""
     own = os.path.realpath(labels)
     files = [f for f in found.files if os.path.realpath(root / f) != own]
-    read = read_labels(labels, files)
-    aside.extend(found.unreadable)
-    aside.extend(Quarantined(_show(name), f"named in {labels.name}, not found") for name in read.missing)
-    aside.extend(Quarantined(_show(name), f"named in {labels.name}, fits several files") for name in read.ambiguous)
+    ask = {key: spec.options.get(key) or None for key in ("name", "label", "groups")}
+    read = read_labels(labels, files, root, **ask)
+    plan = _layout(spec, replace(found, files=tuple(files)), labelled=True)
+    if plan.shelves[0].split == "" and any("/" in f for f in read.label):
+        note(f"labels: {show(labels.name)} gives the classes, not the folders")
+    for name in read.missing:
+        reading.set_aside(name, f"named in {labels.name}, not found")
+    for name in read.ambiguous:
+        reading.set_aside(name, f"named in {labels.name}, fits several files")
     blank = set(read.blank)
-    class_of: dict[str, str | None] = {}
+    forms = one_form({(read.split.get(f, ""), name) for f, name in read.label.items()})
     for file in files:
+        shelf, _ = plan.place(file)
         if file in blank:
-            aside.append(Quarantined(_show(file), f"empty label in {labels.name}"))
+            reading.set_aside(file, f"empty label in {labels.name}")
         elif file not in read.label:
-            aside.append(Quarantined(_show(file), f"no label in {labels.name}"))
-        elif parts and file.split("/")[0] not in parts:
-            aside.append(Quarantined(_show(file), f"outside the split folders {', '.join(parts)}"))
+            reading.set_aside(file, f"no label in {labels.name}")
+        elif shelf is None and not read.split:
+            reading.set_aside(file, f"outside the split folders {', '.join(show(s.at) for s in plan.shelves)}")
         else:
-            class_of[file] = read.label[file]
-    return class_of
+            _take(file, forms[read.label[file]], shelf, reading)
+    if read.split:
+        moved = sum(reading.split[f] != read.split[f] for f in read.split if f in reading.split)
+        if moved:
+            caution(
+                f"{moved:,} images are of one split by {show(labels.name)} and of another by their folder; the file is followed."
+            )
+        reading.split = dict(read.split)
+    reading.group = dict(read.group)
+    if ask["groups"] is not None:
+        # An image without a group is one of its own; no name of a group holds this byte.
+        reading.group.update({f: f"\0{f}" for f in reading.label if f not in reading.group})
 
 
-def _usable(root: Path, files: list[str], aside: list[Quarantined]) -> list[str]:
-    """The files whose header is that of a picture; the others go aside with the reason."""
+def _problems(root: Path, files: Sequence[str]) -> list[str | None]:
+    """Why each file cannot be used, from its header; None where it can."""
 
     def one(file: str) -> str | None:
         try:
@@ -192,59 +239,64 @@ def _usable(root: Path, files: list[str], aside: list[Quarantined]) -> list[str]
             return "its name is not valid Unicode; rename it"
         return problem(root / file)
 
-    good = []
     with task("checking headers", len(files)) as t, ThreadPoolExecutor(THREADS) as pool:
-        for file, wrong in zip(files, pool.map(one, files), strict=True):
-            if wrong is None:
-                good.append(file)
-            else:
-                aside.append(Quarantined(_show(file), wrong))
+        found = []
+        for wrong in pool.map(one, files):
+            found.append(wrong)
             t.advance()
+    return found
+
+
+def _usable(root: Path, files: list[str], reading: _Reading) -> list[str]:
+    """The files whose header is that of a picture; the others go aside with the reason."""
+    good = []
+    for file, wrong in zip(files, _problems(root, files), strict=True):
+        if wrong is None:
+            good.append(file)
+        else:
+            reading.set_aside(file, wrong)
     return good
 
 
 def _build(
-    spec: Spec,
-    root: Path,
-    files: list[str],
-    class_of: dict[str, str | None],
-    parts: dict[str, str],
-    aside: list[Quarantined],
-    *,
-    numbered: bool,
+    spec: Spec, root: Path, files: list[str], reading: _Reading, told_beside: Beside, *, numbered: bool
 ) -> ImageSet:
-    names = [class_of[f] for f in files]
+    names = [reading.label[f] for f in files]
     known = [n for n in names if n is not None]
     classes = class_order(known) if numbered else tuple(sorted(set(known)))
-    _report(class_of, classes, aside)
+    _report(reading, classes)
     number = {name: i for i, name in enumerate(classes)}
-    labels = np.array([number[n] for n in known], np.int64) if known else None
-    declared: dict[str, np.ndarray] = {}
-    if parts:
-        split_of = np.array([parts[f.split("/")[0]] for f in files])
-        declared = {str(s): np.flatnonzero(split_of == s).astype(np.int64) for s in sorted(set(split_of.tolist()))}
+    split_of = np.array([reading.split.get(f, "") for f in files])
+    groups = reading.group or ({} if spec.options.get("groups") == "" else told_beside.groups)
     return ImageSet(
         name=spec.text,
         source=FileSource(str(root.absolute()), tuple(files)),
         rows=np.arange(len(files), dtype=np.int64),
         ids=tuple(files),
-        labels=labels,
+        labels=np.array([number[n] for n in known], np.int64) if known else None,
         classes=classes,
-        declared=declared,
-        captions=captions_beside(root, files),
-        quarantine=tuple(sorted(aside, key=lambda q: q.id)),
+        groups=_numbered(groups, files) if groups else None,
+        declared={str(s): np.flatnonzero(split_of == s).astype(np.int64) for s in sorted(set(split_of.tolist())) if s},
+        captions=told_beside.captions,
+        quarantine=tuple(sorted(reading.aside, key=lambda q: q.id)),
     )
 
 
-def _report(class_of: dict[str, str | None], classes: tuple[str, ...], aside: list[Quarantined]) -> None:
+def _numbered(groups: Mapping[str, str], files: Sequence[str]) -> np.ndarray:
+    """int64 [n]: a number for each group; files without one stand alone."""
+    _, number = np.unique(np.array([groups.get(f, f"\0{f}") for f in files], dtype=object), return_inverse=True)
+    return number.astype(np.int64).ravel()
+
+
+def _report(reading: _Reading, classes: tuple[str, ...]) -> None:
     """Say what was set aside, and which classes have lost every file."""
-    for name in sorted({n for n in class_of.values() if n is not None} - set(classes)):
-        aside.append(Quarantined(_show(name), "class dropped: none of its files can be used"))
-    if aside:
-        first = min(aside, key=lambda q: q.id)
-        log(f"set aside {len(aside)}: {first.id} ({first.reason})" + (" and others" if len(aside) > 1 else ""))
+    for name in sorted({n for n in reading.label.values() if n is not None} - set(classes)):
+        reading.set_aside(name, "class dropped: none of its files can be used")
+    if reading.aside:
+        first = min(reading.aside, key=lambda q: q.id)
+        others = " and others" if len(reading.aside) > 1 else ""
+        log(f"set aside {len(reading.aside)}: {first.id} ({first.reason}){others}")
 
 
-def _show(path: str) -> str:
-    """A name fit for print and for JSON: bytes that are not Unicode are spelt out."""
-    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(show, names[:NAMED])) + (" ..." if len(names) > NAMED else "")

@@ -12,12 +12,12 @@ import numpy as np
 from visus import paths
 from visus.errors import DataError, OfflineError, SpecError
 from visus.images.base import ImageSet, Quarantined
+from visus.images.class_names import class_order
 from visus.images.digest import files_digest
 from visus.images.errors import DecodeError
-from visus.images.label_file import class_order
 from visus.images.reading import read_bytes
 from visus.images.registry import source
-from visus.progress import task
+from visus.progress import note, task
 from visus.spec import Spec, check_options, unknown
 
 _SPLITS = {
@@ -28,7 +28,7 @@ _SPLITS = {
     "dev": "validation",
     "test": "test",
 }
-_OPTIONS = ("image", "label", "split", "config")
+_OPTIONS = ("image", "label", "groups", "split", "config")
 _LABEL_NAMES = ("label", "labels", "class", "fine_label", "category", "target", "y")
 _ENDINGS = {".parquet": "parquet", ".arrow": "arrow"}
 
@@ -250,6 +250,7 @@ def _build(spec: Spec, tables: dict[str, Any], files: list[Path]) -> ImageSet:
         ids=tuple(ids[i] for i in rows),
         labels=None if numbers is None else numbers[rows],
         classes=classes,
+        groups=_groups(spec, list(tables.values()), rows),
         declared=declared if len(declared) > 1 else {},
         quarantine=tuple(sorted(aside, key=lambda q: q.id)),
     )
@@ -288,6 +289,21 @@ def _label_column(spec: Spec, table: Any) -> str | None:
         (n for n in _LABEL_NAMES if n in typed),
         typed[0] if typed else next((n for n in _LABEL_NAMES if n in names), None),
     )
+
+
+def _groups(spec: Spec, tables: list[Any], rows: np.ndarray) -> np.ndarray | None:
+    """int64 [len(rows)]: the group of each row by ?groups=COLUMN, else by a column `group`; rows without one stand alone."""
+    names = tables[0].column_names
+    column = spec.options.get("groups", "group" if "group" in names else "")
+    if not column:
+        return None
+    if any(column not in t.column_names for t in tables):
+        raise unknown(f"column of {spec.name}:", column, names)
+    values = [v for t in tables for v in t.select_columns([column])[column]]
+    known = [f"row {i}" if values[i] is None else f"group {values[i]}" for i in rows]
+    _, number = np.unique(np.array(known), return_inverse=True)
+    note(f"groups: column `{column}`, {int(number.max()) + 1:,} of them over {len(rows):,} images")
+    return number.astype(np.int64).ravel()
 
 
 def _empty(table: Any, column: str) -> np.ndarray:

@@ -1,138 +1,194 @@
-"""Label files: a CSV of name,label -> the label of each file."""
+"""Label files: a table in which a row says the class of an image, and perhaps its split and its group."""
 
 from __future__ import annotations
 
-import csv
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from visus.errors import DataError
-
-_NAMES = (
-    "name",
-    "file",
-    "filename",
-    "file_name",
-    "path",
-    "filepath",
-    "image",
-    "image_name",
-    "image_path",
-    "img",
-    "id",
-    "image_id",
-)
-_LABELS = ("label", "class", "class_name", "category", "target", "y")
+from visus.images.label_column import LABELS, MISSING, NAMED, Columns, classes_in, columns_of, group_like, is_true
+from visus.images.label_table import LabelTable, readings
+from visus.images.listing import looks_like_a_picture, show
+from visus.images.name_column import has_header, name_column, shown
+from visus.images.name_index import NameIndex
+from visus.progress import caution, note
 
 
 @dataclass(frozen=True)
 class Labelling:
-    """label: file -> label. missing: names in the label file that no file bears. ambiguous: names that several files bear.
-    blank: files whose label is empty."""
+    """What a label file says. label, split, group: by file (split and group only of files that have one). missing: names that no file
+    bears. ambiguous: names that several files bear. blank: files whose label is empty."""
 
-    label: dict[str, str]
-    missing: tuple[str, ...]
-    ambiguous: tuple[str, ...]
-    blank: tuple[str, ...]
+    label: Mapping[str, str]
+    missing: tuple[str, ...] = ()
+    ambiguous: tuple[str, ...] = ()
+    blank: tuple[str, ...] = ()
+    split: Mapping[str, str] = field(default_factory=dict)
+    group: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_labels(path: Path, files: Sequence[str]) -> Labelling:
-    """Match the rows of a label file with `files` (POSIX paths relative to the images' folder).
+def read_labels(
+    path: Path,
+    files: Sequence[str],
+    root: Path,
+    *,
+    name: str | None = None,
+    label: str | None = None,
+    groups: str | None = None,
+) -> Labelling:
+    """Match the rows of a label file with `files` (POSIX paths relative to root), and say what was taken for what.
 
-    The file is UTF-8, with commas, semicolons or tabs, with or without a header (with one, the columns may stand anywhere).
-    A name matches a file's relative path; else, where only one file fits, its last part; else either without its ending.
-    Unicode forms (NFC, NFD) are the same. Raises DataError: unreadable, a row without a label column, a name with two labels.
+    Any delimiter, with or without a header; UTF-8, or UTF-16 with its mark. The column of names is the one that names most images:
+    by relative, foreign or Windows path, with or without ending, in either case and Unicode form, where one file fits.
+    The column of classes is `label`, else the one of a usual header (label, class, target, diagnosis ...), else the only one that may
+    hold classes, or a set of columns with one 1 a row. A column whose values are train, val, test declares splits.
+    name, label, groups: headers, or numbers from 1. Raises DataError: unreadable, no or several columns of classes, several labels
+    an image; SpecError: no such column.
     """
-    rows = _rows(path)
-    index = _Index(files)
-    if not rows:
-        raise DataError(f"{path} has no rows; write one name,label for each image")
-    name_at, label_at, first = _columns(rows[0][1], index)
-    label: dict[str, str] = {}
-    said: dict[str, str] = {}
-    missing, ambiguous, blank = [], [], []
-    for line, row in rows[first:]:
-        if len(row) <= max(name_at, label_at):
-            raise DataError(f"{path}, line {line}: expected name,label but found {','.join(row)[:60]!r}")
-        name, value = row[name_at].strip(), row[label_at].strip()
-        if not name:
-            raise DataError(f"{path}, line {line}: the name is empty; write name,label")
-        found = index.find(name)
-        key = found[0] if len(found) == 1 else _key(name)
-        if key in said:
-            if said[key] != value:
-                raise DataError(f"{path}, line {line}: {name!r} has two labels, {said[key]!r} and {value!r}; keep one")
+    tables, problem = readings(path)
+    table, named = name_column(tables, NameIndex(files, root), wanted=name)
+    if problem is not None and not named.matched:
+        raise problem
+    if table.width < 2:
+        line, cells = table.rows[0]
+        raise DataError(f"{path}, line {line}: expected name,label but found {','.join(cells)[:60]!r}")
+    header = has_header(table, named, LABELS)
+    found = named.files
+    if not header:
+        table, found = LabelTable(path, ((0, [""] * table.width), *table.rows)), ((), *found)
+    rows = [r for r in range(1, len(table.rows)) if table.rows[r][1][named.at]]
+    if nameless := next((line for line, cells in table.rows[1:] if not cells[named.at]), None):
+        raise DataError(f"{path}, line {nameless}: the name is empty; write name,label")
+    index = NameIndex(files, root)
+    claims = _claims(table, named.at, rows, found, index)
+    columns = columns_of(table, named.at, list(claims) or rows, header=header, label=label, groups=groups)
+    result = _labelling(table, named.at, columns, rows, found, claims)
+    _say(table, named.at, columns, list(claims), len(rows), result, files)
+    return result
+
+
+def _claims(
+    table: LabelTable, at: int, rows: Sequence[int], found: Sequence[tuple[str, ...]], index: NameIndex
+) -> Mapping[int, str]:
+    """Row -> the file it names. Of rows that fit one file, those whose folders agree with more of its path; the others mean files elsewhere."""
+    of_file: dict[str, list[int]] = {}
+    for r in rows:
+        if len(found[r]) == 1:
+            of_file.setdefault(found[r][0], []).append(r)
+    claims: dict[int, str] = {}
+    for file, claiming in of_file.items():
+        if len({table.rows[r][1][at] for r in claiming}) > 1:
+            shared = {r: index.shared(table.rows[r][1][at], file) for r in claiming}
+            claiming = [r for r in claiming if shared[r] == max(shared.values())]
+        claims.update(dict.fromkeys(claiming, file))
+    return dict(sorted(claims.items()))
+
+
+def _labelling(
+    table: LabelTable,
+    at: int,
+    columns: Columns,
+    rows: Sequence[int],
+    found: Sequence[tuple[str, ...]],
+    claims: Mapping[int, str],
+) -> Labelling:
+    said: dict[str, tuple[str, str, str]] = {}
+    missing: list[str] = []
+    ambiguous: list[str] = []
+    for r in rows:
+        line, cells = table.rows[r]
+        if r not in claims:
+            (ambiguous if len(found[r]) > 1 else missing).append(cells[at])
             continue
-        said[key] = value
-        if len(found) > 1:
-            ambiguous.append(name)
-        elif not found:
-            missing.append(name)
-        elif not value:
-            blank.append(found[0])
-        else:
-            label[found[0]] = unicodedata.normalize("NFC", value)
-    return Labelling(label, tuple(missing), tuple(ambiguous), tuple(blank))
+        file, split, group = claims[r], "", ""
+        if columns.split is not None:
+            split = columns.splits.get(cells[columns.split], "")
+        if columns.groups is not None:
+            group = unicodedata.normalize("NFC", cells[columns.groups])
+        here = (_class(table, columns, cells), split, group)
+        before = said.setdefault(file, here)
+        for what, one, two in zip(("labels", "splits", "groups"), before, here, strict=True):
+            if one != two:
+                raise DataError(
+                    f"{table.path}, line {line}: {cells[at]!r} has two {what}, {one!r} and {two!r}; keep one"
+                )
+    label = {file: text for file, (text, _, _) in said.items() if text}
+    whole = {text: _whole(text) for text in set(label.values())}
+    if all(whole.values()):  # 1.0 is class 1
+        label = {file: whole[text] or text for file, text in label.items()}
+    return Labelling(
+        label,
+        tuple(dict.fromkeys(missing)),
+        tuple(dict.fromkeys(ambiguous)),
+        tuple(file for file, (text, _, _) in said.items() if not text),
+        {file: split for file, (_, split, _) in said.items() if split},
+        {file: group for file, (_, _, group) in said.items() if group.casefold() not in MISSING},
+    )
 
 
-def class_order(labels: Iterable[str]) -> tuple[str, ...]:
-    """Class names in order: whole numbers by value, anything else as plain text."""
-    names = sorted(set(labels))
-    return tuple(sorted(names, key=int)) if all(n.isascii() and n.isdigit() for n in names) else tuple(names)
+def _class(table: LabelTable, columns: Columns, cells: Sequence[str]) -> str:
+    if len(columns.label) > 1:
+        at = next((i for i in columns.label if is_true(cells[i])), None)
+        return "" if at is None else unicodedata.normalize("NFC", table.rows[0][1][at] or f"column {at + 1}")
+    text = unicodedata.normalize("NFC", classes_in(cells[columns.label[0]]))
+    return "" if text.casefold() in MISSING else text
 
 
-def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text; save the label file as CSV in UTF-8") from None
-    except OSError as error:
-        raise DataError(f"cannot read the label file {path}: {error.strerror or error}; check the path") from error
-    head = text.partition("\n")[0]
-    mark = max(",;\t", key=head.count)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=mark)
-    try:
-        return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: not CSV ({error}); write name,label") from error
+def _whole(text: str) -> str:
+    """'3' for '3.0' and '3'; '' for anything else."""
+    text = text.removesuffix(".0")
+    return text if text.removeprefix("-").isdigit() and text.isascii() else ""
 
 
-def _columns(row: list[str], index: _Index) -> tuple[int, int, int]:
-    """Columns of name and label, and the number of header rows (0 or 1)."""
-    cells = [cell.strip().lower() for cell in row]
-    names = [i for i, cell in enumerate(cells) if cell in _NAMES]
-    values = [i for i, cell in enumerate(cells) if cell in _LABELS]
-    if names and values and names[0] != values[0]:
-        return names[0], values[0], 1
-    # A first row that names no file and has no file's ending is a header in words of its own.
-    header = not index.find(row[0].strip()) and not PurePosixPath(row[0].strip()).suffix
-    known = header and (cells[0] in _NAMES or (len(cells) > 1 and cells[1] in _LABELS))
-    return 0, 1, int(known)
+def _say(
+    table: LabelTable,
+    at: int,
+    columns: Columns,
+    hits: Sequence[int],
+    rows: int,
+    result: Labelling,
+    files: Sequence[str],
+) -> None:
+    """What was taken, counted; what was not, with examples."""
+    file = table.path.name
+    what = (
+        f"column {shown(table, columns.label[0])}"
+        if len(columns.label) == 1
+        else f"the one of {len(columns.label)} columns that is 1, {shown(table, columns.label[0])} to {shown(table, columns.label[-1])}"
+    )
+    ignored = [shown(table, i) for i in columns.ignored]
+    left = f"; ignored: {', '.join(ignored[:12])}{' ...' if len(ignored) > 12 else ''}" if ignored else ""
+    note(f"labels: {what} of {show(file)}, {len(hits):,} of {rows:,} rows matched by {shown(table, at)}{left}")
+    if columns.split is not None and columns.splits:
+        values = ", ".join(f"{value} is {split}" for value, split in sorted(columns.splits.items()))
+        note(f"splits: column {shown(table, columns.split)} of {show(file)} ({values})")
+    if columns.groups is not None:
+        n = len(set(result.group.values()))
+        alone = len(result.label) - len(result.group)
+        rest = f"; {alone:,} images without one stand alone" if alone > 0 else ""
+        note(
+            f"groups: column {shown(table, columns.groups)} of {show(file)}, {n:,} of them over {len(result.group):,} images{rest}"
+        )
+    elif (like := group_like(table, columns, hits)) is not None:
+        caution(
+            f"column {shown(table, like[0])} has {like[1]:,} values for {len(hits):,} images: images of one may stand in train and in test; "
+            f"--groups {table.rows[0][1][like[0]]} keeps them together."
+        )
+    if result.missing:
+        few = len(hits) * 2 < rows
+        (caution if few else note)(
+            f"{len(result.missing):,} rows of {show(file)} name no image: {_some(result.missing)}"
+        )
+    if result.ambiguous:
+        caution(
+            f"{len(result.ambiguous):,} names in {show(file)} fit several images, which are left out: {_some(result.ambiguous)}."
+        )
+    without = [f for f in files if f not in result.label and looks_like_a_picture(f)]
+    if without and hits:
+        caution(f"{len(without):,} images have no label in {show(file)} and are left out: {_some(without)}.")
 
 
-def _key(name: str) -> str:
-    name = unicodedata.normalize("NFC", name.replace("\\", "/"))
-    while name.startswith("./"):
-        name = name[2:]
-    return name
-
-
-class _Index:
-    """Files by the ways in which a label file may name them."""
-
-    def __init__(self, files: Sequence[str]) -> None:
-        self._exact = set(files)
-        self._ways: tuple[dict[str, list[str]], ...] = ({}, {}, {}, {})
-        for file in files:
-            path = PurePosixPath(_key(file))
-            spellings = (str(path), path.name, str(path.with_suffix("")) if path.suffix else str(path), path.stem)
-            for way, spelling in zip(self._ways, spellings, strict=True):
-                way.setdefault(spelling, []).append(file)
-
-    def find(self, name: str) -> list[str]:
-        if name in self._exact:
-            return [name]
-        key = _key(name)
-        return next((way[key] for way in self._ways if key in way), [])
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(show, names[:NAMED])) + (" ..." if len(names) > NAMED else "")

@@ -6,6 +6,7 @@ Loaders fill LOADERS with the decorator `source`; their modules are imported whe
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ HOMES = {
 }
 SCHEMES = ("folder", "parquet", "hf", "visus")
 TABLES = (".parquet", ".arrow")
+TABLED = ("folder:", "parquet:", "hf:")
+CLASSES = ("needed", "wanted", "unused")
 
 
 def source(name: str) -> Callable[[ImageLoader], ImageLoader]:
@@ -47,21 +50,45 @@ def source(name: str) -> Callable[[ImageLoader], ImageLoader]:
     return register
 
 
-def load_images(spec: str, *, labels: str | Path | None = None, download: bool = False) -> ImageSet:
+def load_images(
+    spec: str,
+    *,
+    labels: str | Path | None = None,
+    label_column: str | None = None,
+    groups: str | None = None,
+    classes: str = "needed",
+    download: bool = False,
+) -> ImageSet:
     """Load an image set from a spec string; no pixel is decoded.
 
     spec: `folder:PATH`, `parquet:PATH`, a plain PATH, `hf:owner/name`, `cifar10`, `cifar100`, `stl10`, `mnist`, `fashion-mnist`,
-    `visus:digits`, `visus:emoji`; options behind a '?', as in `cifar10?split=test`. labels: a CSV file of name,label for
-    a folder. download: permission to fetch what is not on this machine.
+    `visus:digits`, `visus:emoji`; options behind a '?', as in `cifar10?split=test`. labels: a table of names and labels for
+    a folder. label_column, groups: columns of that table, or of a Parquet or hub set: what is a class, and what must not straddle a
+    split. classes: of a folder, 'needed', 'wanted' or 'unused' (see visus.images.folder). download: permission to fetch what is not
+    on this machine.
     Raises SpecError for an unknown name or option (the nearest are listed), DataError for data that cannot be used as
     they are, OfflineError where something must be fetched and cannot or may not be.
     """
+    if classes not in CLASSES:
+        raise unknown("classes", classes, CLASSES)
     parsed = _parse(spec)
     key = _key(parsed)
     if labels is not None and key != "folder:":
         raise DataError(f"--labels goes with a folder of images only; {parsed.text!r} brings its own labels")
     given = None if labels is None else Path(labels).expanduser()
-    images = _loader(key)(parsed, labels=given, download=download)
+    options = dict(parsed.options)
+    for option, flag, value in (("label", "--label-column", label_column), ("groups", "--groups", groups)):
+        if value is None:
+            continue
+        if key not in TABLED:
+            raise DataError(f"{flag} names a column of a label file or table; {parsed.text!r} has none")
+        if options.setdefault(option, value) != value:
+            raise DataError(
+                f"{flag} {value} contradicts {option}={options[option]} in {parsed.text!r}; give one of them"
+            )
+    parsed = replace(parsed, options=options)
+    more = {"classes": classes} if key == "folder:" else {}
+    images = _loader(key)(parsed, labels=given, download=download, **more)
     if key.endswith(":"):  # files of anybody's; the known sets are bytes
         from visus.images.survey import look
 

@@ -192,7 +192,7 @@ def _declared(imageset: ImageSet) -> dict[str, np.ndarray]:
             a, b = int(at[j]), int(at[j + 1])
             raise DataError(
                 f"{imageset.name}: {imageset.ids[a]!r} ({names[owner[a]]}) and {imageset.ids[b]!r} ({names[owner[b]]}) are of "
-                "one group, which must not straddle declared splits; move them into one"
+                "one group, which must not straddle declared splits; move them into one, or give no groups (?groups=)"
             )
     return declared
 

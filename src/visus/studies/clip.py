@@ -25,6 +25,8 @@ def clip(
     part: list[str] | None = None,
     pairs: str | None = None,
     labels: str | None = None,
+    label_column: str | None = None,
+    groups: str | None = None,
     control: bool = True,
     shown: int = 12,
     device: str = "auto",
@@ -46,7 +48,9 @@ def clip(
         search: text or picture file, repeatable: show the nearest images of the set, and nothing else.
         part: what to do, repeatable or separated by commas: zero-shot, gap, alignment; default all.
         pairs: how many pairs alignments are fitted on, as 50,200,800; default up to half of them, doubling.
-        labels: CSV file of name,label for a folder without class subfolders.
+        labels: table (CSV) of names and labels, for a folder; its columns are found by what they hold.
+        label_column: column of the label file, or of a Parquet or hub set, that holds the classes.
+        groups: column of images that belong together, as patients or artists, and never straddle a split.
         control: also score the same network with random weights.
         shown: images to show for every search.
         device: auto, cpu, cuda or cuda:N.
@@ -88,7 +92,11 @@ def clip(
         subject = clip_file.from_file(Path(embeddings).expanduser())
         about: dict[str, object] = {"embeddings": embeddings}
     else:
-        imageset = load_images(images, labels=labels, download=download).limit(limit, seed=seed)
+        need = "wanted" if search else "needed"
+        imageset = load_images(
+            images, labels=labels, label_column=label_column, groups=groups, classes=need, download=download
+        )
+        imageset = imageset.limit(limit, seed=seed)
         encoder = load_dual(model, seed=seed, download=download)
         if search:
             return clip_search.search(

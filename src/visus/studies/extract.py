@@ -14,6 +14,8 @@ def extract(
     *,
     taps: list[str] | None = None,
     labels: str | None = None,
+    label_column: str | None = None,
+    groups: str | None = None,
     pool: str = "mean",
     precision: str = "fp32",
     engine: str = "auto",
@@ -30,7 +32,9 @@ def extract(
         model: spec of the backbone: timm:NAME, hf:OWNER/NAME, torchvision:NAME@WEIGHTS, openclip:ARCH@TAG, visus:NAME or a path.
         images: spec of the images: folder:PATH, cifar10, cifar100, stl10, fashion-mnist, mnist, hf:OWNER/NAME, visus:NAME or a path.
         taps: layer to tap, repeatable: early, middle, late, a name inside the network, or all; default early, middle and late.
-        labels: CSV file of name,label for a folder without class subfolders.
+        labels: table (CSV) of names and labels, for a folder; its columns are found by what they hold.
+        label_column: column of the label file, or of a Parquet or hub set, that holds the classes.
+        groups: column of images that belong together, as patients or artists, and never straddle a split.
         pool: how spatial and token outputs become vectors: mean, cls or flatten.
         precision: fp32 or bf16.
         engine: what runs the forward pass: auto, openvino or torch.
@@ -48,12 +52,18 @@ def extract(
     from visus.features.extract import extract as run
     from visus.images import load_images
     from visus.models import load_backbone
+    from visus.outputs import mark
     from visus.result import Result, Table
     from visus.studies.common import chosen_taps, quarantine_table
 
-    imageset = load_images(images, labels=labels, download=download).limit(limit, seed=seed)
+    imageset = load_images(
+        images, labels=labels, label_column=label_column, groups=groups, classes="wanted", download=download
+    )
+    imageset = imageset.limit(limit, seed=seed)
     backbone = load_backbone(model, seed=seed, download=download)
     store = Path(out) / "features" if out else None
+    if out:
+        mark(out, ["features/"])
     features = run(
         imageset,
         backbone,

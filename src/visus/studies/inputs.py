@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visus.errors import DataError
+from visus.images.listing import looks_like_a_picture, walk
+from visus.outputs import is_output
+from visus.progress import note
 
 if TYPE_CHECKING:
     from visus.images.base import ImageSet, Quarantined, Source
@@ -70,8 +73,14 @@ def gather(
             raise DataError(f"there is no file {text}; check the path")
         else:
             flush()
-            sets.append(load_images(text, download=download))
+            if len(inputs) > 1 and is_output(path) and not any(map(looks_like_a_picture, walk(path).files)):
+                # As a shell lists them: visus predict *
+                note(f"passed over, as visus wrote it: {text}")
+                continue
+            sets.append(load_images(text, classes="unused", download=download))
     flush()
+    if not sets:
+        raise DataError(f"{' '.join(inputs)}: nothing but what visus wrote itself; name pictures or folders of them")
     whole = _joined(sets)
     return whole.limit(limit, seed=seed), whole.quarantine
 

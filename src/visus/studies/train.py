@@ -26,6 +26,8 @@ def train(
     beside: str | None = None,
     zero_shot: str | None = None,
     labels: str | None = None,
+    label_column: str | None = None,
+    groups: str | None = None,
     epochs: int = 60,
     batch: int = 64,
     lr: float = 1e-3,
@@ -62,7 +64,9 @@ def train(
         beside: spec of captioned images that clip trains on as well, all of them, as half of every batch; those that bear the name of
             a held-out image alone are left out.
         zero_shot: spec of labelled images that clip is tried on without having learned their classes.
-        labels: CSV file of name,label for a folder without class subfolders.
+        labels: table (CSV) of names and labels, for a folder; its columns are found by what they hold.
+        label_column: column of the label file, or of a Parquet or hub set, that holds the classes.
+        groups: column of images that belong together, as patients or artists, and never straddle a split.
         epochs: passes over the training images.
         batch: images an optimizer step.
         lr: the peak learning rate, of AdamW; Muon, over the matrices of the blocks, has three times as much.
@@ -120,7 +124,10 @@ def train(
         raise DataError(
             f"{'--zero-shot' if zero_shot else '--names'} does not go with {kind}; it is for the other kind"
         )
-    imageset = load_images(images or IMAGES[kind], labels=labels, download=download).limit(limit, seed=seed)
+    imageset = load_images(
+        images or IMAGES[kind], labels=labels, label_column=label_column, groups=groups, download=download
+    )
+    imageset = imageset.limit(limit, seed=seed)
     plan = Plan(
         parts_of(imageset, seed=seed),
         Towers(size, patch, width, layers, text_width, text_layers, space=width),

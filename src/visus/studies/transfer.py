@@ -34,6 +34,8 @@ def transfer(
     *,
     taps: list[str] | None = None,
     labels: str | None = None,
+    label_column: str | None = None,
+    groups: str | None = None,
     pool: str = "mean",
     protocol: str = "visus",
     controls: bool = True,
@@ -71,7 +73,9 @@ def transfer(
         images: spec of labelled images: folder:PATH, cifar10, cifar100, stl10, fashion-mnist, mnist, hf:OWNER/NAME, visus:NAME
             or a path.
         taps: layer to tap, repeatable: early, middle, late, a name inside the network, or all; default early, middle and late.
-        labels: CSV file of name,label for a folder without class subfolders.
+        labels: table (CSV) of names and labels, for a folder; its columns are found by what they hold.
+        label_column: column of the label file, or of a Parquet or hub set, that holds the classes.
+        groups: column of images that belong together, as patients or artists, and never straddle a split.
         pool: how spatial and token outputs become vectors: mean, cls or flatten (then PCA).
         protocol: probe protocol: visus, dinov2 or clip.
         controls: run the shuffled-label and random-init controls.
@@ -131,7 +135,8 @@ def transfer(
         seconds,
     )
     machines = Devices(device, devices, precision)
-    imageset = load_images(images, labels=labels, download=download).limit(limit, seed=seed)
+    imageset = load_images(images, labels=labels, label_column=label_column, groups=groups, download=download)
+    imageset = imageset.limit(limit, seed=seed)
     labels_of(imageset)
     splits = imageset.split(seed=seed)
     specs = list(dict.fromkeys(model or ["visus:effnet-lite0"]))

@@ -44,6 +44,8 @@ def vae(
     budget: str = "none",
     precision: str = "fp32",
     labels: str | None = None,
+    label_column: str | None = None,
+    groups: str | None = None,
     device: str = "auto",
     devices: int = 1,
     seed: int = 0,
@@ -81,7 +83,9 @@ def vae(
         seeds: trainings of every run; the first is examined, all are in the table of seeds.
         budget: time for all trainings together, as 5m or none.
         precision: fp32 or bf16.
-        labels: CSV file of name,label for a folder without class subfolders.
+        labels: table (CSV) of names and labels, for a folder; its columns are found by what they hold.
+        label_column: column of the label file, or of a Parquet or hub set, that holds the classes.
+        groups: column of images that belong together, as patients or artists, and never straddle a split.
         device: auto, cpu, cuda or cuda:N.
         devices: processes to train with, one device each.
         seed: of the initialisation, the order, the noise, the splits and the samples.
@@ -123,7 +127,10 @@ def vae(
         raise DataError(f"--warmup {warm} does not end within {epochs} epochs; give a shorter one or more --epochs")
     hardware = Devices(choose_device(device), devices, precision)
     native = shape_of(checkpoint) if checkpoint else None
-    imageset = load_images(images, labels=labels, download=download).limit(limit, seed=seed)
+    imageset = load_images(
+        images, labels=labels, label_column=label_column, groups=groups, classes="wanted", download=download
+    )
+    imageset = imageset.limit(limit, seed=seed)
     settings = Settings(
         VaeSizes(28, 28, latent=latent),  # until the images are known
         Decoder(decoder, variance),  # type: ignore[arg-type]  # checked by the class

@@ -22,6 +22,8 @@ def vit(
     image: list[str] | None = None,
     part: list[str] | None = None,
     labels: str | None = None,
+    label_column: str | None = None,
+    groups: str | None = None,
     meanings: str | None = None,
     pattern: list[str] | None = None,
     keep: str | None = None,
@@ -45,7 +47,9 @@ def vit(
         images: spec of the images on which models are measured, labelled or not.
         image: picture to look at, a file, folder or spec, repeatable; default some of the images.
         part: what to do, repeatable or separated by commas: predictions, attention, masking, pooling; default all.
-        labels: CSV file of name,label for a folder without class subfolders.
+        labels: table (CSV) of names and labels, for a folder; its columns are found by what they hold.
+        label_column: column of the label file, or of a Parquet or hub set, that holds the classes.
+        groups: column of images that belong together, as patients or artists, and never straddle a split.
         meanings: JSON file of which outputs of a classifier mean which class of the images: {class: [label, ...]}.
         pattern: how patches go, repeatable or separated by commas: random, centre, periphery, block, most-attended, least-attended; default all.
         keep: shares of the patches that are kept, as 1,0.7,0.4; default 1, 0.9 to 0.1.
@@ -87,7 +91,8 @@ def vit(
     if masked < 2 or shown < 1:
         raise DataError("--masked needs at least 2 images and --shown at least 1")
     device = choose_device(device)
-    imageset = load_images(images, labels=labels, download=download).limit(limit, seed=seed)
+    imageset = load_images(images, labels=labels, label_column=label_column, groups=groups, download=download)
+    imageset = imageset.limit(limit, seed=seed)
     warnings = []
     if imageset.labels is None and "pooling" in parts:
         if part:

@@ -17,6 +17,7 @@ from visus.errors import DataError
 from visus.locks import locked
 from visus.models.base import Preprocess
 from visus.models.dual import Towers, new_clip, save_dual, square
+from visus.outputs import mark
 from visus.paths import atomic_path, write_text
 from visus.training.augment import Augmentation
 from visus.training.captioned import artists, candidates, names_of, with_more
@@ -347,6 +348,7 @@ def _claim(plan: Plan, kind: str, *sets: ImageSet | None) -> Path:
         raise DataError(
             f"{plan.folder} holds a training with other settings or images; choose another --out, or delete that one"
         )
+    mark(plan.folder, [SETTINGS, f"{CHECKPOINTS}/"])
     if not file.is_file():
         write_text(file, text)
     return plan.folder / CHECKPOINTS

@@ -1,0 +1,55 @@
+"""Names of classes: their order, and names that differ in case or in Unicode form only."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+from visus.images.listing import show
+from visus.progress import caution
+
+
+def class_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Class names in order: whole numbers by value, anything else as plain text."""
+    names = sorted(set(labels))
+    return tuple(sorted(names, key=int)) if all(n.isascii() and n.isdigit() for n in names) else tuple(names)
+
+
+def one_form(named: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+    """Class name as found -> class name as taken, from (split, name) pairs; '' for no split. What was taken for one is said.
+
+    Unicode forms (NFC, NFD) and spaces at the ends make no difference. Names that differ in case only are one class where no
+    split holds both, as two classes would then be learned in one split and asked for in another; else two (letters, say).
+    """
+    splits: dict[str, set[str]] = {}
+    for split, name in named:
+        splits.setdefault(name, set()).add(split)
+    taken = {name: unicodedata.normalize("NFC", name).strip() for name in splits}
+    forms: dict[str, set[str]] = {}
+    for name, form in taken.items():
+        forms.setdefault(form, set()).add(name)
+    for form, names in forms.items():
+        if len(names) > 1:
+            caution(
+                f"class names {_list(names)} differ in Unicode form or spaces only: taken as one class, {show(form)}."
+            )
+    alike: dict[str, list[str]] = {}
+    for form in forms:
+        alike.setdefault(form.casefold(), []).append(form)
+    for same in alike.values():
+        if len(same) < 2:
+            continue
+        where = {form: set.union(*(splits[n] for n in forms[form])) for form in same}
+        if sum(map(len, where.values())) > len(set.union(*where.values())):
+            caution(f"class names {_list(same)} differ in case only: taken as {len(same)} classes.")
+            continue
+        first = min(same, key=lambda form: ("train" not in where[form], form))
+        caution(
+            f"class names {_list(same)} differ in case only, and no split holds both: taken as one class, {show(first)}."
+        )
+        taken.update({name: first for name, form in taken.items() if form in same})
+    return taken
+
+
+def _list(names: Iterable[str]) -> str:
+    return " and ".join(show(repr(n)) for n in sorted(names))

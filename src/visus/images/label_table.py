@@ -1,0 +1,135 @@
+"""Tables of labels as files: encoding, delimiter and ragged lines, before anything is known of what the columns mean."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from visus.errors import DataError
+from visus.images.name_index import is_picture_name
+
+Row = tuple[int, list[str]]
+_BOMS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_KINDS = (
+    (b"PK\x03\x04", "an Excel workbook or a zip archive"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook"),
+    (b"PAR1", "a Parquet file"),
+    (b"\x1f\x8b", "compressed"),
+    (b"{", "JSON"),
+    (b"[", "JSON"),
+)
+SPACES, LAST_SPACE = " ", "last space"
+MARKS = (",", ";", "\t", "|", SPACES, LAST_SPACE)
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """rows: (line number, cells) of every line that is not empty, cells stripped, all of one length."""
+
+    path: Path
+    rows: tuple[Row, ...]
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return len(self.rows[0][1])
+
+    def column(self, at: int) -> list[str]:
+        """Cells of a column, top to bottom."""
+        return [cells[at] for _, cells in self.rows]
+
+
+def read_text(path: Path) -> str:
+    """The text of a label file: UTF-8, or what its byte order mark says. Raises DataError for anything else, naming it."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read the label file {path}: {error.strerror or error}; check the path") from error
+    for start, kind in _KINDS:
+        if data.startswith(start):
+            raise DataError(f"{path} is {kind}, not a table as text; save it as CSV (UTF-8)")
+    encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        shown = data.splitlines()[line - 1].decode("cp1252", "replace")[:60] if encoding == "utf-8" else ""
+        seen = f" (line {line}; read as Windows-1252: {shown!r})" if shown else ""
+        raise DataError(f"{path} is not UTF-8 text{seen}; save the label file as CSV in UTF-8") from None
+    if "\0" in text:
+        raise DataError(f"{path} holds zero bytes, as UTF-16 without a mark has; save the label file as CSV in UTF-8")
+    return text
+
+
+def readings(path: Path) -> tuple[list[LabelTable], DataError | None]:
+    """The ways in which a file can be read as a table, one for each delimiter that its first line holds, and why others cannot.
+
+    A first line `sep=;` is Excel's and decides. Raises DataError for an empty file, or text that no delimiter makes a table of.
+    """
+    lines = read_text(path).splitlines(keepends=True)
+    first = next((i for i, line in enumerate(lines) if line.strip()), None)
+    if first is None:
+        raise DataError(f"{path} has no rows; write one name,label for each image")
+    head = lines[first].strip()
+    if head.lower().startswith("sep=") and len(head) == 5:
+        marks, first = [head[4]], first + 1
+    else:
+        marks = [m for m in MARKS if m in head] + ([LAST_SPACE] if " " in head else [])
+    found, problem = [], None
+    for mark in marks or [","]:
+        try:
+            found.append(_table(path, lines, first, mark))
+        except DataError as error:
+            problem = problem or error
+    if not found and problem:
+        raise problem
+    return found, problem
+
+
+def _table(path: Path, lines: list[str], first: int, mark: str) -> LabelTable:
+    body = lines[first:]
+    if mark == LAST_SPACE:
+        rows = [(first + i, line.strip().rsplit(None, 1)) for i, line in enumerate(body, 1) if line.strip()]
+    else:
+        text = [line.strip() + "\n" for line in body] if mark == SPACES else body
+        reader = csv.reader(text, delimiter=mark, skipinitialspace=True)
+        try:
+            rows = [
+                (first + reader.line_num, [c.strip() for c in row]) for row in reader if any(c.strip() for c in row)
+            ]
+        except csv.Error as error:
+            raise DataError(f"{path}, line {first + reader.line_num}: not CSV ({error}); write name,label") from error
+    if not rows:
+        raise DataError(f"{path} has no rows; write one name,label for each image")
+    return LabelTable(path, tuple(_even(path, rows)))
+
+
+def _even(path: Path, rows: list[Row]) -> list[Row]:
+    """The rows at the width of the first. Raises DataError for a row with more cells than that, or with a single one."""
+    width = len(rows[0][1])
+    short = len(rows) > 1 and all(len(cells) == width + 1 for _, cells in rows[1:])
+    if short and not any(is_picture_name(cell) for cell in rows[0][1]):
+        # R's write.table names no column of row names.
+        rows = [(rows[0][0], ["", *rows[0][1]]), *rows[1:]]
+        width += 1
+    even = []
+    for line, cells in rows:
+        while len(cells) > width and not cells[-1]:
+            cells = cells[:-1]
+        if len(cells) > width:
+            raise DataError(
+                f"{path}, line {line}: {len(cells)} cells where the first line has {width}; put quotes round a value that "
+                "holds the delimiter"
+            )
+        if len(cells) < min(width, 2):
+            raise DataError(f"{path}, line {line}: expected name,label but found {','.join(cells)[:60]!r}")
+        even.append((line, cells + [""] * (width - len(cells))))
+    return even
