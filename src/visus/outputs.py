@@ -47,7 +47,7 @@ def is_output(folder: str | Path) -> bool:
 def _read(marker: Path) -> list[str]:
     try:
         lines = marker.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"cannot read {marker}: {error}; delete it, or give another --out") from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visus.errors import DataError
+from visus.progress import caution
 
 if TYPE_CHECKING:
     from visus.images.base import ImageSet
@@ -35,7 +36,7 @@ def split(imageset: ImageSet, *, seed: int) -> Splits:
 
     Declared test images are the test set; else a stratified fifth. Declared validation images are the one fold; else a
     stratified tenth of train, or five stratified folds where train has under 2,000 images. Images that a set with declared
-    train images leaves undeclared are left out. Every class keeps its share as nearly as whole images allow and has at
+    train images leaves undeclared are left out, and so are, where a set declares none, those that share a group with declared ones. Every class keeps its share as nearly as whole images allow and has at
     least one image on either side of the test split. With groups, which stay whole, shares are as near as the groups allow
     (scikit-learn's StratifiedGroupKFold). Unlabelled sets are split at random.
     Raises DataError: declared splits that overlap or share a group; one class only; a class with a single image where a
@@ -49,6 +50,7 @@ def split(imageset: ImageSet, *, seed: int) -> Splits:
     train, val, test = (declared.get(k, np.empty(0, np.int64)) for k in ("train", "validation", "test"))
     if not len(train):
         train = np.setdiff1d(np.arange(n, dtype=np.int64), np.concatenate([val, test]))
+        train = _apart(imageset, train, np.concatenate([val, test]))
     if labelled:
         _check_classes(imageset, labels, np.concatenate([train, val]), untested=not len(test))
     if not len(test):
@@ -66,6 +68,8 @@ def split(imageset: ImageSet, *, seed: int) -> Splits:
         np.sort(np.concatenate([train, val])), tuple((np.sort(a), np.sort(b)) for a, b in folds), np.sort(test)
     )
     _check_result(imageset, labels, result, labelled=labelled)
+    if labelled:
+        _say_classes(imageset, labels, result)
     return result
 
 
@@ -195,6 +199,32 @@ def _declared(imageset: ImageSet) -> dict[str, np.ndarray]:
                 "one group, which must not straddle declared splits; move them into one, or give no groups (?groups=)"
             )
     return declared
+
+
+def _apart(imageset: ImageSet, train: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """The training images without those whose group is held out; says how many."""
+    if imageset.groups is None or not len(held):
+        return train
+    shared = np.isin(imageset.groups[train], imageset.groups[held])
+    if shared.any():
+        caution(
+            f"{int(shared.sum()):,} images of {imageset.name} share a group with declared validation or test images, and are left out of "
+            "training."
+        )
+    return np.asarray(train[~shared])
+
+
+def _say_classes(imageset: ImageSet, labels: np.ndarray, result: Splits) -> None:
+    """Say which classes stand in one declared split only."""
+    learned, asked = (np.bincount(labels[at], minlength=len(imageset.classes)) > 0 for at in (result.train, result.test))
+    for here, there, what in (
+        (asked, learned, "in the test images only: no model can learn"),
+        (learned, asked, "in the training images only: nothing is tested on"),
+    ):
+        names = [repr(_name(imageset, int(c))) for c in np.flatnonzero(here & ~there)]
+        if names:
+            shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+            caution(f"{imageset.name}: {len(names)} of {len(imageset.classes)} classes stand {what} them ({shown}).")
 
 
 def _check_classes(imageset: ImageSet, labels: np.ndarray, pool: np.ndarray, *, untested: bool) -> None:
