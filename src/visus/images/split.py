@@ -36,8 +36,9 @@ def split(imageset: ImageSet, *, seed: int) -> Splits:
 
     Declared test images are the test set; else a stratified fifth. Declared validation images are the one fold; else a
     stratified tenth of train, or five stratified folds where train has under 2,000 images. Images that a set with declared
-    train images leaves undeclared are left out, and so are, where a set declares none, those that share a group with declared ones. Every class keeps its share as nearly as whole images allow and has at
-    least one image on either side of the test split. With groups, which stay whole, shares are as near as the groups allow
+    train images leaves undeclared are left out, and so are, where a set declares none, those that share a group with declared
+    ones. Every class keeps its share as nearly as whole images allow and has at least one image on either side of the test split.
+    With groups, which stay whole, shares are as near as the groups allow
     (scikit-learn's StratifiedGroupKFold). Unlabelled sets are split at random.
     Raises DataError: declared splits that overlap or share a group; one class only; a class with a single image where a
     test split must be made; too few images or groups to split.
@@ -216,7 +217,9 @@ def _apart(imageset: ImageSet, train: np.ndarray, held: np.ndarray) -> np.ndarra
 
 def _say_classes(imageset: ImageSet, labels: np.ndarray, result: Splits) -> None:
     """Say which classes stand in one declared split only."""
-    learned, asked = (np.bincount(labels[at], minlength=len(imageset.classes)) > 0 for at in (result.train, result.test))
+    learned, asked = (
+        np.bincount(labels[at], minlength=len(imageset.classes)) > 0 for at in (result.train, result.test)
+    )
     for here, there, what in (
         (asked, learned, "in the test images only: no model can learn"),
         (learned, asked, "in the training images only: nothing is tested on"),
