@@ -8,6 +8,9 @@ from typing import Any
 from visus.models.base import Backbone, Preprocess
 from visus.models.points import Layout, find_taps
 from visus.models.trunk import Trunk
+from visus.progress import note
+
+LEFT_OUT = "left out"  # in Backbone.info: why a point of the network is no tap, by its name
 
 
 def assemble(
@@ -24,16 +27,20 @@ def assemble(
     """Freeze the trunk (eval mode, no gradients, float32, on the CPU) and find its taps under `root`."""
     trunk.channels = preprocess.channels
     trunk.eval().requires_grad_(False).float()
-    taps, aliases = find_taps(trunk, root, preprocess.size, layout or Layout())
+    found = find_taps(trunk, root, preprocess.size, layout or Layout())
+    if found.left_out:
+        name, why = next(iter(found.left_out.items()))
+        more = f", and {len(found.left_out) - 1:,} more like it" if len(found.left_out) > 1 else ""
+        note(f"{spec}: {name} is no point to measure at ({why}){more}")
     return Backbone(
         spec=spec,
         module=trunk,
-        taps=taps,
-        aliases=aliases,
+        taps=found.taps,
+        aliases=found.aliases,
         preprocess=preprocess,
         labels=None if labels is None else tuple(labels),
         random=random,
-        info=dict(info or {}),
+        info={**(info or {}), **({LEFT_OUT: found.left_out} if found.left_out else {})},
     )
 
 

@@ -212,8 +212,8 @@ def attention(
 def looked(met: Attended, inside: Anatomy) -> torch.Tensor:
     """float32 [b, heads, patches]: how the token that is read off looks at the patches."""
     if inside.cls is None:
-        return met.rows(slice(inside.prefix, None)).mean(dim=2)[..., inside.prefix :]
-    return met.rows(slice(inside.cls, inside.cls + 1))[:, :, 0, inside.prefix :]
+        return met.rows(inside.place).mean(dim=2)[..., inside.place]
+    return met.rows(slice(inside.cls, inside.cls + 1))[:, :, 0, inside.place]
 
 
 def statistics(backbone: Backbone, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -230,15 +230,24 @@ def statistics(backbone: Backbone, batch: torch.Tensor) -> tuple[torch.Tensor, t
     distances: dict[int, torch.Tensor] = {}
 
     def visit(number: int, met: Attended) -> None:
-        p = looked(met, inside)
-        p = p / p.sum(dim=-1, keepdim=True)
-        entropies[number] = -torch.special.xlogy(p, p).sum(dim=-1)
-        among = met.rows(slice(inside.prefix, None))[..., inside.prefix :]
-        distances[number] = ((among * apart).sum(dim=-1) / among.sum(dim=-1)).mean(dim=-1)
+        entropies[number] = _entropy(looked(met, inside))
+        distances[number] = _distance(met.rows(inside.place)[..., inside.place], apart)
 
     _run(backbone, inside, batch, visit, range(len(inside.blocks)))
     order = sorted(entropies)
     return torch.stack([entropies[k] for k in order], dim=1), torch.stack([distances[k] for k in order], dim=1)
+
+
+def _entropy(weights: torch.Tensor) -> torch.Tensor:
+    """Entropy of the last axis, brought to a sum of 1; NaN where nothing is there: a token that looks at no patch at all."""
+    p = weights / weights.sum(dim=-1, keepdim=True)
+    return -torch.special.xlogy(p, p).sum(dim=-1)
+
+
+def _distance(among: torch.Tensor, apart: torch.Tensor) -> torch.Tensor:
+    """[..., n, n] -> [...]: mean distance of what patches look at, over the patches that look at any; NaN where none does."""
+    total = among.sum(dim=-1)
+    return ((among * apart).sum(dim=-1) / total).where(total > 0, torch.nan).nanmean(dim=-1)
 
 
 def rollout(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:
@@ -261,15 +270,14 @@ def rollout(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:
 
 def read_off(matrix: torch.Tensor, inside: Anatomy) -> torch.Tensor:
     """[b, n, n] -> [b, patches]: the row of the CLS token, or the mean of the patches' rows, on the patches."""
-    row = matrix[:, inside.prefix :].mean(dim=1) if inside.cls is None else matrix[:, inside.cls]
-    return row[:, inside.prefix :]
+    row = matrix[:, inside.place].mean(dim=1) if inside.cls is None else matrix[:, inside.cls]
+    return row[:, inside.place]
 
 
 def _run(backbone: Backbone, inside: Anatomy, batch: torch.Tensor, visit: Visit, layers: Sequence[int]) -> torch.Tensor:
     from visus.models.vit import output
 
-    tokens = inside.prefix + inside.patches
-    with torch.inference_mode(), meeting(backbone, inside.blocks, visit, layers, tokens):
+    with torch.inference_mode(), meeting(backbone, inside.blocks, visit, layers, inside.tokens):
         found: torch.Tensor = output(backbone, batch)
     return found
 

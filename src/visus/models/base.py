@@ -28,7 +28,8 @@ class Tap:
     name: what a user types (a module path, or a name the adapter gives). module: path of the module whose output is
     taken. kind: 'spatial' [b, c, h, w], 'tokens' [b, prefix + patches, c], 'grid' [b, h, w, c] (Swin), 'vector' [b, c].
     depth: 0 at the input, 1 at the last point. shape: without the batch. prefix: prefix tokens (CLS, distillation, registers)
-    before the patches, for 'tokens'. norm: path of a norm applied to the output (a ViT's final norm), or None.
+    before the patches, for 'tokens'. cls: position of the CLS token, or None. norm: path of a norm applied to the output (a ViT's final
+    norm), or None. suffix: tokens behind the patches. beside: names of the prefix and suffix tokens in order.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Tap:
     prefix: int = 0
     cls: int | None = None
     norm: str | None = None
+    suffix: int = 0
+    beside: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,13 @@ from visus.models.base import Backbone
 from visus.models.hub import PATIENCE, allow, first_line, hub_cache, hub_url
 from visus.models.labels import imagenet_labels
 from visus.models.points import Layout
+from visus.models.pooling_hf import pooling, whole
 from visus.models.preprocess_hf import preprocess_of
 from visus.models.registry import random_init, source
 from visus.models.trunk import HFTrunk
 from visus.progress import log
 from visus.spec import Spec, check_options
 
-# Prefix tokens by model type: CLS and what else the architecture puts before the patches (registers are counted by the config).
-PREFIX = {
-    "vit": 1, "deit": 2, "dinov2": 1, "dinov2_with_registers": 1, "dinov3_vit": 1, "beit": 1, "data2vec-vision": 1, "vit_msn": 1,
-    "clip_vision_model": 1, "metaclip_2_vision_model": 1, "chinese_clip_vision_model": 1, "altclip_vision_model": 1,
-    "siglip_vision_model": 0, "siglip2_vision_model": 0, "ijepa": 0, "swin": 0, "swinv2": 0,
-}  # fmt: skip
 # Dual encoders whose image tower is taken: model type -> class in transformers.
 TOWERS = {
     "clip": "CLIPVisionModel",
@@ -35,8 +29,6 @@ TOWERS = {
     "chinese_clip": "ChineseCLIPVisionModel",
 }
 TOWER_TYPES = {"clip_vision_model": "CLIPVisionModel", "siglip_vision_model": "SiglipVisionModel"}
-# What these call pooler is a layer for pretraining that many checkpoints lack: their features are the normed CLS token.
-POOLED_BY_CLS = ("vit", "deit", "vit_msn")
 BROKEN = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError, pickle.UnpicklingError)
 
 
@@ -75,7 +67,7 @@ def _build(text: str, where: str, *, random: bool, kwargs: dict[str, Any]) -> Ba
     try:
         constants.HF_HUB_ETAG_TIMEOUT = int(PATIENCE)
         config, cls, classifies = _choose(text, where, kwargs)
-        model = cls(config, **_unpooled(cls, config)) if random else _pretrained(cls, config, where, kwargs)
+        model = cls(config) if random else _pretrained(cls, config, where, kwargs)
         preprocess = preprocess_of(where, config, kwargs)
     except OSError as error:
         if Path(where).is_dir():
@@ -111,16 +103,10 @@ def _choose(text: str, where: str, kwargs: dict[str, Any]) -> tuple[Any, Any, bo
     if kind in TOWER_TYPES:
         return config, getattr(transformers, TOWER_TYPES[kind]), False
     name = MODEL_MAPPING_NAMES.get(kind)
-    if name is None or (not names and kind not in PREFIX and not hasattr(config, "num_channels")):
+    if name is None or (not names and not hasattr(config, "num_channels")):
         raise SpecError(f"{text!r} is a {kind} model, which visus cannot use as a vision backbone; give an image model")
     name = name if isinstance(name, str) else name[0]
     return config, getattr(transformers, name), False
-
-
-def _unpooled(cls: Any, config: Any) -> dict[str, bool]:
-    """The argument that leaves out a pooler that is not used, where the class knows one; the random twin has the same tensors."""
-    bare = config.model_type in POOLED_BY_CLS and cls.__name__.endswith("Model")
-    return {"add_pooling_layer": False} if bare else {}
 
 
 def _pretrained(cls: Any, config: Any, where: str, kwargs: dict[str, Any]) -> Any:
@@ -132,7 +118,7 @@ def _pretrained(cls: Any, config: Any, where: str, kwargs: dict[str, Any]) -> An
     logging.disable_progress_bar()
     try:
         model, report = cls.from_pretrained(
-            where, config=config, output_loading_info=True, dtype=torch.float32, **_unpooled(cls, config), **kwargs
+            where, config=config, output_loading_info=True, dtype=torch.float32, **kwargs
         )
     finally:
         logging.set_verbosity(level)
@@ -156,40 +142,17 @@ def wrap(model: Any, text: str, preprocess: Any, *, classifies: bool, random: bo
         base = "vision_model" if hasattr(model, "vision_model") else model.base_model_prefix
     inner = model.get_submodule(base) if base else model
     vision = getattr(config, "vision_config", None) or config
-    kind = vision.model_type
-    prefix = PREFIX.get(kind, 0)
-    has_cls = prefix > 0
-    if has_cls:
-        prefix += int(getattr(vision, "num_register_tokens", 0) or 0)
-    pool = _pool(
-        kind, has_cls=has_cls, trained="pooler" not in dict(inner.named_children()) or kind not in POOLED_BY_CLS
-    )
+    pool = pooling(inner, vision)
     return assemble(
         text,
-        HFTrunk(model, base, pool, classifies=classifies),
+        HFTrunk(model, base, pool, classifies=classifies, beside=whole(inner, vision)),
         preprocess,
         root=f"model.{base}" if base else "model",
-        layout=Layout(prefix=prefix, cls=0 if has_cls else None, channels_last=False),
+        layout=Layout(channels_last=False),
         labels=_labels(config) if classifies else None,
         random=random,
         info={"library": "transformers", "architecture": type(model).__name__},
     )
-
-
-def _pool(kind: str, *, has_cls: bool, trained: bool) -> Callable[[Any], torch.Tensor]:
-    """Base model's output -> features [b, c]: the pooler's, else the CLS token, else the mean over positions."""
-    by_cls = kind in POOLED_BY_CLS or not trained
-
-    def pool(output: Any) -> torch.Tensor:
-        pooled: torch.Tensor | None = getattr(output, "pooler_output", None)
-        if pooled is not None and not by_cls:
-            return pooled.flatten(1)
-        last: torch.Tensor = output.last_hidden_state
-        if last.ndim == 4:
-            return last.mean(dim=(2, 3))
-        return last[:, 0] if has_cls else last.mean(dim=1)
-
-    return pool
 
 
 def _labels(config: Any) -> tuple[str, ...]:

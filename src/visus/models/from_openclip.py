@@ -105,10 +105,10 @@ def wrap(model: Any, text: str, *, random: bool = False) -> Backbone:
     trunk = getattr(visual, "trunk", None)  # a tower made by timm
     if trunk is None:
         has_cls = hasattr(visual, "class_embedding")
-        layout, root = Layout(prefix=int(has_cls), cls=0 if has_cls else None, channels_last=False), "model"
+        layout, root = Layout(prefix=int(has_cls), channels_last=False), "model"
     else:
         prefix = int(getattr(trunk, "num_prefix_tokens", 0) or 0)
-        layout = Layout(prefix=prefix, cls=0 if prefix and getattr(trunk, "cls_token", None) is not None else None)
+        layout = Layout(prefix=prefix)
         root = "model.trunk"
     return assemble(
         text,

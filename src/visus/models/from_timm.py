@@ -94,7 +94,6 @@ def wrap(
     classes = int(getattr(model, "num_classes", 0) or 0)
     named = labels or cfg.get("label_names")
     prefix = int(getattr(model, "num_prefix_tokens", 0) or 0)
-    has_cls = prefix > 0 and (getattr(model, "cls_token", None) is not None or getattr(model, "has_class_token", False))
     paths = dict(model.named_modules())
     late = None
     if ("layer4" in paths and "global_pool.pool" in paths and _pools_to_a_point(model)) or (
@@ -104,8 +103,6 @@ def wrap(
     fmt = getattr(model, "output_fmt", None)
     layout = Layout(
         prefix=prefix,
-        patches=getattr(getattr(model, "patch_embed", None), "num_patches", None),
-        cls=0 if has_cls else None,
         channels_last=None if fmt is None else str(getattr(fmt, "value", fmt)) == "NHWC",
         late=late,
         extra=tuple(

@@ -80,7 +80,6 @@ def wrap(model: Any, text: str, weights: Any, *, random: bool) -> Backbone:
         labels = imagenet_labels(1000) if random else labels
     layout = Layout(
         prefix=1 if is_vit else 0,
-        cls=0 if is_vit else None,
         channels_last=None if type(model).__name__ == "SwinTransformer" else False,
         late=late,
     )

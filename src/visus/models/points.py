@@ -1,34 +1,39 @@
-"""Finding a model's named points: its repeated units and stages, in the order in which a forward pass meets them."""
+"""Finding a model's named points: its repeated units and stages, in the order in which a forward pass meets them.
+
+What a network says twice of the same picture must be the same, and what a point gives must be the picture's grid once the tokens that
+are no patches are taken away: a point of which that cannot be told is left out, and said to be.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from visus.errors import DataError
 from visus.models.base import Tap, TapKind
+from visus.models.sequence import Appearance, Others, first_tensor, fits, grid_of, others
 from visus.models.tapping import unwrap
 
 INNER = ("blocks", "layers", "layer")  # the names of a stage's own chain of units
 STEMS = ("maxpool",)  # leaves worth a name
+STEADY = 1e-5  # relative difference of two outputs that are the same but for the order in which sums are taken
+MIXED = 1e-2  # from which on a picture's neighbours in a batch have a say, not the arithmetic of another batch size
 
 
 @dataclass(frozen=True)
 class Layout:
     """What an architecture declares about its outputs.
 
-    prefix: tokens before the patches. patches: number of patches; a sequence of just so many has no prefix yet (CaiT, XCiT
-    add the CLS token late). cls: position of the CLS token, or None. channels_last: 4-D outputs are [b, h, w, c]
+    prefix: tokens before the patches, where they cannot be measured (all weights zero). channels_last: 4-D outputs are [b, h, w, c]
     (None: not declared; on a square picture the two equal sides are the positions). late: path of the module whose
     output is the features and that 'late' names instead of `pooled` (a ResNet's global pool). extra: further paths.
     """
 
     prefix: int = 0
-    patches: int | None = None
-    cls: int | None = None
     channels_last: bool | None = None
     late: tuple[str, str] | None = None
     extra: tuple[str, ...] = ()
@@ -36,47 +41,110 @@ class Layout:
 
 @dataclass(frozen=True)
 class Seen:
-    """One module's output in the dummy pass."""
+    """One module's output in the trial pass."""
 
     path: str
     shape: tuple[int, ...]
     unit: bool
 
 
-def find_taps(
-    trunk: nn.Module, root: str, size: tuple[int, int], layout: Layout
-) -> tuple[tuple[Tap, ...], dict[str, str]]:
-    """The taps of a trunk in forward order, and the aliases early, middle, late.
+@dataclass(frozen=True)
+class Trial:
+    """What one pass of two pictures met: output shapes (without the batch) by path, and every sequence where it first appeared, with its
+    value [2, n, c], by its number of tokens."""
 
-    root: path inside the trunk under which to look. size: (h, w) of the model's input. One picture of zeros goes
-    through the model. Raises DataError when the model cannot run on its own input size.
+    shapes: Mapping[str, tuple[int, ...]]
+    sequences: Mapping[int, tuple[Appearance, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """taps: in forward order. aliases: early, middle, late. left_out: why a point is none, by its name."""
+
+    taps: tuple[Tap, ...]
+    aliases: Mapping[str, str]
+    left_out: Mapping[str, str]
+
+
+def find_taps(trunk: nn.Module, root: str, size: tuple[int, int], layout: Layout) -> Found:
+    """The points of a trunk under the path `root`. size: (h, w) of the model's input.
+
+    Two pictures of noise go through the model, and one of them alone. Raises DataError when the model cannot run on its own input size,
+    gives another output for the same picture, or an output that depends on the pictures beside it.
     """
     candidates = dict(_candidates(trunk.get_submodule(root), f"{root}."))
     known = dict(trunk.named_modules())
     candidates.update({p: False for p in layout.extra if p in known and p not in candidates})
     paths = [*candidates, "pooled", *([layout.late[1]] if layout.late else [])]
-    seen = _dummy_pass(trunk, {p: known[p] for p in paths}, size)
-    if "pooled" not in seen:
-        raise DataError("the model's features could not be found: its last layer never ran; give another model")
-    points = [Seen(p, shape, candidates[p]) for p, shape in seen.items() if p in candidates]
+    pictures = trial_pictures(trunk, size)
+    trial = _trial(trunk, {p: known[p] for p in paths}, pictures)
+    points = [Seen(p, shape, candidates[p]) for p, shape in trial.shapes.items() if p in candidates]
     tokens = any(len(p.shape) == 2 and p.unit for p in points)
     # Among tokens only the units count: an embedding without its prefix is no token sequence of the same kind.
     points = [p for p in points if len(p.shape) == 3 or (len(p.shape) == 2 and (p.unit or not tokens))]
     points = [p for p in points if len(p.shape) == 2 or max(p.shape[:2]) > 1 or max(p.shape[1:]) > 1]
-    taps: list[Tap] = []
     plain = tokens and len({p.shape for p in points if p.unit}) == 1  # a plain ViT: one chain of equal blocks
     names = _names(points, root, blocks=plain)
+    beside: dict[int, Others | None] = {}
+    for n, (where, value) in trial.sequences.items():
+        told = others(trunk, where, value, pictures[:1], declared=layout.prefix)
+        beside[n] = _carried(told, n, [o for o in beside.values() if o], trunk, size)
+    taps: list[Tap] = []
+    left_out: dict[str, str] = {}
     for place, point in enumerate(points, 1):
         kind = _kind(point.shape, layout.channels_last)
-        prefixed = kind == "tokens" and point.shape[0] != layout.patches
-        prefix, cls = (layout.prefix, layout.cls) if prefixed else (0, None)
-        taps.append(Tap(names[point.path], point.path, kind, place / (len(points) + 1), point.shape, prefix, cls))
-    if layout.late and layout.late[1] in seen:
+        depth = place / (len(points) + 1)
+        if kind == "tokens":
+            told = beside.get(point.shape[0], Others())
+            why = _no_grid(point.shape[0], told, trunk, size)
+            at = told or Others()
+            tap = Tap(
+                names[point.path], point.path, kind, depth, point.shape, at.prefix, at.cls(point.shape[0]),
+                suffix=at.suffix, beside=at.names,
+            )  # fmt: skip
+        else:
+            grid = point.shape[:2] if kind == "grid" else point.shape[1:]
+            why = (
+                ""
+                if fits(*grid, size)
+                else f"{grid[0]} x {grid[1]} is not the shape of its pictures, {size[0]} x {size[1]}"
+            )
+            tap = Tap(names[point.path], point.path, kind, depth, point.shape)
+        if why:
+            left_out[tap.name] = why
+        else:
+            taps.append(tap)
+    kept = {tap.module for tap in taps}
+    if layout.late and layout.late[1] in trial.shapes:
         name, path = layout.late
-        taps.append(Tap(name, path, _kind(seen[path], False), 1.0, seen[path]))
+        taps.append(Tap(name, path, _kind(trial.shapes[path], False), 1.0, trial.shapes[path]))
     else:
-        taps.append(Tap("pooled", "pooled", "vector", 1.0, (_size(seen["pooled"]),)))
-    return tuple(taps), _aliases(taps, [p for p in points if p.unit], root)
+        taps.append(Tap("pooled", "pooled", "vector", 1.0, (_size(trial.shapes["pooled"]),)))
+    return Found(tuple(taps), _aliases(taps, [p for p in points if p.unit and p.path in kept], root), left_out)
+
+
+def _carried(
+    told: Others | None, tokens: int, earlier: Sequence[Others], trunk: nn.Module, size: tuple[int, int]
+) -> Others | None:
+    """What stands beside the patches: of a later stage, which is met behind attention, what came along from an earlier one, where only that
+    leaves a grid."""
+    if told is None or told.count or grid_of(tokens, trunk, size):
+        return told
+    return next((o for o in reversed(earlier) if o.count and grid_of(tokens - o.count, trunk, size)), told)
+
+
+def _no_grid(tokens: int, told: Others | None, trunk: nn.Module, size: tuple[int, int]) -> str:
+    """Why a sequence is no grid of patches; '': it is one."""
+    if told is None:
+        return f"among its {tokens} tokens stand some that are no patches"
+    if tokens == told.count or grid_of(tokens - told.count, trunk, size):
+        return ""
+    found = (
+        f"{tokens} tokens, without {told.count} that are no patches {tokens - told.count},"
+        if told.count
+        else f"{tokens} tokens"
+    )
+    return f"{found} make no grid of {size[0]} x {size[1]} pictures"
 
 
 def _candidates(module: nn.Module, prefix: str) -> Iterator[tuple[str, bool]]:
@@ -126,39 +194,111 @@ def _is_chain(module: nn.Module) -> bool:
     return isinstance(module, nn.Sequential | nn.ModuleList)
 
 
-def _dummy_pass(
-    trunk: nn.Module, modules: Mapping[str, nn.Module], size: tuple[int, int]
-) -> dict[str, tuple[int, ...]]:
-    """Output shape (without the batch) of each module that gave a float tensor, in the order in which they finished."""
-    seen: dict[str, tuple[int, ...]] = {}
+def trial_pictures(trunk: nn.Module, size: tuple[int, int]) -> torch.Tensor:
+    """Two normalised pictures of noise, [2, channels, h, w], always the same, in the dtype and on the device of the weights."""
+    parameter = next(iter(trunk.parameters()), None)
+    pictures = torch.randn(2, getattr(trunk, "channels", 3), *size, generator=torch.Generator().manual_seed(0))
+    return pictures if parameter is None else pictures.to(parameter)
+
+
+def _trial(trunk: nn.Module, modules: Mapping[str, nn.Module], pictures: torch.Tensor) -> Trial:
+    """What a pass of two pictures meets, in the order in which modules finish; the second pass is one of the pictures alone."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    sequences: dict[int, tuple[Appearance, torch.Tensor]] = {}
+    features: list[torch.Tensor] = []
     handles = []
 
-    def watch(path: str):  # type: ignore[no-untyped-def]
+    def meet(path: str, value: torch.Tensor | None, *, entering: bool) -> None:
+        if (
+            value is not None
+            and value.is_floating_point()
+            and value.ndim == 3
+            and len(value) == 2
+            and value.shape[1] not in sequences
+        ):
+            sequences[value.shape[1]] = (Appearance(path, entering, tuple(value.shape[1:])), value.detach().clone())
+
+    def enter(path: str) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            meet(path, first_tensor(args, kwargs), entering=True)
+
+        return hook
+
+    def leave(path: str) -> Any:
         def hook(module: nn.Module, args: object, output: object) -> None:
             try:
                 y = unwrap(output)
             except TypeError:
                 return
-            if y.is_floating_point() and y.ndim >= 2 and len(y) == 1:
-                seen.setdefault(path, tuple(y.shape[1:]))
+            if path == "pooled":
+                features.append(y.detach().clone())
+            if y.is_floating_point() and y.ndim >= 2 and len(y) == 2:
+                meet(path, y, entering=False)
+                shapes.setdefault(path, tuple(y.shape[1:]))
 
         return hook
 
     try:
         for path, module in modules.items():
-            handles.append(module.register_forward_hook(watch(path)))
-        parameter = next(iter(trunk.parameters()), None)
-        dtype = torch.float32 if parameter is None else parameter.dtype
+            handles.append(module.register_forward_pre_hook(enter(path), with_kwargs=True))
+            handles.append(module.register_forward_hook(leave(path)))
         with torch.inference_mode():
-            trunk(torch.zeros(1, getattr(trunk, "channels", 3), *size, dtype=dtype))
+            trunk(pictures)
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
-        raise DataError(
-            f"the model does not run on its own input size {size[0]} × {size[1]}: {str(error)[:200]!r}"
-        ) from error
+        h, w = pictures.shape[2:]
+        raise DataError(f"the model does not run on its own input size {h} × {w}: {str(error)[:200]!r}") from error
     finally:
         for handle in handles:
             handle.remove()
-    return seen
+    if not features:
+        raise DataError("the model's features could not be found: its last layer never ran; give another model")
+    _same_again(trunk, features[0], pictures)
+    return Trial(shapes, sequences)
+
+
+def _same_again(trunk: nn.Module, features: torch.Tensor, pictures: torch.Tensor) -> None:
+    """Refuse a model whose output is another each time, or depends on the pictures beside it (protocol P17). Raises DataError."""
+    if len(features) != len(pictures):
+        raise DataError(
+            f"the model gives {len(features)} row of features for {len(pictures)} pictures: it reads a batch as one sequence; give another model"
+        )
+    alone = _features(trunk, pictures[:1])
+    if _apart(alone, features[:1]) <= STEADY:
+        return
+    apart = _apart(alone, _features(trunk, pictures[:1]))
+    if apart > STEADY:
+        raise DataError(
+            f"the model gives another output for the same picture each time (up to {100 * apart:.2g} % of the largest value apart): something "
+            "in it is drawn at random in every pass, as a mask or dropout, and nothing measured on it would hold; give a model without"
+        )
+    if _apart(alone, features[:1]) > MIXED:
+        raise DataError(
+            "the model gives another output for a picture alone than beside others: it mixes the pictures of a batch; give another model"
+        )
+
+
+def _features(trunk: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+    """What passes through `pooled`."""
+    seen: list[torch.Tensor] = []
+    handle = trunk.get_submodule("pooled").register_forward_hook(
+        lambda m, args, out: seen.append(unwrap(out).detach().clone())
+    )
+    try:
+        with torch.inference_mode():
+            trunk(pictures)
+    finally:
+        handle.remove()
+    return seen[0]
+
+
+def _apart(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The largest difference relative to the largest value; what is no number in both is equal."""
+    a, b = a.float(), b.float()
+    if a.shape != b.shape:
+        return float("inf")
+    difference = torch.where(a.isnan() & b.isnan() | (a == b), 0.0, (a - b).abs())
+    largest = max(float(a.abs().nan_to_num(0, 0).max()), 1e-30)
+    return float(difference.nan_to_num(float("inf")).max()) / largest
 
 
 def _kind(shape: tuple[int, ...], channels_last: bool | None) -> TapKind:

@@ -24,7 +24,6 @@ def relevance(backbone: Backbone, batch: torch.Tensor, targets: torch.Tensor | N
     their requires_grad, and no gradient is left on them.
     """
     inside = _anatomy(backbone)
-    tokens = inside.prefix + inside.patches
     matrices: dict[int, torch.Tensor] = {}
 
     def visit(number: int, met: Attended) -> torch.Tensor:
@@ -33,14 +32,14 @@ def relevance(backbone: Backbone, batch: torch.Tensor, targets: torch.Tensor | N
         matrices[number] = a if a.requires_grad else a.detach().requires_grad_()
         return matrices[number]
 
-    with torch.enable_grad(), meeting(backbone, inside.blocks, visit, range(len(inside.blocks)), tokens):
+    with torch.enable_grad(), meeting(backbone, inside.blocks, visit, range(len(inside.blocks)), inside.tokens):
         score = _score(backbone, batch, targets)
     order = sorted(matrices)
     gradients = torch.autograd.grad(score, [matrices[k] for k in order])
     n = len(batch)
-    row = torch.zeros(n, tokens, device=batch.device)
+    row = torch.zeros(n, inside.tokens, device=batch.device)
     if inside.cls is None:
-        row[:, inside.prefix :] = 1 / inside.patches
+        row[:, inside.place] = 1 / inside.patches
     else:
         row[:, inside.cls] = 1
     with torch.no_grad():
@@ -48,7 +47,7 @@ def relevance(backbone: Backbone, batch: torch.Tensor, targets: torch.Tensor | N
         for k in range(len(order) - 1, -1, -1):
             weighted = (gradients[k] * matrices[order[k]]).clamp(min=0).mean(dim=1)
             row = row + torch.einsum("bi,bij->bj", row, weighted)
-    return row[:, inside.prefix :]
+    return row[:, inside.place]
 
 
 def grad_cam(backbone: Backbone, batch: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:

@@ -125,7 +125,9 @@ def pooled(y: torch.Tensor, tap: Tap, pool: str) -> torch.Tensor:
     if tap.kind == "tokens":
         if pool == "cls" and tap.cls is not None:
             return y[:, tap.cls].float()
-        return y[:, tap.prefix :].float().mean(dim=1)
+        if tap.shape[0] > tap.prefix + tap.suffix:  # a block of the class token alone has no patches
+            y = y[:, tap.prefix : -tap.suffix or None]
+        return y.float().mean(dim=1)
     return y.flatten(1).float()
 
 

@@ -26,7 +26,7 @@ def forward_kept(backbone: Backbone, batch: torch.Tensor, kept: torch.Tensor) ->
     """Logits [b, k], or the pooled feature of a network without classifier, from some of the patches of each picture.
 
     batch: normalised float [b, 3, h, w]. kept: int64 [b, m], patches row by row, the same number for every picture. The others leave
-    between the position embeddings and the first block, so that the cost falls with them; prefix tokens stay. All patches kept: the plain forward.
+    between the position embeddings and the first block, so that the cost falls with them; tokens that are no patches stay. All patches kept: the plain forward.
     Raises DataError for no patch or one outside the grid, SpecError for a network whose positions do not leave with its tokens.
     """
     from visus.models.vit import output
@@ -43,9 +43,10 @@ def forward_kept(backbone: Backbone, batch: torch.Tensor, kept: torch.Tensor) ->
             f"{backbone.spec} adds a bias for every pair of patches, so that patches cannot be dropped from it; use blanked pixels"
         )
     prefix = torch.arange(inside.prefix, device=kept.device).expand(len(kept), -1)
-    chosen = torch.cat([prefix, kept + inside.prefix], dim=1)
+    suffix = torch.arange(inside.prefix + inside.patches, inside.tokens, device=kept.device).expand(len(kept), -1)
+    chosen = torch.cat([prefix, kept + inside.prefix, suffix], dim=1)
     modules = dict(backbone.module.named_modules())
-    total = inside.prefix + inside.patches
+    total = inside.tokens
 
     def first(module: nn.Module, args: Any, kwargs: Any) -> Any:
         at = 0 if args else "hidden_states"
@@ -58,10 +59,13 @@ def forward_kept(backbone: Backbone, batch: torch.Tensor, kept: torch.Tensor) ->
         return ((shorter, *args[1:]), kwargs) if at == 0 else (args, {**kwargs, "hidden_states": shorter})
 
     def turned(module: nn.Module, args: Any, kwargs: Any) -> Any:
+        def fewer(rotation: Any) -> Any:
+            return _subset(rotation, kept, chosen, (inside.patches, total), backbone.spec)
+
         for name in ROTATIONS:
             if kwargs.get(name) is not None:
-                kwargs = {**kwargs, name: _subset(kwargs[name], kept, inside.patches, backbone.spec)}
-        return args, kwargs
+                kwargs = {**kwargs, name: fewer(kwargs[name])}
+        return (*args[:1], *(fewer(a) if _turns(a, (inside.patches, total)) else a for a in args[1:])), kwargs
 
     with ExitStack() as stack, torch.inference_mode():
         for m in [m for m in backbone.module.modules() if m.training]:
@@ -70,19 +74,40 @@ def forward_kept(backbone: Backbone, batch: torch.Tensor, kept: torch.Tensor) ->
         for path in inside.blocks:
             stack.callback(modules[path].register_forward_pre_hook(turned, with_kwargs=True).remove)
         stack.callback(modules[inside.blocks[0]].register_forward_pre_hook(first, with_kwargs=True).remove)
-        found: torch.Tensor = output(backbone, batch)
+        try:
+            found: torch.Tensor = output(backbone, batch)
+        except RuntimeError as error:  # what it adds or masks between its blocks is made for all tokens
+            if kept.shape[1] == inside.patches:
+                raise
+            raise SpecError(
+                f"{backbone.spec} does not run on fewer tokens ({str(error)[:80]!r}), so that patches cannot be dropped from it; use blanked pixels"
+            ) from error
     return found
 
 
-def _subset(rotation: Any, kept: torch.Tensor, patches: int, spec: str) -> Any:
-    """The rotations of the kept patches, [b, 1 or heads, m, d], from those of all, [patches, d] or [heads, patches, d]; tuples one by one."""
+def _turns(value: Any, lengths: tuple[int, int]) -> bool:
+    """Whether an argument beside the tokens holds a row for each patch, or for each token."""
+    if isinstance(value, tuple | list):
+        return bool(value) and all(_turns(v, lengths) for v in value)
+    return (
+        isinstance(value, torch.Tensor)
+        and value.is_floating_point()
+        and value.ndim in (2, 3)
+        and value.shape[-2] in lengths
+    )
+
+
+def _subset(rotation: Any, kept: torch.Tensor, chosen: torch.Tensor, lengths: tuple[int, int], spec: str) -> Any:
+    """The rotations of the tokens that stay, [b, 1 or heads, m, d], from those of all, [n, d] or [heads, n, d]; tuples one by one.
+
+    lengths: numbers of patches and of tokens; a rotation may be for either.
+    """
     if isinstance(rotation, tuple | list):
-        return type(rotation)(_subset(r, kept, patches, spec) for r in rotation)
-    if isinstance(rotation, torch.Tensor) and rotation.ndim == 3 and rotation.shape[1] == patches:
-        return rotation[:, kept].transpose(0, 1)
-    if not isinstance(rotation, torch.Tensor) or rotation.ndim != 2 or len(rotation) != patches:
+        return type(rotation)(_subset(r, kept, chosen, lengths, spec) for r in rotation)
+    if not isinstance(rotation, torch.Tensor) or rotation.ndim not in (2, 3) or rotation.shape[-2] not in lengths:
         raise SpecError(f"{spec} turns its positions in a way that patches cannot be dropped from; use blanked pixels")
-    return rotation[kept][:, None]
+    rows = kept if rotation.shape[-2] == lengths[0] else chosen
+    return rotation[rows][:, None] if rotation.ndim == 2 else rotation[:, rows].transpose(0, 1)
 
 
 def outlier_tokens(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:
@@ -93,7 +118,7 @@ def outlier_tokens(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:
     inside = _anatomy(backbone)
     tap = next(t for t in backbone.taps if t.module == inside.blocks[-1])
     tokens = backbone.forward(batch, [tap], pool=None)[tap.name]
-    norms = tokens[:, inside.prefix :].float().norm(dim=2)
+    norms = tokens[:, inside.place].float().norm(dim=2)
     middle = norms.median(dim=1, keepdim=True).values
     spread = (norms - middle).abs().median(dim=1, keepdim=True).values
     found: torch.Tensor = (norms > OUTLIER_RATIO * middle) & (norms > middle + OUTLIER_SPREAD * spread)

@@ -104,20 +104,31 @@ class HeadInputTrunk(Trunk):
 class HFTrunk(Trunk):
     """transformers: what `pool` makes of the base model's output are the features; logits where there is a classifier.
 
-    base: path of the base model inside the model ('' for the model itself).
+    base: path of the base model inside the model ('' for the model itself). beside: what the base model is given beside the pictures, of a
+    model that would mask them.
     """
 
-    def __init__(self, model: nn.Module, base: str, pool: Callable[[Any], torch.Tensor], *, classifies: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        base: str,
+        pool: Callable[[Any], torch.Tensor],
+        *,
+        classifies: bool,
+        beside: Callable[[torch.Tensor], dict[str, torch.Tensor]] | None = None,
+    ) -> None:
         super().__init__(model)
-        self.base, self.pool, self.classifies = base, pool, classifies
+        self.base, self.pool, self.classifies, self.beside = base, pool, classifies, beside
+
+    def _base(self, x: torch.Tensor) -> Any:
+        return self.model.get_submodule(self.base)(pixel_values=x, **(self.beside(x) if self.beside else {}))
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        output = self.model.get_submodule(self.base)(pixel_values=x)
-        return unwrap(self.pooled(self.pool(output))).flatten(1)
+        return unwrap(self.pooled(self.pool(self._base(x)))).flatten(1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.classifies:
-            return unwrap(self.pooled(self.pool(self.model.get_submodule(self.base)(pixel_values=x))))
+            return unwrap(self.pooled(self.pool(self._base(x))))
 
         def passing(module: nn.Module, args: Any, output: Any) -> None:
             self.pooled(self.pool(output))

@@ -1,18 +1,20 @@
-"""The anatomy of a vision transformer: its blocks, the tokens before its patches, and the grid that the patches stand in."""
+"""The anatomy of a vision transformer: its blocks, the tokens beside its patches, and the grid that the patches stand in."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
 from visus.errors import DataError, SpecError
+from visus.models.assemble import LEFT_OUT
+from visus.models.points import trial_pictures
+from visus.models.sequence import Appearance, class_tokens, corners, grid_of
 
 if TYPE_CHECKING:
-    from visus.models.base import Backbone
-
-DISTILLATION = ("dist_token", "distillation_token")
+    from visus.models.base import Backbone, Tap
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,8 @@ class Anatomy:
     """What a plain vision transformer is made of.
 
     blocks: module paths, in order. prefix: tokens before the patches. cls: position of the CLS token, or None (it pools by the mean).
-    extra: names of the prefix tokens in order. grid: rows and columns of patches. patch: height and width in pixels. heads: of
-    every block's attention.
+    extra: names of the tokens that are no patches, in order. grid: rows and columns of patches. patch: height and width in pixels. heads:
+    of every block's attention. suffix: tokens behind the patches.
     """
 
     blocks: tuple[str, ...]
@@ -31,77 +33,106 @@ class Anatomy:
     grid: tuple[int, int]
     patch: tuple[int, int]
     heads: int
+    suffix: int = 0
 
     @property
     def patches(self) -> int:
         """Number of patches."""
         return self.grid[0] * self.grid[1]
 
+    @property
+    def tokens(self) -> int:
+        """Number of tokens."""
+        return self.prefix + self.patches + self.suffix
+
+    @property
+    def place(self) -> slice:
+        """Where the patches stand in the sequence."""
+        return slice(self.prefix, self.prefix + self.patches)
+
 
 def anatomy(backbone: Backbone) -> Anatomy:
-    """Look at a network as a vision transformer. One picture of zeros goes through it.
+    """Look at a network as a vision transformer. Two pictures or so go through it.
 
-    Raises SpecError for a network that is none: no chain of equal blocks over one sequence of patches, or blocks that do not attend once.
+    Raises SpecError for a network that is none, or of whose tokens it cannot be told which stand for which patch, with what was found: no
+    chain of equal blocks over one sequence of patches, blocks that do not attend once, a class token that these blocks do not hold, several
+    class tokens, patches that are left out or in another order than that of reading.
     """
     from visus.models.attention import count_heads
 
+    def refused(found: str) -> SpecError:
+        return SpecError(
+            f"{backbone.spec} is no vision transformer with one sequence of patches ({found}); give one (as visus:emoji-vit), or study this "
+            "network with visus transfer"
+        )
+
     taps = [t for t in backbone.taps if t.kind == "tokens" and t.name.startswith("blocks.")]
-    alike = len({(t.shape, t.prefix, t.cls) for t in taps}) == 1
-    refused = SpecError(
-        f"{backbone.spec} is no vision transformer with one sequence of patches; give one (as visus:emoji-vit), or study this network "
-        "with visus transfer"
-    )
-    if not taps or not alike:
-        raise refused
+    left_out = {
+        n: why
+        for n, why in cast("Mapping[str, str]", backbone.info.get(LEFT_OUT) or {}).items()
+        if n.startswith("blocks.")
+    }
+    if left_out:
+        name, why = next(iter(left_out.items()))
+        raise refused(f"{name}: {why}")
+    if not taps or len({(t.shape, t.prefix, t.suffix, t.cls) for t in taps}) > 1:
+        raise refused("it has no chain of equal blocks over tokens")
     first = taps[0]
-    if first.cls is None and not first.prefix and "cls_token" in _parameters(backbone):
-        raise refused  # CaiT: its CLS token comes behind these blocks, and they do not show what it looks at
-    grid, patch = _grid(backbone, first.shape[0] - first.prefix)
+    classes = first.beside.count("cls")
+    if classes > 1:
+        raise refused(f"it has {classes} class tokens, and no one of them is read off")
+    if nameless := sum(name.startswith("token") for name in first.beside):
+        raise refused(f"it has {nameless} tokens beside its patches, and of none it is known what it is for")
+    if not classes and class_tokens(backbone.module):
+        raise refused("it has a class token that is not among the tokens of its blocks")
+    grid, patch = _grid(backbone, first)
     blocks = tuple(t.module for t in taps)
     heads = count_heads(backbone, blocks, first.shape[0])
     if not heads:
-        raise refused
-    return Anatomy(blocks, first.prefix, first.cls, _names(backbone, first.prefix, first.cls), grid, patch, heads)
+        raise refused("its blocks do not attend once over all tokens")
+    return Anatomy(blocks, first.prefix, first.cls, first.beside, grid, patch, heads, first.suffix)
 
 
-def _grid(backbone: Backbone, patches: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Rows and columns of the patches, and a patch's size in pixels."""
+def reads_tokens(backbone: Backbone) -> bool:
+    """Whether it is a chain of blocks over tokens, vision transformer or not (a mixer); convolutional networks and pyramids are none."""
+    left_out = cast("Mapping[str, str]", backbone.info.get(LEFT_OUT) or {})
+    return any(n.startswith("blocks.") for n in left_out) or any(
+        t.kind == "tokens" and t.name.startswith("blocks.") for t in backbone.taps
+    )
+
+
+def _grid(backbone: Backbone, first: Tap) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns of the patches in reading order, and a patch's size in pixels."""
     height, width = backbone.preprocess.size
+    patches = first.shape[0] - first.prefix - first.suffix
+    patch = None
     for module in backbone.module.modules():
-        if isinstance(module, nn.Conv2d) and module.kernel_size == module.stride and module.in_channels == 3:
+        if isinstance(module, nn.Conv2d) and module.kernel_size == module.stride and module.in_channels in (1, 3):
             down, across = int(module.stride[0]), int(module.stride[1])
             if down > height or across > width:
                 raise DataError(
                     f"pictures of {height} x {width} are smaller than a patch of {backbone.spec}, {down} x {across} pixels; give a larger size"
                 )
             if (height // down) * (width // across) == patches:
-                return (height // down, width // across), (down, across)
+                patch = down, across
+                break
     # A convolutional stem: the grid has the picture's shape.
-    rows = round((patches * height / width) ** 0.5)
-    if rows and patches % rows == 0:
-        return (rows, patches // rows), (height // rows, width * rows // patches)
-    raise SpecError(
-        f"{backbone.spec}: {patches} patches fill no grid of its {height} x {width} pictures; it cannot be studied here"
-    )
-
-
-def _names(backbone: Backbone, prefix: int, cls: int | None) -> tuple[str, ...]:
-    """Names of the prefix tokens."""
-    distilled = bool(_parameters(backbone) & set(DISTILLATION))
-    names: list[str] = []
-    for position in range(prefix):
-        if position == cls:
-            names.append("cls")
-        elif distilled and "distillation" not in names:
-            names.append("distillation")
-        else:
-            names.append(f"register {sum(n.startswith('register') for n in names) + 1}")
-    return tuple(names)
-
-
-def _parameters(backbone: Backbone) -> set[str]:
-    """The last part of every parameter's name."""
-    return {name.rpartition(".")[2] for name, _ in backbone.module.named_parameters()}
+    grid = (height // patch[0], width // patch[1]) if patch else grid_of(patches, backbone.module, (height, width))
+    if grid is None:
+        raise SpecError(
+            f"{backbone.spec}: {patches} patches fill no grid of its {height} x {width} pictures; it cannot be studied here"
+        )
+    patch = patch or (height // grid[0], width // grid[1])
+    picture = trial_pictures(backbone.module, (height, width))[:1]
+    met = corners(backbone.module, Appearance(first.module, True, first.shape), picture, patch)
+    last = first.prefix + patches - 1
+    right, below = first.prefix + grid[1] - 1, last - grid[1] + 1
+    if met is not None and met != (first.prefix, right, below, last):
+        raise SpecError(
+            f"{backbone.spec} does not hold its patches in reading order: the corners of a picture are tokens {', '.join(map(str, met))}, where "
+            f"{first.prefix}, {right}, {below}, {last} of a grid of {grid[0]} x {grid[1]} were expected; it cannot be studied here"
+        )
+    return grid, patch
 
 
 def output(backbone: Backbone, batch: Any) -> Any:

@@ -78,6 +78,7 @@ def vit(
     from visus.studies.common import check_choice
     from visus.studies.inputs import gather
     from visus.studies.parts import Part, merged
+    from visus.models.vit import reads_tokens
     from visus.studies.vit_subject import smaller_than_a_patch, survey, view
 
     parts = _listed(part, PARTS)
@@ -110,10 +111,13 @@ def vit(
     ]
     transformers = [v for v in viewers if v.anatomy]
     if not transformers:
+        if len(viewers) == 1:
+            raise SpecError(viewers[0].refused)
         raise SpecError(
             f"{', '.join(specs)}: no vision transformer with one sequence of patches; add one (as --model "
-            f"visus:emoji-vit), or study these with visus transfer"
+            f"visus:emoji-vit), or study these with visus transfer. Of the first: {viewers[0].refused}"
         )
+    warnings += [f"By its pixels alone: {v.refused}." for v in viewers if v.refused and reads_tokens(v.backbone)]
     surveyed = survey(
         imageset, imageset.split(seed=seed).test if imageset.labels is not None else np.arange(len(imageset))
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from visus.studies.vit_subject import Shown, Viewer, prepared
 
 if TYPE_CHECKING:
     from visus.images import ImageSet
+    from visus.measures.attention import Specialisation
 
 SIDE = 128
 SMALL = 96
@@ -26,7 +28,8 @@ UNSPECIALISED = 0.05  # level of the test, after Holm's correction over layers
 
 @dataclass(frozen=True)
 class Heads:
-    """Over a set of pictures: entropy (nats) of the CLS row and mean attention distance (pixels), float32 [n, layers, heads] each;
+    """Over a set of pictures: entropy (nats) of the CLS row and mean attention distance (pixels), float32 [n, layers, heads] each, NaN where
+    all of a head's attention fell on tokens that are no patches;
     outliers: the mean share of patch tokens with an outlying norm behind the last block."""
 
     model: str
@@ -98,10 +101,16 @@ def _warned(viewer: Viewer) -> list[str]:
         )
     if viewer.anatomy is not None and len(viewer.anatomy.extra) > 1:
         said.append(
-            f"{viewer.spec} has {len(viewer.anatomy.extra)} tokens before the patches "
-            f"({', '.join(viewer.anatomy.extra)}); maps and means leave them out."
+            f"{viewer.spec} has {len(viewer.anatomy.extra)} tokens that are no patches "
+            f"({listed(viewer.anatomy.extra)}); maps and means leave them out."
         )
     return said
+
+
+def listed(names: Sequence[str]) -> str:
+    """('cls', 'register 1', 'register 2') -> 'cls, 2 registers'."""
+    counted = Counter(name.rpartition(" ")[0] or name for name in names)
+    return ", ".join(f"{n} {kind}s" if n > 1 else kind for kind, n in counted.items())
 
 
 def _what(viewer: Viewer) -> str:
@@ -181,15 +190,50 @@ def heads_of(viewer: Viewer, imageset: ImageSet, rows: np.ndarray, *, device: st
     return Heads(viewer.spec, np.concatenate(entropies), np.concatenate(distances), share, gh * gw)
 
 
+def _tested(values: np.ndarray, seed: int) -> Specialisation | None:
+    """The test of a layer, of the pictures on which every head has a value, float [n, heads]; None: fewer than two."""
+    from visus.measures.attention import specialisation
+
+    known = values[np.isfinite(values).all(axis=1)]
+    return specialisation(known, seed=seed) if len(known) > 1 else None
+
+
+def _corrected(tests: Sequence[Specialisation | None]) -> np.ndarray:
+    """Holm's p of every layer, NaN of one that was not tested."""
+    from visus.measures.compare import holm
+
+    found = np.full(len(tests), np.nan)
+    at = [i for i, t in enumerate(tests) if t is not None]
+    found[at] = holm(np.array([t.p for t in tests if t is not None]))
+    return found
+
+
+def _number(value: float | np.ndarray) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _sentence(heads: Heads, tests: Sequence[Specialisation | None], far: np.ndarray, wide: np.ndarray) -> str:
+    """In how many layers the heads differ. far, wide: Holm's p of distance and of entropy, NaN: not tested."""
+    done = [t.statistic for t in tests if t is not None]
+    if not done:
+        return f"Whether the heads of {heads.model} differ cannot be tested: on fewer than two pictures all of them look at patches."
+    untested = f" ({len(tests) - len(done)} not tested)" if len(done) < len(tests) else ""
+    return (
+        f"In {int((far < UNSPECIALISED).sum())} of {len(tests)} layers{untested} of {heads.model} the heads differ in how far they look, and in "
+        f"{int((wide < UNSPECIALISED).sum())} in how widely (entropy), in the same way over {len(heads.distance):,} pictures "
+        f"(permutation test, Holm); the head explains {percent(float(np.mean(done)), 0)} of "
+        f"the variation of distance within a picture on average."
+    )
+
+
 def heads_part(found: Sequence[Heads], *, seed: int) -> Part:
     """Heatmaps of every head, and a test a layer whether its heads differ in the same way over the pictures."""
-    from visus.measures.attention import specialisation
-    from visus.measures.compare import holm
+    from visus.measures.attention import mean_known
 
     figures, rows, said, warnings = [], [], [], []
     for k, heads in enumerate(found):
         for what, values, unit in (("entropy", heads.entropy, "nats"), ("distance", heads.distance, "pixels")):
-            means = values.mean(axis=0)
+            means = mean_known(values)
             title = "Entropy of the attention" if what == "entropy" else "Mean attention distance"
             flat = f" A flat map has {np.log(heads.patches):.2f} nats." if what == "entropy" else ""
             figures.append(
@@ -199,7 +243,7 @@ def heads_part(found: Sequence[Heads], *, seed: int) -> Part:
                     f"{title} of every head of {heads.model}",
                     f"Mean over {len(values):,} pictures, in {unit}.{flat}",
                     {
-                        "values": means.tolist(),
+                        "values": [[float(v) if np.isfinite(v) else None for v in row] for row in means],
                         "rows": [f"layer {i + 1}" for i in range(len(means))],
                         "columns": [f"head {h + 1}" for h in range(means.shape[1])],
                         "label": unit,
@@ -209,26 +253,28 @@ def heads_part(found: Sequence[Heads], *, seed: int) -> Part:
                 )
             )
         count = heads.distance.shape[1]
-        tests = [specialisation(heads.distance[:, layer], seed=seed) for layer in range(count)]
-        corrected = holm(np.array([t.p for t in tests]))
-        narrow = [specialisation(heads.entropy[:, layer], seed=seed) for layer in range(count)]
-        narrow_p = holm(np.array([t.p for t in narrow]))
-        for layer, (test, p) in enumerate(zip(tests, corrected, strict=True)):
-            per_head = heads.distance[:, layer].mean(axis=0)
+        tests = [_tested(heads.distance[:, layer], seed) for layer in range(count)]
+        narrow = [_tested(heads.entropy[:, layer], seed) for layer in range(count)]
+        corrected, narrow_p = _corrected(tests), _corrected(narrow)
+        for layer, test in enumerate(tests):
+            per_head, spread = mean_known(heads.distance[:, layer]), narrow[layer]
+            known = per_head[np.isfinite(per_head)]
             rows.append(
                 (
-                    heads.model, layer + 1, float(heads.entropy[:, layer].mean()), float(per_head.mean()),
-                    float(per_head.min()), float(per_head.max()), 100 * test.statistic, test.p, float(p),
-                    100 * narrow[layer].statistic, float(narrow_p[layer]),
+                    heads.model, layer + 1, _number(mean_known(heads.entropy[:, layer].reshape(-1))),
+                    *((float(known.mean()), float(known.min()), float(known.max())) if len(known) else (None, None, None)),
+                    *((100 * test.statistic, test.p) if test else (None, None)), _number(corrected[layer]),
+                    100 * spread.statistic if spread else None, _number(narrow_p[layer]),
                 )
             )  # fmt: skip
-        special = [t.statistic for t, p in zip(tests, corrected, strict=True) if p < UNSPECIALISED]
-        said.append(
-            f"In {len(special)} of {count} layers of {heads.model} the heads differ in how far they look, and in "
-            f"{int((narrow_p < UNSPECIALISED).sum())} in how widely (entropy), in the same way over {len(heads.distance):,} pictures "
-            f"(permutation test, Holm); the head explains {percent(float(np.mean([t.statistic for t in tests])), 0)} of "
-            f"the variation of distance within a picture on average."
-        )
+        said.append(_sentence(heads, tests, corrected, narrow_p))
+        lost = np.isnan(heads.entropy)
+        if lost.any():
+            layers, some = np.flatnonzero(lost.any(axis=(0, 2))) + 1, lost.any(axis=(1, 2)).sum()
+            warnings.append(
+                f"On {some:,} of {len(lost):,} pictures some heads of {heads.model} look at no patch at all (layer{'s' if len(layers) > 1 else ''} "
+                f"{', '.join(map(str, layers))}): their attention is saturated on tokens that are no patches, and they are left out of means and tests there."
+            )
         if heads.outliers > 0.005:
             warnings.append(
                 f"{percent(heads.outliers)} of the patch tokens of {heads.model} have an outlying norm behind the last "

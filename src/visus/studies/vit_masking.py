@@ -122,6 +122,7 @@ def mask(
                 whole = np.concatenate([answer(viewer, x) for _, x in shown.batches(viewer, device)])
                 if viewer.anatomy is not None:
                     maps = importance(viewer, shown, device)
+                    warnings += _flat(viewer, maps, patterns)
                     orders = {
                         p: patch_order(p, viewer.anatomy.grid, len(rows), seed=seed, scores=maps["attention"])
                         for p in patterns
@@ -149,6 +150,24 @@ def mask(
                     )
                     progress.advance()
     return Masked(len(rows), leader.spec, tuple(curves), faithful, tuple(warnings))
+
+
+def _flat(viewer: Viewer, maps: Mapping[str, np.ndarray], patterns: Sequence[str]) -> list[str]:
+    """A sentence where a map is the same for every patch of some picture, so that it puts the patches in no order."""
+    said = []
+    for name, values in maps.items():
+        flat = int((np.ptp(values, axis=1) == 0).sum())
+        if flat:
+            asked = (
+                " and the patterns ordered by it"
+                if name == "attention" and any("attended" in p for p in patterns)
+                else ""
+            )
+            said.append(
+                f"The map by {name} of {viewer.spec} is the same for every patch of {flat:,} of {len(values):,} pictures: there its curves{asked} "
+                "follow the order of the grid, and mean nothing."
+            )
+    return said
 
 
 def undroppable(viewer: Viewer, shown: Shown, device: str) -> str | None:

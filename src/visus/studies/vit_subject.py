@@ -31,7 +31,7 @@ class Viewer:
     anatomy: None for a network that is no vision transformer (compared where pixels are). reading: how answers are read off:
     'classifier' (its outputs mean the set's classes, by `targets`),
     'probe' (a linear probe on its pooled feature), 'output' (its own
-    classes, which mean none of the set's: agreement only).
+    classes, which mean none of the set's: agreement only). refused: why it is no vision transformer, in one line.
     """
 
     backbone: Backbone
@@ -39,6 +39,7 @@ class Viewer:
     reading: Reading
     targets: tuple[np.ndarray, ...] | None = None
     probe: ProbeResult | None = None
+    refused: str = ""
 
     @property
     def spec(self) -> str:
@@ -165,26 +166,27 @@ def view(
     from visus.models.vit import anatomy
 
     backbone = load_backbone(spec, seed=seed, download=download)
+    inside: Anatomy | None = None
+    refused = ""
     try:
-        inside: Anatomy | None = anatomy(backbone)
-    except SpecError:
-        inside = None
+        inside = anatomy(backbone)
+    except SpecError as error:
+        refused = str(error)
     targets = None
     if backbone.labels is not None and imageset.labels is not None:
         known = class_targets(imageset.classes, backbone.labels, path=meanings)
         targets = tuple(known) if known is not None and any(len(t) for t in known) else None
     if targets is not None:
-        return Viewer(backbone, inside, "classifier", targets)
+        return Viewer(backbone, inside, "classifier", targets, refused=refused)
     if backbone.labels is not None:
-        return Viewer(backbone, inside, "output")
+        return Viewer(backbone, inside, "output", refused=refused)
     if answers and imageset.labels is None:
         raise DataError(
             f"{spec} has no classifier and {imageset.name} no labels to fit a probe on; give labelled images, a model that classifies, "
             f"or --part attention"
         )
-    return Viewer(
-        backbone, inside, "probe", probe=fitted(backbone, imageset, device=device, seed=seed) if answers else None
-    )
+    probe = fitted(backbone, imageset, device=device, seed=seed) if answers else None
+    return Viewer(backbone, inside, "probe", probe=probe, refused=refused)
 
 
 def fitted(backbone: Backbone, imageset: ImageSet, *, device: str, seed: int) -> ProbeResult:
