@@ -31,9 +31,16 @@ PLAIN = {
     "image_size": 32,
     "patch_size": 8,
 }
+DECODER = {
+    "decoder_hidden_size": 32,
+    "decoder_num_hidden_layers": 1,
+    "decoder_num_attention_heads": 2,
+    "decoder_intermediate_size": 32,
+}
+PVT = {"image_size": 64, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]}
 # class saved, class of the config, settings, what is before and behind the patches of the last block, names of these
 HF = {
-    "mae": ("ViTMAEForPreTraining", "ViTMAEConfig", {"decoder_hidden_size": 32, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2, "decoder_intermediate_size": 32}, 1, 0, "cls"),
+    "mae": ("ViTMAEForPreTraining", "ViTMAEConfig", DECODER, 1, 0, "cls"),
     "mae_bare": ("ViTMAEModel", "ViTMAEConfig", {"mask_ratio": 0.5}, 1, 0, "cls"),
     "msn": ("ViTMSNModel", "ViTMSNConfig", {}, 1, 0, "cls"),
     "msn_head": ("ViTMSNForImageClassification", "ViTMSNConfig", {"num_labels": 3}, 1, 0, "cls"),
@@ -48,7 +55,7 @@ HF = {
     "deit": ("DeiTForImageClassificationWithTeacher", "DeiTConfig", {}, 2, 0, "cls, distillation"),
     "siglip2": ("SiglipVisionModel", "SiglipVisionConfig", {}, 0, 0, ""),
     "tall": ("ViTModel", "ViTConfig", {"image_size": [48, 32]}, 1, 0, "cls"),
-    "pvt": ("PvtModel", "PvtConfig", {"image_size": 64, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]}, 1, 0, "cls"),
+    "pvt": ("PvtModel", "PvtConfig", PVT, 1, 0, "cls"),
     "cvt": ("CvtModel", "CvtConfig", {"embed_dim": [8, 8, 16], "num_heads": [1, 1, 2], "depth": [1, 2, 3]}, 1, 0, "cls"),
 }  # fmt: skip
 MAPPED = (

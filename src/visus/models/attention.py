@@ -241,13 +241,15 @@ def statistics(backbone: Backbone, batch: torch.Tensor) -> tuple[torch.Tensor, t
 def _entropy(weights: torch.Tensor) -> torch.Tensor:
     """Entropy of the last axis, brought to a sum of 1; NaN where nothing is there: a token that looks at no patch at all."""
     p = weights / weights.sum(dim=-1, keepdim=True)
-    return -torch.special.xlogy(p, p).sum(dim=-1)
+    found: torch.Tensor = -torch.special.xlogy(p, p).sum(dim=-1)
+    return found
 
 
 def _distance(among: torch.Tensor, apart: torch.Tensor) -> torch.Tensor:
     """[..., n, n] -> [...]: mean distance of what patches look at, over the patches that look at any; NaN where none does."""
     total = among.sum(dim=-1)
-    return ((among * apart).sum(dim=-1) / total).where(total > 0, torch.nan).nanmean(dim=-1)
+    found: torch.Tensor = ((among * apart).sum(dim=-1) / total).where(total > 0, torch.nan).nanmean(dim=-1)
+    return found
 
 
 def rollout(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:

@@ -106,7 +106,7 @@ def find_taps(trunk: nn.Module, root: str, size: tuple[int, int], layout: Layout
             grid = point.shape[:2] if kind == "grid" else point.shape[1:]
             why = (
                 ""
-                if fits(*grid, size)
+                if fits(grid[0], grid[1], size)
                 else f"{grid[0]} x {grid[1]} is not the shape of its pictures, {size[0]} x {size[1]}"
             )
             tap = Tap(names[point.path], point.path, kind, depth, point.shape)

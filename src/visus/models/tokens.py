@@ -26,7 +26,7 @@ def forward_kept(backbone: Backbone, batch: torch.Tensor, kept: torch.Tensor) ->
     """Logits [b, k], or the pooled feature of a network without classifier, from some of the patches of each picture.
 
     batch: normalised float [b, 3, h, w]. kept: int64 [b, m], patches row by row, the same number for every picture. The others leave
-    between the position embeddings and the first block, so that the cost falls with them; tokens that are no patches stay. All patches kept: the plain forward.
+    between the position embeddings and the first block, so that the cost falls with them; other tokens stay. All patches kept: the plain forward.
     Raises DataError for no patch or one outside the grid, SpecError for a network whose positions do not leave with its tokens.
     """
     from visus.models.vit import output

@@ -73,12 +73,12 @@ def vit(
     from visus.features.engines import choose_device
     from visus.images import load_images
     from visus.measures.masking import PATTERNS
+    from visus.models.vit import reads_tokens
     from visus.result import Result
     from visus.studies import vit_attention, vit_masking, vit_masking_report, vit_pooling, vit_predictions
     from visus.studies.common import check_choice
     from visus.studies.inputs import gather
     from visus.studies.parts import Part, merged
-    from visus.models.vit import reads_tokens
     from visus.studies.vit_subject import smaller_than_a_patch, survey, view
 
     parts = _listed(part, PARTS)

@@ -273,7 +273,8 @@ def heads_part(found: Sequence[Heads], *, seed: int) -> Part:
             layers, some = np.flatnonzero(lost.any(axis=(0, 2))) + 1, lost.any(axis=(1, 2)).sum()
             warnings.append(
                 f"On {some:,} of {len(lost):,} pictures some heads of {heads.model} look at no patch at all (layer{'s' if len(layers) > 1 else ''} "
-                f"{', '.join(map(str, layers))}): their attention is saturated on tokens that are no patches, and they are left out of means and tests there."
+                f"{', '.join(map(str, layers))}): their attention is saturated on tokens that are none, and "
+                "they are left out of means and tests there."
             )
         if heads.outliers > 0.005:
             warnings.append(
