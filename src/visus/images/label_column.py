@@ -130,19 +130,22 @@ def _label(
         return (_one(table, usual, cells),)
     reasons = {i: _unfit(words[i], cells[i]) for i in left}
     two = [i for i in left if words[i] not in _FOLDS | _FLAGS.keys() | _SPLITS and _is_two(cells[i])]
-    two = [i for i in two if set(map(is_true, cells[i])) != {True} or len(two) == 2]
     fit = [i for i in left if not reasons[i]]
     if len(two) > 1:
-        ones = [sum(is_true(cells[i][r]) for i in two) for r in range(len(cells[two[0]]))]
+        varied = [i for i in two if set(map(is_true, cells[i])) != {True}]
         others = [i for i in fit if i not in two]
-        if all(n == 1 for n in ones) and (len(two) > 2 or not others):
-            return tuple(two)
+        for hot in (two, varied):
+            if len(hot) > 1 and _one_each(hot, cells) and (len(hot) > 2 or not others):
+                return tuple(hot)
         if len(two) > 2:
+            ones = [sum(is_true(cells[i][r]) for i in two) for r in range(len(cells[two[0]]))]
             wrong = sum(n != 1 for n in ones)
             raise DataError(
                 f"{table.path} is a multi-label table: {_list(table, two)} are 0 or 1, and {wrong:,} of {len(ones):,} rows have none or "
                 "several of them; an image needs one class here: choose one column with --label-column"
             )
+    if len(fit) > 1:
+        fit = [i for i in fit if not counts_up(cells[i])] or fit
     if not fit:
         told = "; ".join(f"{shown(table, i)} {why}" for i, why in list(reasons.items())[:NAMED])
         if not told and len(cells) < 1:
@@ -162,6 +165,11 @@ def _one(table: LabelTable, candidates: Sequence[int], cells: Mapping[int, list[
     raise DataError(
         f"{table.path}: {len(candidates)} columns may hold the classes, {_list(table, candidates)}; say which with --label-column"
     )
+
+
+def _one_each(columns: Sequence[int], cells: Mapping[int, list[str]]) -> bool:
+    """Whether every row has a 1 in exactly one of the columns."""
+    return all(sum(map(is_true, row)) == 1 for row in zip(*(cells[i] for i in columns), strict=True))
 
 
 def _same(a: Sequence[str], b: Sequence[str]) -> bool:
