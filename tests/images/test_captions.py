@@ -47,6 +47,48 @@ def test_metadata_without_texts_gives_none_and_damaged_metadata_says_so(folder: 
         load_images(f"folder:{folder}?labels={_labels(folder)}")
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_groups_of_the_metadata(folder: Path, form: str) -> None:
+    rows = [
+        {"file_name": "sub\\b.png", "group": 7},
+        {"file_name": "./a.png", "group": 7},
+        {"file_name": "c.png", "group": ""},
+    ]
+    text = "\n".join(map(json.dumps, rows))
+    if form == "csv":
+        text = "file_name,group\n" + "".join(f"{r['file_name']},{r['group']}\n" for r in rows)
+    (folder / f"metadata.{form}").write_text(text)
+    images = load_images(f"folder:{folder}?labels={_labels(folder)}")
+    assert images.groups is not None
+    at = dict(zip(images.ids, images.groups.tolist(), strict=True))
+    assert at["a.png"] == at["sub/b.png"] != at["c.png"]
+    assert images.captions is None
+    assert load_images(f"folder:{folder}?labels={_labels(folder)}&groups=").groups is None
+
+
+def test_metadata_lies_in_the_folder_of_each_split(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for i in range(2):
+            (tmp_path / split).mkdir(exist_ok=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / split / f"{i}.png")
+        (tmp_path / split / "metadata.jsonl").write_text(
+            "".join(
+                json.dumps({"file_name": f"{i}.png", "text": f"{split} {i}", "group": f"{split}{i}"}) + "\n"
+                for i in range(2)
+            )
+        )
+    images = load_images(str(tmp_path))
+    assert dict(zip(images.ids, images.captions or (), strict=True))["test/1.png"] == ("test 1",)
+    assert images.groups is not None
+    assert len(set(images.groups.tolist())) == 4
+    assert set(images.declared) == {"train", "test"}
+    (tmp_path / "test" / "metadata.jsonl").write_text(
+        '{"file_name": "0.png", "group": "a"}\n{"file_name": "0.png", "group": "b"}\n'
+    )
+    with pytest.raises(DataError, match="two groups, 'a' and 'b'"):
+        load_images(str(tmp_path))
+
+
 def _labels(folder: Path) -> Path:
     path = folder.parent / f"{folder.name}.csv"
     path.write_text("name,label\na.png,x\nsub/b.png,y\nc.png,x\n")

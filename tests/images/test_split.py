@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from visus.errors import DataError
 from visus.images import ImageSet, Splits
 from visus.images.split import allocate
+from visus.progress import collecting
 
 
 class Blank:
@@ -141,7 +142,42 @@ def test_undeclared_images_are_left_out_where_train_is_declared() -> None:
 def test_a_class_in_one_declared_split_only() -> None:
     y = [0] * 10 + [1] * 10 + [2]
     images = made(y, declared={"train": np.arange(20), "test": np.array([0, 20])[1:]})
-    assert images.split(seed=0).test.tolist() == [20]
+    with collecting() as said:
+        assert images.split(seed=0).test.tolist() == [20]
+    assert said.cautions == [
+        "made: 1 of 3 classes stand in the test images only: no model can learn them ('class2').",
+        "made: 2 of 3 classes stand in the training images only: nothing is tested on them ('class0', 'class1').",
+    ]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    groups=st.integers(15, 40),
+    size=st.integers(2, 5),
+    held=st.sampled_from(["test", "validation", "both"]),
+    seed=st.integers(0, 99),
+)
+def test_groups_stay_whole_where_train_is_not_declared(groups: int, size: int, held: str, seed: int) -> None:
+    """Only test (or validation) is declared, and cuts through groups: what is left of them is not trained on."""
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(groups), size)
+    chosen = rng.permutation(groups)[:6]
+    cut = {"test": chosen[:3], "validation": chosen[3:]}
+    declared = {
+        k: np.concatenate([np.flatnonzero(g == c)[:1] for c in v]) for k, v in cut.items() if held in (k, "both")
+    }
+    images = made(g % 2, groups=g, declared=declared)
+    with collecting() as said:
+        s = images.split(seed=seed)
+    parts = [s.test, s.train] if held == "test" else [s.test, *s.folds[0]]
+    for i, a in enumerate(parts):
+        for b in parts[i + 1 :]:
+            assert not set(g[a]) & set(g[b])
+    left_out = (size - 1) * 3 * len(declared)
+    assert said.cautions[0].startswith(f"{left_out} images of made share a group with declared")
+    if held == "test":
+        for fit, val in s.folds:
+            assert not set(g[fit]) & set(g[val])
 
 
 def test_unlabelled_sets_split_at_random() -> None:

@@ -22,7 +22,7 @@ def one_form(named: Iterable[tuple[str, str]]) -> Mapping[str, str]:
     split holds both, as two classes would then be learned in one split and asked for in another; else two (letters, say).
     """
     splits: dict[str, set[str]] = {}
-    for split, name in named:
+    for split, name in sorted(set(named)):
         splits.setdefault(name, set()).add(split)
     taken = {name: unicodedata.normalize("NFC", name).strip() for name in splits}
     forms: dict[str, set[str]] = {}
