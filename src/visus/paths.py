@@ -31,17 +31,19 @@ def features_home() -> Path:
 
 
 @contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path, *, via: Path | None = None) -> Iterator[Path]:
     """Give a temporary path beside `target`; it becomes `target` when the block ends well, and vanishes when it fails.
 
-    The rename is atomic, and the bytes are on disk (fsync) before it. Raises StoreError, naming the folder, when the
+    via: another folder of the same file system for the temporary file, so that a kill leaves no litter beside `target`. The rename is atomic, and the bytes are on disk (fsync) before it. Raises StoreError, naming the folder, when the
     disk is full or the folder cannot be written.
     """
     target = Path(target)
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        if via is not None:
+            via.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=via or target.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -60,9 +62,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_bytes(target: Path, data: bytes) -> None:
+def write_bytes(target: Path, data: bytes, *, via: Path | None = None) -> None:
     """Write a whole file atomically (see `atomic_path`)."""
-    with atomic_path(target) as temporary:
+    with atomic_path(target, via=via) as temporary:
         temporary.write_bytes(data)
 
 

@@ -70,7 +70,7 @@ def test_nothing_is_computed_twice() -> None:
     assert len(reads) == 20
     second = extract(images, model, ["body", "head"], engine="torch", batch=4)
     cost = [
-        [json.loads(line) for line in (second.folders[t] / manifests.COST).read_text().splitlines()]
+        [json.loads(line) for line in (manifests.side(second.folders[t]) / manifests.COST).read_text().splitlines()]
         for t in ("body", "head")
     ]
     assert [len(runs) for runs in cost] == [1, 1]

@@ -30,7 +30,7 @@ def content(store: Path) -> dict[str, bytes]:
 
 def helper(name: str, *arguments: str) -> dict[str, Any]:
     """Run a forking script of this folder in a process of its own; what it prints as JSON."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
     command = [sys.executable, str(Path(__file__).with_name(name)), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -108,7 +108,7 @@ def test_a_damaged_manifest_starts_the_tap_again(tmp_path: Path) -> None:
     images, model = tiny.noise(10), tiny.backbone()
     first = extract(images, model, ["head"], store=tmp_path, **SETTINGS)
     before = content(tmp_path)
-    (first.folders["head"] / manifests.MANIFEST).write_text('{"format": 1, "run"')
+    (manifests.side(first.folders["head"]) / manifests.MANIFEST).write_text('{"format": 1, "run"')
     extract(images, model, ["head"], store=tmp_path, **SETTINGS)
     assert content(tmp_path) == before
 

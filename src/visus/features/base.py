@@ -35,10 +35,17 @@ class Features:
         return tuple(self.folders)
 
     def __getitem__(self, tap: str) -> np.ndarray:
-        """float32 [n, d] of one tap; memory-mapped (a .npy made once beside the shards) when it is large."""
+        """float32 [n, d] of one tap; memory-mapped (a .npy made once beside the folder) when it is large."""
         from visus.features.store import load
 
         return load(self.folders[tap])
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """Of every row the hash of its decoded picture, array of str [n]: equal where two pictures are the same pixel for pixel."""
+        from visus.features.store import pixel_hashes
+
+        return pixel_hashes(next(iter(self.folders.values())))
 
     def blocks(self, tap: str, rows: int = 8192) -> Iterator[np.ndarray]:
         """float32 [<=rows, d] blocks of one tap in order, read shard by shard."""

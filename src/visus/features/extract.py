@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from visus import paths
 from visus.errors import DataError, StoreError
 from visus.features import manifest as manifests
 from visus.features.base import Features
-from visus.features.manifest import FORMAT, Manifest
+from visus.features.key import feature_key
+from visus.features.manifest import Manifest
 from visus.images.base import ImageSet, Quarantined
 from visus.models.base import Backbone, Tap
 from visus.progress import log
@@ -40,6 +42,20 @@ class Request:
     workers: int | None
     shard_rows: int
     root: Path
+    labelled: bool = False
+
+    @cached_property
+    def labels(self) -> list[str | None]:
+        """The class name of every picture, None where the set has no labels."""
+        numbers, classes = self.images.labels, self.images.classes
+        return [None] * len(self.images) if numbers is None else [classes[i] for i in numbers]
+
+    @cached_property
+    def labels_digest(self) -> str:
+        """What tells one labelling of the same pictures from another."""
+        import xxhash
+
+        return str(xxhash.xxh3_128_hexdigest(repr(self.labels).encode("utf-8", "surrogateescape")))
 
     def folder(self, tap: Tap) -> Path:
         """Where a tap's shards are: its name, made safe for any file system."""
@@ -59,20 +75,24 @@ def extract(
     workers: int | None = None,
     store: Path | None = None,
     shard_rows: int = SHARD_ROWS,
+    labelled: bool = False,
 ) -> Features:
     """Features of `images` at `taps`, from the store where it has them, else by one streaming pass over the pictures.
 
     taps: names or aliases. pool: 'mean' (over positions or patches), 'cls' (that token), 'flatten' or None (everything, [n, c*h*w]).
     precision: 'fp32' or 'bf16' (stored as float32). engine: 'auto', 'openvino', 'torch'. device: 'auto', 'cpu', 'cuda',
     'cuda:N'. batch: pictures a forward pass (found by itself). workers: threads (one a core). store: folder of all features
-    (default paths.features_home()). shard_rows: pictures a shard at most; a killed run loses less than one.
+    (default paths.features_home()). shard_rows: pictures a shard at most; a killed run loses less than one. labelled: have the store's
+    label column say the labels of `images`, also where the features were computed under others (labels are not part of the key).
 
     A run that was stopped goes on where it stopped, and leaves the same bytes as one that was not. Two processes that ask for
     the same thing compute it once. Undecodable pictures are left out of the rows and named in `quarantine`.
     Raises SpecError (unknown tap), DataError (no images, bad option, every picture undecodable), StoreError (disk full,
     no permission), MissingExtraError (OpenVINO asked for and not installed).
     """
-    request = _request(images, backbone, taps, pool, precision, engine, device, batch, workers, store, shard_rows)
+    request = _request(
+        images, backbone, taps, pool, precision, engine, device, batch, workers, store, shard_rows, labelled
+    )
     manifests_ = _whole(request)
     if manifests_ is not None:
         return _features(request, manifests_, {"cached": True, "seconds": 0.0, "images": 0})
@@ -104,6 +124,7 @@ def _request(
     workers: int | None,
     store: Path | None,
     shard_rows: int,
+    labelled: bool,
 ) -> Request:
     """Check what the user gave, and find its place in the store. Raises DataError or SpecError."""
     pool = pool or "flatten"
@@ -120,19 +141,19 @@ def _request(
     for what, number in (("batch", batch), ("workers", workers), ("shard_rows", shard_rows)):
         if number is not None and number < 1:
             raise DataError(f"{what} must be at least 1, not {number}")
-    root = Path(store or paths.features_home()) / _key(images, backbone, pool, precision)
-    return Request(images, backbone, resolved, pool, precision, engine, device, batch, workers, shard_rows, root)
+    key = feature_key(images, backbone, pool=pool, precision=precision, **_machine(engine, device))
+    root = Path(store or paths.features_home()) / key
+    return Request(
+        images, backbone, resolved, pool, precision, engine, device, batch, workers, shard_rows, root, labelled
+    )
 
 
-def _key(images: ImageSet, backbone: Backbone, pool: str, precision: str) -> str:
-    """Content hash, 32 hex digits. The network's structure is part of it: equal weights may stand under another activation."""
-    import xxhash
+def _machine(engine: str, device: str) -> dict[str, str]:
+    """What computes here: engine and device, 'auto' resolved. Raises DataError or MissingExtraError."""
+    from visus.features.engines import choose_device, choose_engine
 
-    structure = re.sub(r" at 0x[0-9a-f]+", "", repr(backbone.module))
-    taps = sorted(repr(tap) for tap in backbone.taps)
-    parts = [FORMAT, images.fingerprint, backbone.fingerprint, structure, taps, pool, precision]
-    digest: str = xxhash.xxh3_128_hexdigest("\n".join(map(str, parts)).encode())
-    return digest
+    chosen = choose_device(device)
+    return {"engine": choose_engine(engine, chosen), "device": chosen}
 
 
 def _whole(request: Request, *, check: bool = True) -> dict[str, Manifest] | None:
@@ -142,6 +163,10 @@ def _whole(request: Request, *, check: bool = True) -> dict[str, Manifest] | Non
         folder = request.folder(tap)
         manifest = manifests.read(folder)
         if manifest is None or manifest.n != len(request.images) or not manifest.complete:
+            return None
+        if request.engine not in ("auto", manifest.run.engine):
+            return None
+        if request.labelled and manifest.labels != request.labels_digest:
             return None
         if check and manifests.damaged(folder, manifest):
             return None

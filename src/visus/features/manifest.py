@@ -1,7 +1,8 @@
-"""The manifest beside a tap's shards: what they hold, how they were made, and how to see that they are whole.
+"""The manifest of a tap's shards: what they hold, how they were made, and how to see that they are whole.
 
 It holds no time and no machine, so that a run that was killed and resumed leaves the bytes that an undisturbed one leaves.
-Its name starts with an underscore because pyarrow, pandas, Spark and Ray then skip it when they open the folder.
+A tap's folder holds Parquet files and nothing else, since polars and others read whatever lies in a folder. All the rest, the manifest,
+the log of costs, memory maps, half-written files, is in `.visus/TAP` beside it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any
 from visus.errors import StoreError
 from visus.paths import write_text
 
-FORMAT = 1
-MANIFEST = "_manifest.json"
-COST = "_cost.jsonl"
+FORMAT = 2
+SIDE = ".visus"
+MANIFEST = "manifest.json"
+COST = "cost.jsonl"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Run:
 
 @dataclass
 class Manifest:
-    """What a tap's folder holds. images, backbone, tap: who they are. n: pictures asked for. width: features a picture."""
+    """What a tap's folder holds. images, backbone, tap: who they are. n: pictures asked for. width: features a picture. labels: digest of
+    the labels that the shards' column shows; '' where they are not all of one labelling."""
 
     images: Mapping[str, Any]
     backbone: Mapping[str, Any]
@@ -59,6 +62,7 @@ class Manifest:
     width: int
     run: Run
     shards: list[Shard | None]
+    labels: str = ""
 
     @property
     def complete(self) -> bool:
@@ -79,9 +83,14 @@ class Manifest:
         return [k for k, shard in enumerate(self.shards) if shard is None]
 
     def write(self, folder: Path) -> None:
-        """Write it atomically into the tap's folder. Raises StoreError."""
+        """Write it atomically beside the tap's folder. Raises StoreError."""
         body = {"format": FORMAT, "complete": self.complete, "rows": self.rows, **asdict(self)}
-        write_text(folder / MANIFEST, json.dumps(body, ensure_ascii=False, indent=1) + "\n")
+        write_text(side(folder) / MANIFEST, json.dumps(body, ensure_ascii=False, indent=1) + "\n")
+
+
+def side(folder: Path) -> Path:
+    """Where everything about a tap's folder lies that is no Parquet file."""
+    return folder.parent / SIDE / folder.name
 
 
 def part(k: int) -> str:
@@ -90,9 +99,9 @@ def part(k: int) -> str:
 
 
 def read(folder: Path) -> Manifest | None:
-    """The manifest in a tap's folder; None when there is none, or none that this version can use."""
+    """The manifest of a tap's folder; None when there is none, or none that this version can use."""
     try:
-        body = json.loads((folder / MANIFEST).read_text("utf-8"))
+        body = json.loads((side(folder) / MANIFEST).read_text("utf-8"))
         if body.pop("format") != FORMAT:
             return None
         body.pop("complete"), body.pop("rows")
@@ -107,7 +116,7 @@ def read(folder: Path) -> Manifest | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return None  # damaged: the folder is made anew
     except OSError as error:
-        raise StoreError(f"cannot read {folder / MANIFEST}: {error.strerror}; check its permissions") from error
+        raise StoreError(f"cannot read {side(folder) / MANIFEST}: {error.strerror}; check its permissions") from error
 
 
 def damaged(folder: Path, manifest: Manifest) -> list[int]:
@@ -129,16 +138,16 @@ def damaged(folder: Path, manifest: Manifest) -> list[int]:
 
 
 def note_cost(folders: Sequence[Path], entry: Mapping[str, Any]) -> None:
-    """Add what a run took, one line of JSON, to the cost log of each tap's folder.
+    """Add what a run took, one line of JSON, to the cost log of each tap.
 
     Apart from the manifest, for it differs from run to run; appended, so that a kill here leaves no half-made file behind
     in a store that is otherwise complete. Raises StoreError.
     """
     for folder in folders:
         try:
-            with (folder / COST).open("a", encoding="utf-8") as file:
+            with (side(folder) / COST).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(dict(entry)) + "\n")
         except OSError as error:
             raise StoreError(
-                f"cannot write {folder / COST}: {error.strerror}; free some space, then run again"
+                f"cannot write {side(folder) / COST}: {error.strerror}; free some space, then run again"
             ) from error

@@ -20,6 +20,7 @@ import numpy as np
 
 from visus.errors import ReadError
 from visus.images.base import ImageSet
+from visus.images.digest import pixel_digest
 from visus.images.errors import DecodeError, GoneError
 from visus.models.base import Preprocess
 
@@ -37,11 +38,13 @@ class _StoppedError(Exception):
 
 
 class Filler:
-    """Decodes pictures into a buffer. stop: set by the schedulers when the run ends early."""
+    """Decodes pictures into a buffer. stop: set by the schedulers when the run ends early. pixels: bytes [n, 16], by position in the set
+    the hash of every picture that was decoded so far."""
 
     def __init__(self, images: ImageSet, preprocess: Preprocess, batch: int) -> None:
         self.images, self.preprocess, self.batch = images, preprocess, batch
         self.stop = threading.Event()
+        self.pixels = np.zeros((len(images), 16), np.uint8)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -65,7 +68,9 @@ class Filler:
                 buffer[row] = 0
                 continue
             try:
-                buffer[row] = self.preprocess(self.images.decode(i))
+                picture = self.images.decode(i)
+                self.pixels[i] = np.frombuffer(pixel_digest(picture), np.uint8)
+                buffer[row] = self.preprocess(picture)
             except GoneError as error:
                 # What the store remembers of a picture must be true of its content, not of today's folder.
                 raise ReadError(

@@ -1,8 +1,9 @@
-"""Reading and writing the shards of one tap: Parquet with the columns index, id and vector."""
+"""Reading and writing the shards of one tap: Parquet with the columns index, id, name, label, pixels and vector."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +18,69 @@ from visus.paths import atomic_path, write_bytes
 IN_MEMORY = 512 * 2**20
 
 
-def write_shard(
-    path: Path, index: np.ndarray, ids: Sequence[str], vectors: np.ndarray, quarantine: Sequence[tuple[int, str, str]]
-) -> Shard:
+@dataclass(frozen=True)
+class Rows:
+    """What a shard says of its pictures. index: int64 [n], positions in the ImageSet. names: as the set calls them. source: of the whole
+    set, what makes ids unique. labels: class names, None where there is none. pixels: bytes [n, 16], hashes of the decoded pictures.
+    """
+
+    index: np.ndarray
+    names: Sequence[str]
+    source: str
+    labels: Sequence[str | None]
+    pixels: np.ndarray
+
+
+def schema(width: int) -> Any:
+    """The columns of every shard: index, id (unique among all sets), name, label, pixels (hash of the decoded picture), vector."""
+    import pyarrow as pa
+
+    text = pa.string()
+    item = pa.field("element", pa.float32(), nullable=False)
+    return pa.schema(
+        [
+            pa.field("index", pa.int64(), nullable=False),
+            pa.field("id", text, nullable=False),
+            pa.field("name", text, nullable=False),
+            pa.field("label", text),
+            pa.field("pixels", text, nullable=False),
+            pa.field("vector", pa.list_(item, width), nullable=False),
+        ]
+    )
+
+
+def write_shard(path: Path, rows: Rows, vectors: np.ndarray, quarantine: Sequence[tuple[int, str, str]]) -> Shard:
     """Write one shard atomically and say what it holds.
 
-    index: int64 [n], ids: n names, vectors: float32 [n, d]. The same input gives the same bytes. Raises StoreError when
+    vectors: float32 [n, d]. The same input gives the same bytes. Raises StoreError when
     the disk is full. LZ4 with split bytes is written faster than plain, read as fast, and is a tenth smaller (measured).
     """
+    import pyarrow as pa
+
+    columns = schema(vectors.shape[1])
+    names = [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in rows.names]
+    vector = pa.FixedSizeListArray.from_arrays(
+        pa.array(np.ascontiguousarray(vectors).reshape(-1)), type=columns.field("vector").type
+    )
+    table = pa.table(
+        [
+            pa.array(rows.index, pa.int64()),
+            pa.array([f"{rows.source}/{name}" for name in names], pa.string()),
+            pa.array(names, pa.string()),
+            pa.array(rows.labels, pa.string()),
+            pa.array([bytes(h).hex() for h in rows.pixels], pa.string()),
+            vector,
+        ],
+        schema=columns,
+    )
+    return _write(path, table, quarantine)
+
+
+def _write(path: Path, table: Any, quarantine: Sequence[tuple[int, str, str]]) -> Shard:
     import pyarrow as pa
     import pyarrow.parquet as pq
     import xxhash
 
-    item = pa.field("element", pa.float32(), nullable=False)
-    kind = pa.list_(item, vectors.shape[1])
-    schema = pa.schema(
-        [
-            pa.field("index", pa.int64(), nullable=False),
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("vector", kind, nullable=False),
-        ]
-    )
-    names = [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in ids]
-    column = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(vectors).reshape(-1)), type=kind)
-    table = pa.table([pa.array(index, pa.int64()), pa.array(names, pa.string()), column], schema=schema)
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,
@@ -51,22 +91,59 @@ def write_shard(
         column_encoding={"vector.list.element": "BYTE_STREAM_SPLIT"},
     )
     data = memoryview(sink.getvalue())
-    write_bytes(path, data)  # type: ignore[arg-type]  # any buffer will do
-    return Shard(len(index), len(data), xxhash.xxh3_128_hexdigest(data), tuple(quarantine))
+    write_bytes(path, data, via=manifests.side(path.parent))  # type: ignore[arg-type]  # any buffer will do
+    return Shard(len(table), len(data), xxhash.xxh3_128_hexdigest(data), tuple(quarantine))
 
 
-def _vectors(folder: Path, k: int, width: int) -> np.ndarray:
-    """float32 [n, d]: the vectors of the k-th shard. Raises StoreError when the file cannot be read."""
+def relabel(folder: Path, labels: Sequence[str | None], digest: str) -> None:
+    """Have a complete tap's label column say `labels` (by index); vectors and everything else stay. Raises StoreError.
+
+    The manifest follows every shard: a kill in between leaves one shard that is found to be changed, and computed again.
+    """
+    import pyarrow as pa
+
+    manifest = _whole(folder)
+    if manifest.labels == digest:
+        return
+    for k, shard in enumerate(manifest.shards):
+        if shard is None:
+            continue
+        table = _table(folder, k)
+        said = pa.array([labels[i] for i in table["index"].to_pylist()], pa.string())
+        table = table.set_column(table.schema.get_field_index("label"), schema(manifest.width).field("label"), said)
+        manifest.shards[k] = _write(folder / part(k), table.combine_chunks(), shard.quarantine)
+        manifest.labels = ""
+        manifest.write(folder)
+    manifest.labels = digest
+    manifest.write(folder)
+    for path in manifests.side(folder).glob("vectors-*.npy"):  # named by the shards as they were
+        path.unlink(missing_ok=True)
+
+
+def pixel_hashes(folder: Path) -> np.ndarray:
+    """The hashes of the decoded pictures of a tap's rows, in order of index: array of str [n]."""
+    manifest = _whole(folder)
+    columns = [_table(folder, k, ["pixels"])["pixels"].to_numpy() for k in range(len(manifest.shards))]
+    return np.concatenate([np.empty(0, object), *columns]).astype(str)
+
+
+def _table(folder: Path, k: int, columns: list[str] | None = None) -> Any:
+    """The k-th shard. Raises StoreError when the file cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         # One thread and no prefetch: the decoded column is the only large thing in memory.
-        column: Any = pq.read_table(folder / part(k), columns=["vector"], use_threads=False, pre_buffer=False)["vector"]
+        return pq.read_table(folder / part(k), columns=columns, use_threads=False, pre_buffer=False, partitioning=None)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(
             f"{folder / part(k)} cannot be read: {error}; run the extraction again, it mends the store"
         ) from error
+
+
+def _vectors(folder: Path, k: int, width: int) -> np.ndarray:
+    """float32 [n, d]: the vectors of the k-th shard. Raises StoreError when the file cannot be read."""
+    column: Any = _table(folder, k, ["vector"])["vector"]
     chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
     flat = chunks[0] if len(chunks) == 1 else np.concatenate([np.empty(0, np.float32), *chunks])
     return flat.reshape(-1, width)
@@ -95,7 +172,7 @@ def load(folder: Path, *, limit: int = IN_MEMORY) -> np.ndarray:
     """float32 [n, d]: all vectors of a tap, in order of index.
 
     Up to `limit` bytes an array in memory; above it a read-only memory map of an .npy file that is made once, beside the
-    shards. Raises StoreError when the folder is not complete or not readable.
+    folder. Raises StoreError when the folder is not complete or not readable.
     """
     import xxhash
 
@@ -107,8 +184,8 @@ def load(folder: Path, *, limit: int = IN_MEMORY) -> np.ndarray:
         _fill(array, folder, manifest)
         return array
     # Named by what it holds, so that a store made anew never meets the map of an older one.
-    state = xxhash.xxh3_64_hexdigest("".join(shard.xxh3 for shard in manifest.shards if shard))
-    sidecar = folder / f"_vectors-{state}.npy"
+    state = xxhash.xxh3_64_hexdigest("".join(shard.xxh3 for shard in manifest.shards if shard).encode())
+    sidecar = manifests.side(folder) / f"vectors-{state}.npy"
     if not sidecar.exists():
         with atomic_path(sidecar) as temporary:
             _write_npy(temporary, folder, manifest)
@@ -148,14 +225,15 @@ def blocks(folder: Path, rows: int = 8192) -> Iterator[np.ndarray]:
 
 def clear_litter(folder: Path) -> None:
     """Remove what a killed run left half-written. Call it under the store's lock."""
-    for path in folder.glob(".*.tmp"):
+    for path in manifests.side(folder).glob(".*.tmp"):
         path.unlink(missing_ok=True)
 
 
 def empty(folder: Path) -> None:
     """Remove a tap's shards, manifest and maps (its cost log stays). Raises StoreError."""
     try:
-        for path in [folder / manifests.MANIFEST, *folder.glob("part-*.parquet"), *folder.glob("_vectors-*.npy")]:
+        side = manifests.side(folder)
+        for path in [side / manifests.MANIFEST, *folder.glob("part-*.parquet"), *side.glob("vectors-*.npy")]:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"cannot write in {folder}: {error.strerror}; check its permissions") from error

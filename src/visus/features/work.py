@@ -62,6 +62,9 @@ def complete(request: Request) -> dict[str, Any]:
     if fresh:
         images, seconds = _start(request, engine, device, fresh)
         seen, preparing = seen + images, preparing + seconds
+    if request.labelled:
+        for tap in request.taps:
+            stores.relabel(request.folder(tap), request.labels, request.labels_digest)
     return {"images": seen, "preparing_seconds": preparing}
 
 
@@ -75,6 +78,10 @@ def _plan(request: Request, engine: str, device: str) -> tuple[list[Job], list[T
         stores.clear_litter(folder)
         found = manifest.read(folder)
         if found is None or found.n != len(request.images):
+            fresh.append(tap)
+            continue
+        if request.engine != "auto" and found.run.engine != request.engine:
+            log(f"{tap.name}: computed by {found.run.engine} before, starts again")
             fresh.append(tap)
             continue
         bad = manifest.damaged(folder, found)
@@ -179,6 +186,7 @@ def _manifest(request: Request, tap: Tap, width: int, run: Run) -> Manifest:
         width=width,
         run=run,
         shards=[None] * math.ceil(len(images) / run.shard_rows),
+        labels=request.labels_digest,
     )
 
 
@@ -198,7 +206,7 @@ def _go(request: Request, job: Job) -> tuple[int, float]:
         )
         try:
             with task(f"extracting {', '.join(job.targets)}", total) as progress:
-                _write(request, job, taps, results, progress)
+                _write(request, job, taps, fill, results, progress)
         except KeyboardInterrupt:
             done = max(target.rows for target in job.targets.values())
             log(f"stopped; {done:,} of {n:,} images are kept, the same command goes on from there")
@@ -242,12 +250,22 @@ def _results(
         yield results, workers
 
 
-def _write(request: Request, job: Job, taps: Sequence[Tap], results: Iterator[pipeline.Done], progress: Task) -> None:
+def _write(
+    request: Request,
+    job: Job,
+    taps: Sequence[Tap],
+    fill: pipeline.Filler,
+    results: Iterator[pipeline.Done],
+    progress: Task,
+) -> None:
     """Gather batches into shards and write each when it is full: the shard of every target, then its manifest."""
     run, n = job.run, len(request.images)
+    labels = request.labels
     columns = {tap.name: at for at, tap in enumerate(taps)}
     for name, target in job.targets.items():
         folder = request.folder(taps[columns[name]])
+        if target.labels != request.labels_digest:
+            target.labels = ""  # begun under other labels: no longer all of one
         target.write(folder)  # from here on a resumed run repeats these settings
     for k in job.shards():
         low, high = k * run.shard_rows, min((k + 1) * run.shard_rows, n)
@@ -264,9 +282,12 @@ def _write(request: Request, job: Job, taps: Sequence[Tap], results: Iterator[pi
         out = {i for i, _, _ in bad}
         index = np.array([i for i in range(low, high) if i not in out], dtype=np.int64)
         ids = [request.images.ids[i] for i in index]
+        said = stores.Rows(
+            index, ids, request.images.source_digest[:12], [labels[i] for i in index], fill.pixels[index]
+        )
         for name, target in wanted.items():
             folder = request.folder(taps[columns[name]])
             vectors = held.pop(name)
             kept = vectors if not out else vectors[index - low]
-            target.shards[k] = stores.write_shard(folder / part(k), index, ids, kept, bad)
+            target.shards[k] = stores.write_shard(folder / part(k), said, kept, bad)
             target.write(folder)

@@ -110,11 +110,16 @@ class ImageSet:
             return self.found.span
 
     @cached_property
+    def source_digest(self) -> str:
+        """Content hash of the whole source: the same for the set and all its subsets."""
+        return self.source.digest()
+
+    @cached_property
     def fingerprint(self) -> str:
         """Content hash of the pictures in order and their ids (the cache's key). Labels are not part of it."""
         import xxhash
 
-        h = xxhash.xxh3_128(self.source.digest().encode())
+        h = xxhash.xxh3_128(self.source_digest.encode())
         h.update(np.ascontiguousarray(self.rows, dtype=np.int64).tobytes())
         for name in self.ids:
             h.update(name.encode("utf-8", "surrogateescape") + b"\0")

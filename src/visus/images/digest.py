@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from visus import paths
 from visus.errors import StoreError
 from visus.images.reading import patiently
 from visus.progress import log, task
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 THREADS = 8
 # A file changed this recently may change again within the clock's tick, unseen: its hash is not remembered.
@@ -67,6 +71,15 @@ def files_digest(files: Sequence[Path], *, about: str) -> str:
     if fresh:
         _write(memo_path, {**known, **fresh})
     return str(whole.hexdigest())
+
+
+def pixel_digest(image: Image.Image) -> bytes:
+    """16 bytes that are equal for pictures whose decoded pixels and size are equal, whatever their files are."""
+    import xxhash
+
+    h = xxhash.xxh3_128(f"{image.width}x{image.height}".encode())
+    h.update(np.asarray(image).data if image.mode == "RGB" else image.convert("RGB").tobytes())
+    return bytes(h.digest())
 
 
 def _stamp(path: Path) -> Stamp:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -124,17 +123,26 @@ class Backbone:
     call: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor] | None = None
     info: Mapping[str, object] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Content hash of every parameter and buffer (names, dtypes, shapes, bytes) and of the preprocessing."""
+        """Content hash of the network as it stands now: every parameter and buffer (names, dtypes, shapes, bytes), the plain attributes
+        of its modules, code of one's own, and the preprocessing. Taken anew at every call, since a module may be changed in place."""
         import torch
         import xxhash
 
+        from visus.models.code import attributes, own_code
+
         h = xxhash.xxh3_128(repr(self.preprocess).encode())
-        for name, tensor in self.module.state_dict().items():
+        tensors = dict(self.module.state_dict())
+        tensors |= {
+            name: buffer for name, buffer in self.module.named_buffers() if name not in tensors
+        }  # not persistent
+        for name, tensor in tensors.items():
             t = tensor.detach().cpu().contiguous()
             h.update(f"{name}|{t.dtype}|{tuple(t.shape)}|".encode())
             h.update(t.reshape(-1).view(torch.uint8).numpy().data if t.numel() else b"")
+        h.update(attributes(self.module).encode("utf-8", "replace"))
+        h.update(own_code([*{type(m): None for m in self.module.modules()}, self.call]).encode())
         return str(h.hexdigest())
 
     @property

@@ -157,10 +157,7 @@ def _late(scene: Scene, network: Backbone, images: ImageSet, rows: np.ndarray) -
     from visus.studies.common import rows_of
 
     (tap,) = network.resolve(["late"])
-    # A copy, since the fingerprint is kept on the object and BatchNorm may have been recalibrated since.
-    features = extract(
-        images, replace(network), [tap.name], engine=scene.engine, precision=scene.precision, device=scene.device
-    )
+    features = extract(images, network, [tap.name], engine=scene.engine, precision=scene.precision, device=scene.device)
     return rows_of(features, tap.name, rows)
 
 

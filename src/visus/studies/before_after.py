@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -181,10 +181,9 @@ def _scored(
     vectors: Vectors = {}
     with task("before and after", len(states) * len(taps)) as progress:
         for name, network in states.items():
-            # A copy, since the fingerprint is kept on the object and the weights may have been trained since.
             found = extract(
                 imageset,
-                replace(network),
+                network,
                 [tap.name for tap in taps],
                 pool=pool,
                 precision=precision,

@@ -74,6 +74,7 @@ def extract(
         device=device,
         batch=batch,
         store=store,
+        labelled=True,
     )
     by_name = {tap.name: tap for tap in backbone.taps}
     rows = []
