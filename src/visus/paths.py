@@ -34,7 +34,8 @@ def features_home() -> Path:
 def atomic_path(target: Path, *, via: Path | None = None) -> Iterator[Path]:
     """Give a temporary path beside `target`; it becomes `target` when the block ends well, and vanishes when it fails.
 
-    via: another folder of the same file system for the temporary file, so that a kill leaves no litter beside `target`. The rename is atomic, and the bytes are on disk (fsync) before it. Raises StoreError, naming the folder, when the
+    via: another folder of the same file system for the temporary file, so that a kill leaves no litter beside `target`.
+    The rename is atomic, and the bytes are on disk (fsync) before it. Raises StoreError, naming the folder, when the
     disk is full or the folder cannot be written.
     """
     target = Path(target)

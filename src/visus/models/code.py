@@ -59,7 +59,7 @@ def is_own(thing: Any) -> bool:
     """Whether a class or function is of one's own: not of an installed package, nor of Python itself."""
     name = getattr(thing, "__module__", None) or ""
     top = name.partition(".")[0]
-    if top in sys.builtin_module_names or top in sys.stdlib_module_names and top != "__main__":
+    if top in sys.builtin_module_names or (top in sys.stdlib_module_names and top != "__main__"):
         return False
     file = getattr(sys.modules.get(name), "__file__", None)
     return file is None or not _installed(file)
