@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from visus.errors import DataError, SpecError
 from visus.images import ImageSet, load_images
+from visus.images.label_file import read_labels
 from visus.progress import Remarks, collecting
 
 Read = Callable[..., tuple[dict[str, str], Remarks, ImageSet]]
@@ -242,6 +247,18 @@ REAL: dict[str, tuple[str, list[str], dict[str, str]]] = {
         ["i/a.png", "i/b.png"],
         {"a": "p", "b": "q"},
     ),
+    "comments above": ("# made by hand\n# name label\na.jpg x\nb.jpg y\n", ["a.jpg", "b.jpg"], {"a": "x", "b": "y"}),
+    "names that start so": ("#1.jpg,x\n#2.jpg,y\n", ["#1.jpg", "#2.jpg"], {"#1": "x", "#2": "y"}),
+    "path and name": (
+        "path,filename,kind\n/d/a.jpg,a.jpg,x\n/d/b.jpg,b.jpg,y\n",
+        ["a.jpg", "b.jpg"],
+        {"a": "x", "b": "y"},
+    ),
+    "another id": (
+        "uuid,file,kind\n9f,a.jpg,x\n3e,b.jpg,y\n7c,c.jpg,x\n",
+        ["a.jpg", "b.jpg", "c.jpg"],
+        {"a": "x", "b": "y", "c": "x"},
+    ),
     "x and y of keras": ("x,y\na.jpg,cat\nb.jpg,dog\n", ["a.jpg", "b.jpg"], {"a": "cat", "b": "dog"}),
 }
 
@@ -406,3 +423,73 @@ def test_groups_of_images_without_one_stand_alone(read: Read) -> None:
     assert images.groups[0] == images.groups[1]
     assert len(set(images.groups.tolist())) == 3
     assert any("1 of them over 2 images; 2 images without one stand alone" in n for n in said.notes)
+
+
+def test_the_same_file_name_in_very_many_folders(read: Read) -> None:
+    files = [f"set/{i:03d}/image.png" for i in range(40)]
+    rows = [(f"D:\\old\\SET\\{i:03d}\\image.png", "abc"[i % 3]) for i in range(40)]
+    found, _, images = read(table(("path", "label"), *rows), files)
+    assert found == {f: "abc"[i % 3] for i, f in enumerate(files)}
+    assert not images.quarantine
+    assert read(table(("path", "label"), ("image.png", "a"), *rows), files)[0] == found
+
+
+PATHS = {
+    "relative": lambda f: f,
+    "name": lambda f: f.rpartition("/")[2],
+    "stem": lambda f: f.rpartition("/")[2].rpartition(".")[0],
+    "windows": lambda f: "E:\\x\\" + f.replace("/", "\\"),
+    "absolute": lambda f: "/mnt/x/" + f,
+    "upper": str.upper,
+    "dotted": lambda f: "./" + f,
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    form=st.sampled_from(sorted(PATHS)),
+    mark=st.sampled_from([",", ";", "\t", "|"]),
+    header=st.booleans(),
+    quoted=st.booleans(),
+    extra=st.sets(st.sampled_from(["index", "score", "constant", "split", "md5"])),
+    order=st.randoms(use_true_random=False),
+    missing=st.integers(0, 6),
+)
+def test_planted_tables(
+    tmp_path_factory: pytest.TempPathFactory,
+    form: str,
+    mark: str,
+    header: bool,
+    quoted: bool,
+    extra: set[str],
+    order: Random,
+    missing: int,
+) -> None:
+    """Whatever the order of the columns, the delimiter and the way in which files are named: right labels, or a refusal."""
+    files = [f"part{i % 2}/img {i:03d}.jpg" for i in range(20)]
+    labels = [f"class {(i * 7) % 3}" for i in range(20)]
+    columns: dict[str, list[str]] = {"file": [PATHS[form](f) for f in files], "kind of thing": labels}
+    more = {
+        "index": ("", [str(i) for i in range(20)]),
+        "score": ("score", [f"{0.1 + i * 0.0371:.4f}" for i in range(20)]),
+        "constant": ("source", ["camera"] * 20),
+        "split": ("part", ["train" if i % 4 else "test" for i in range(20)]),
+        "md5": ("checksum", [f"{i * 7919:08x}" for i in range(20)]),
+    }
+    columns |= {more[e][0]: more[e][1] for e in sorted(extra)}
+    names = list(columns)
+    order.shuffle(names)
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=mark, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL)
+    if header:
+        writer.writerow(names)
+    for i in range(20):
+        writer.writerow([columns[n][i] for n in names])
+    path = tmp_path_factory.mktemp("t") / "t.csv"
+    path.write_text(out.getvalue())
+    there = files[: 20 - missing]
+    with collecting():
+        read = read_labels(path, there, path.parent)
+    assert read.label == dict(zip(there, labels, strict=False))
+    assert len(read.missing) == missing
+    assert read.split == ({f: "train" if i % 4 else "test" for i, f in enumerate(there)} if "split" in extra else {})

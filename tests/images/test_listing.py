@@ -210,6 +210,13 @@ def test_a_shells_star_names_the_output_as_well(photos: Path) -> None:
     assert len(images) == 3
 
 
+def test_an_output_given_as_images(photos: Path) -> None:
+    output(photos / "visus-out" / "predict")
+    for name in ("visus-out", "visus-out/predict"):
+        with pytest.raises(DataError, match="nothing but what visus wrote itself"):
+            load_images(str(photos / name))
+
+
 def test_links_to_folders_and_files_are_followed(photos: Path, tmp_path: Path) -> None:
     plant(tmp_path / "store", "x/1.png", "x/2.png")
     plant(photos, "b/1.png")

@@ -114,6 +114,47 @@ def test_wrapped_once_and_more(load: Load) -> None:
     assert images.classes == ("cat", "dog")
 
 
+def test_tiny_imagenet(load: Load) -> None:
+    files = [
+        *tree("train/n01/images", "train/n02/images", "val/images", "test/images"),
+        "val/val_annotations.txt",
+        "wnids.txt",
+    ]
+    images, said = load(files)
+    assert images.classes == ("n01", "n02")
+    assert declared(images) == {"train": {"train/n01/images", "train/n02/images"}}
+    assert said.cautions[0].startswith("4 pictures lie outside the class folders and are left out: test/images/")
+
+
+@pytest.mark.parametrize(
+    ("files", "classes", "splits"),
+    [
+        (
+            [*classed("chest_xray/train", "chest_xray/test"), *classed("chest_xray/chest_xray/train")],
+            ("cat", "dog"),
+            {"train", "test"},
+        ),
+        ([*tree("images/train", "images/val"), "labels/train/0.txt", "labels/val/0.txt"], (), {"train", "validation"}),
+        (classed("ILSVRC/Data/CLS-LOC/train") + tree("ILSVRC/Data/CLS-LOC/val"), ("cat", "dog"), {"train"}),
+        (classed("Train") + tree("Test", "Meta"), ("cat", "dog"), {"train"}),
+        (
+            [*classed("data/train", "data/test"), "src/train.py", "models/a.pt", "README.md"],
+            ("cat", "dog"),
+            {"train", "test"},
+        ),
+        (classed("train", "test") + tree("train/extra"), ("cat", "dog", "extra"), {"train", "test"}),
+        (classed("train") + tree("test/cat"), ("cat", "dog"), {"train", "test"}),
+        (tree("train/cat", "test/cat"), ("cat",), {"train", "test"}),
+    ],
+)
+def test_layouts_as_they_are_published(
+    load: Load, files: list[str], classes: tuple[str, ...], splits: set[str]
+) -> None:
+    images, _ = load(files)
+    assert images.classes == classes
+    assert set(images.declared) == splits
+
+
 def test_images_folders_within_splits(load: Load) -> None:
     images, _ = load(classed("train/images", "test/images"))
     assert images.classes == ("cat", "dog")
@@ -149,6 +190,7 @@ ASKED = {
     "patients": (tuple(f"{i:03d}" for i in range(12)), ("0", "1")),
     "train beside what means nothing": (("train", "plane"), ("a", "b")),
     "artists": (("noto", "twemoji", "openmoji"), ("face", "flag", "food")),
+    "cross-validation": (("fold1", "fold2", "fold3"), ("cat", "dog")),
     "other languages": (("lernen", "prüfen"), ("hund", "katze")),
 }
 

@@ -22,6 +22,7 @@ from visus.images.listing import Found, looks_like_a_picture, show, walk
 from visus.images.reading import read_bytes
 from visus.images.registry import source
 from visus.images.split_folders import Layout, Shelf, layout, told
+from visus.outputs import is_output
 from visus.progress import caution, log, note, task
 from visus.spec import Spec, check_options
 
@@ -98,6 +99,8 @@ def load_folder(spec: Spec, *, labels: Path | None, download: bool, classes: str
         _by_folder(spec, root, found, reading, needed=classes == "needed")
     usable = _usable(root, sorted(reading.label), reading)
     if not usable:
+        if not reading.aside and is_output(root):
+            raise DataError(f"{spec.name} holds nothing but what visus wrote itself; give a folder of images")
         reasons = f"; the first: {reading.aside[0].id}: {reading.aside[0].reason}" if reading.aside else ""
         raise DataError(
             f"{spec.name} holds no usable image ({len(reading.aside)} set aside{reasons}); check the folder"

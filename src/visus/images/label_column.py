@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from visus.errors import DataError
 from visus.images.label_table import LabelTable
 from visus.images.name_column import column_of, counts_up, shown, word
+from visus.images.name_index import is_picture_name
 from visus.images.split_folders import meaning, split_names
 
 LABELS = frozenset(
@@ -145,7 +146,10 @@ def _label(
                 "several of them; an image needs one class here: choose one column with --label-column"
             )
     if len(fit) > 1:
-        fit = [i for i in fit if not counts_up(cells[i])] or fit
+        # Beside a column whose values come again, one with another value in every row is none of classes, however few the rows are.
+        fit = (
+            [i for i in fit if len(set(cells[i])) < len(cells[i])] or [i for i in fit if not counts_up(cells[i])] or fit
+        )
     if not fit:
         told = "; ".join(f"{shown(table, i)} {why}" for i, why in list(reasons.items())[:NAMED])
         if not told and len(cells) < 1:
@@ -187,6 +191,8 @@ def _unfit(header: str, cells: Sequence[str]) -> str:
         return "is a place or a size"
     if not values:
         return "is empty"
+    if all(map(is_picture_name, values)):
+        return "names pictures"
     if header in ("", "index", "unnamed0") and counts_up(cells) and len(cells) > FEW:
         return "counts the rows"
     if len(values) == 1 and len(cells) >= FEW:

@@ -48,7 +48,8 @@ def read_labels(
     an image; SpecError: no such column.
     """
     tables, problem = readings(path)
-    table, named = name_column(tables, NameIndex(files, root), wanted=name)
+    index = NameIndex(files, root)
+    table, named = name_column(tables, index, wanted=name)
     if problem is not None and not named.matched:
         raise problem
     if table.width < 2:
@@ -61,7 +62,6 @@ def read_labels(
     rows = [r for r in range(1, len(table.rows)) if table.rows[r][1][named.at]]
     if nameless := next((line for line, cells in table.rows[1:] if not cells[named.at]), None):
         raise DataError(f"{path}, line {nameless}: the name is empty; write name,label")
-    index = NameIndex(files, root)
     claims = _claims(table, named.at, rows, found, index)
     columns = columns_of(table, named.at, list(claims) or rows, header=header, label=label, groups=groups)
     result = _labelling(table, named.at, columns, rows, found, claims)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +79,7 @@ def readings(path: Path) -> tuple[list[LabelTable], DataError | None]:
     first = next((i for i, line in enumerate(lines) if line.strip()), None)
     if first is None:
         raise DataError(f"{path} has no rows; write one name,label for each image")
+    first = _behind_comments(lines, first)
     head = lines[first].strip()
     if head.lower().startswith("sep=") and len(head) == 5:
         marks, first = [head[4]], first + 1
@@ -92,6 +94,17 @@ def readings(path: Path) -> tuple[list[LabelTable], DataError | None]:
     if not found and problem:
         raise problem
     return found, problem
+
+
+def _behind_comments(lines: list[str], first: int) -> int:
+    """The first line behind those that start with # and name no picture; `first` where all do."""
+    for i, line in enumerate(lines[first:], first):
+        text = line.strip()
+        if text and (
+            not text.startswith("#") or any(is_picture_name(part.strip('"')) for part in re.split(r"[,;\t| ]", text))
+        ):
+            return i
+    return first
 
 
 def _table(path: Path, lines: list[str], first: int, mark: str) -> LabelTable:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 # How a name and a file are spelt to be compared, most faithful first: (case kept, ending kept).
 _LEVELS = ((True, True), (True, False), (False, True), (False, False))
+_MANY = 16  # files that end alike from which their folders are indexed
 NUMBER = len(_LEVELS)  # the level of file names that are numbers: 7 or 7.0 for 007.png
 _PICTURES = (
     ".jpg",
@@ -36,18 +37,19 @@ def is_picture_name(name: str) -> bool:
 
 def steps_of(name: str) -> tuple[str, ...]:
     """The parts of a path as it may stand in a table, in one Unicode form."""
-    name = unicodedata.normalize("NFC", name.strip().replace("\\", "/"))
-    return tuple(s for s in name.split("/") if s not in ("", "."))
+    if not name.isascii():
+        name = unicodedata.normalize("NFC", name)
+    return tuple([s for s in name.strip().replace("\\", "/").split("/") if s and s != "."])
 
 
 class NameIndex:
     """Files by the ways in which a table may name them."""
 
     def __init__(self, files: Sequence[str], root: Path) -> None:
-        self._files = files
         self._steps = {file: steps_of(file) for file in files}
         self._root = steps_of(os.path.abspath(root).replace(os.sep, "/"))
         self._tables: dict[int, dict[str, list[str]]] = {}
+        self._deep: dict[tuple[int, str], dict[str, list[str]]] = {}
 
     def find(self, name: str, *, numbers: bool = False) -> tuple[list[str], int]:
         """The files that a name may mean, and the level of the spelling; several: it cannot be told; none: nobody bears it.
@@ -57,8 +59,11 @@ class NameIndex:
         steps = steps_of(name)
         if not steps:
             return [], 0
+        if name in self._steps:
+            return [name], 0
         if numbers:
-            return self._table(NUMBER).get(_number(steps[-1]), []), NUMBER
+            number = _number(steps[-1])
+            return (self._table(NUMBER).get(number, []) if number else []), NUMBER
         for level in range(NUMBER):
             if found := self._at(level, steps):
                 return found, level
@@ -73,36 +78,69 @@ class NameIndex:
         return n
 
     def _at(self, level: int, steps: tuple[str, ...]) -> list[str]:
-        table, spelt = self._table(level), _spelt(steps, level, named=True)
-        for length in range(len(spelt), 0, -1):
-            hits = table.get("/".join(spelt[-length:]))
-            if hits:
-                # Either all of the name stands in the file's path, or all of the file's path in the name.
-                return hits if length == len(spelt) else [f for f in hits if len(self._steps[f]) == length]
-        return []
+        last = _last(steps[-1], level, named=True)
+        alike = self._table(level).get(last)
+        if not alike:
+            return []
+        if len(alike) > _MANY:
+            hits, length = self._among_many(level, last, alike, (*steps[:-1], last))
+        else:
+            shared = {file: self._shared(level, steps, self._steps[file]) for file in alike}
+            length = max(shared.values())
+            hits = [file for file, n in shared.items() if n == length]
+        # Either all of the name stands in the file's path, or all of the file's path in the name.
+        return hits if length == len(steps) else [f for f in hits if len(self._steps[f]) == length]
+
+    @staticmethod
+    def _shared(level: int, said: tuple[str, ...], path: tuple[str, ...]) -> int:
+        """How many parts two paths share from their ends, of which the last is known to be the same."""
+        case, n = _LEVELS[level][0], 1
+        while n < min(len(said), len(path)):
+            a, b = said[-n - 1], path[-n - 1]
+            if a != b and (case or a.casefold() != b.casefold()):
+                break
+            n += 1
+        return n
+
+    def _among_many(self, level: int, last: str, alike: list[str], said: tuple[str, ...]) -> tuple[list[str], int]:
+        """As above, where very many files end alike (image.png in every folder): by their folders, once indexed."""
+        case = _LEVELS[level][0]
+        if (level, last) not in self._deep:
+            deep: dict[str, list[str]] = {}
+            for file in alike:
+                path = [*self._steps[file][:-1], last]
+                for n in range(1, len(path) + 1):
+                    end = "/".join(path[-n:])
+                    deep.setdefault(end if case else end.casefold(), []).append(file)
+            self._deep[level, last] = deep
+        for n in range(len(said), 0, -1):
+            end = "/".join(said[-n:])
+            if hits := self._deep[level, last].get(end if case else end.casefold()):
+                return hits, n
+        return [], 0
 
     def _table(self, level: int) -> dict[str, list[str]]:
+        """The last part of the path, as it is spelt at a level -> files."""
         if level not in self._tables:
             table: dict[str, list[str]] = {}
             for file, steps in self._steps.items():
-                if level == NUMBER:
-                    if number := _number(PurePosixPath(steps[-1]).stem):
-                        table.setdefault(number, []).append(file)
-                    continue
-                spelt = _spelt(steps, level, named=False)
-                for length in range(1, len(spelt) + 1):
-                    table.setdefault("/".join(spelt[-length:]), []).append(file)
+                last = _number(_stem(steps[-1])) if level == NUMBER else _last(steps[-1], level, named=False)
+                if last:
+                    table.setdefault(last, []).append(file)
             self._tables[level] = table
         return self._tables[level]
 
 
-def _spelt(steps: tuple[str, ...], level: int, *, named: bool) -> tuple[str, ...]:
+def _last(name: str, level: int, *, named: bool) -> str:
     case, ending = _LEVELS[level]
-    last = steps[-1]
-    if not ending and (is_picture_name(last) or not named):
-        last = PurePosixPath(last).stem
-    steps = (*steps[:-1], last)
-    return steps if case else tuple(s.casefold() for s in steps)
+    if not ending and (not named or is_picture_name(name)):
+        name = _stem(name)
+    return name if case else name.casefold()
+
+
+def _stem(name: str) -> str:
+    dot = name.rfind(".")
+    return name[:dot] if dot > 0 else name
 
 
 def _number(text: str) -> str:

@@ -264,16 +264,26 @@ class _Tree:
     def unwrapped(self, tops: Sequence[str]) -> dict[str, str]:
         """folder -> what it only wraps, as seg_train/seg_train, or train/images beside test/images.
 
-        A single class with subfolders is no wrapping: a name that stands in another folder beside others is a class.
+        A single class is no wrapping: its name stands in another folder beside others, or the others hold single ones as well. Where they
+        hold classes, a folder with a single one of another name holds pictures without a class (Tiny ImageNet's val/images).
         """
-        among = {
-            key(c.rpartition("/")[2]) for t in tops if len(self.children(t)) > 1 for c in self.children(t)
-        }  # names that stand beside others
+        among = {key(c.rpartition("/")[2]) for t in tops if len(self.children(t)) > 1 for c in self.children(t)}
         inner = {}
         for top in tops:
             only = next(iter(self.children(top)), "") if len(self.children(top)) == 1 else ""
             wraps = only and not self._direct[top] and key(only.rpartition("/")[2]) not in among
             inner[top] = self.wrapped(top) if wraps else top
+        if any(len(self.children(at)) > 1 for at in inner.values()):
+            classes = {
+                key(c.rpartition("/")[2]).casefold()
+                for at in inner.values()
+                if len(self.children(at)) > 1
+                for c in self.children(at)
+            }
+            for top, at in inner.items():
+                only = next(iter(self.children(at)), "") if len(self.children(at)) == 1 and not self._direct[at] else ""
+                if only and key(only.rpartition("/")[2]).casefold() not in classes:
+                    inner[top] = only
         return inner
 
     def loose(self, tops: Sequence[str]) -> float:
