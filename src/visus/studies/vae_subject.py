@@ -111,9 +111,21 @@ def load(
     kept_ids = {name: tuple(imageset.ids[int(i)] for i in at) for name, at in rows.items()}
     return Subject(
         imageset.name, parts["train"], parts["validation"], parts["test"], labels, imageset.classes, kept_ids,
-        f"{imageset.fingerprint} {height}x{width}x{channels} {seed} {[len(p) for p in parts.values()]}",
+        f"{imageset.fingerprint} {height}x{width}x{channels} {seed} {_content(parts)}",
         note, tuple(quarantine),
     )  # fmt: skip
+
+
+def _content(parts: dict[str, np.ndarray]) -> str:
+    """Hash of the pictures of every part, as the VAE sees them."""
+    import xxhash
+
+    h = xxhash.xxh3_128()
+    for name, pictures in parts.items():
+        h.update(f"{name} {pictures.shape}".encode())
+        for block in _blocks(pictures):
+            h.update(np.ascontiguousarray(block).data)
+    return str(h.hexdigest())
 
 
 def own_size(imageset: ImageSet) -> tuple[int, int] | None:

@@ -94,6 +94,15 @@ class Plan:
             "beside": self.beside.name if self.beside else None,
         }
 
+    def content(self) -> dict[str, Any]:
+        """Digests of what the plan's names stand for: a file of vectors or a teacher's weights may change under one name."""
+        parts = [np.ascontiguousarray(p, np.int64).tobytes() for p in (self.parts.train, self.parts.validation, self.parts.test)]
+        return {
+            "split": xxhash.xxh3_128_hexdigest(b"|".join(parts)),
+            "teacher's content": self.teacher.fingerprint if self.teacher else None,
+            "word vectors' content": self.vectors.digest if self.vectors else None,
+        }
+
     def guides(self, sources: Sequence[tuple[ImageSet, np.ndarray]]) -> np.ndarray | None:
         """The teacher's features of the training pictures."""
         if self.teacher is None:
@@ -343,7 +352,8 @@ def _claim(plan: Plan, kind: str, *sets: ImageSet | None) -> Path:
             f"a batch of {plan.recipe.batch} is larger than the {n} training pictures; give --batch {max(n // 4, 2)}"
         )
     file = plan.folder / SETTINGS
-    text = json.dumps({"kind": kind, "images": [_content(s) for s in sets if s], **plan.describe()}, indent=1) + "\n"
+    content = {"images": [_content(s) for s in sets if s], **plan.content()}
+    text = json.dumps({"kind": kind, **content, **plan.describe()}, indent=1) + "\n"
     if file.is_file() and file.read_text("utf-8") != text:
         raise DataError(
             f"{plan.folder} holds a training with other settings or images; choose another --out, or delete that one"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import xxhash
 
 from visus.errors import DataError
 
@@ -32,6 +33,13 @@ class WordVectors:
     name: str
     words: tuple[str, ...]
     rows: np.ndarray
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of words and rows."""
+        h = xxhash.xxh3_128("\n".join(self.words).encode("utf-8", "surrogateescape"))
+        h.update(np.ascontiguousarray(self.rows).tobytes())
+        return str(h.hexdigest())
 
     @cached_property
     def index(self) -> dict[str, int]:
