@@ -96,7 +96,10 @@ class Plan:
 
     def content(self) -> dict[str, Any]:
         """Digests of what the plan's names stand for: a file of vectors or a teacher's weights may change under one name."""
-        parts = [np.ascontiguousarray(p, np.int64).tobytes() for p in (self.parts.train, self.parts.validation, self.parts.test)]
+        parts = [
+            np.ascontiguousarray(p, np.int64).tobytes()
+            for p in (self.parts.train, self.parts.validation, self.parts.test)
+        ]
         return {
             "split": xxhash.xxh3_128_hexdigest(b"|".join(parts)),
             "teacher's content": self.teacher.fingerprint if self.teacher else None,
