@@ -10,6 +10,7 @@ from PIL import Image
 
 from visus.errors import DataError
 from visus.images import load_images
+from visus.progress import collecting
 
 
 @pytest.fixture
@@ -87,6 +88,31 @@ def test_metadata_lies_in_the_folder_of_each_split(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="two groups, 'a' and 'b'"):
         load_images(str(tmp_path))
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_labels_of_the_metadata_where_no_folder_is_a_class(tmp_path: Path, form: str) -> None:
+    for i in range(4):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
+    text = "file_name,text,label\n" + "".join(f"{i}.png,a picture {i},{'ab'[i % 2]}\n" for i in range(4))
+    if form == "jsonl":
+        rows = [{"file_name": f"{i}.png", "text": f"a picture {i}", "label": "ab"[i % 2]} for i in range(4)]
+        text = "\n".join(map(json.dumps, rows))
+    (tmp_path / f"metadata.{form}").write_text(text)
+    with collecting() as said:
+        images = load_images(str(tmp_path))
+    assert images.labels is not None
+    assert images.labels.tolist() == [0, 1, 0, 1]
+    assert images.captions is not None
+    assert images.captions[3] == ("a picture 3",)
+    assert (
+        f"labels: column `label` of metadata.{form}, 4 of 4 rows matched by `file_name`; ignored: `text`" in said.notes
+    )
+    assert load_images(str(tmp_path), label_column="label", groups="text").groups is not None
+    for i in range(4):  # class folders are classes, whatever metadata say
+        (tmp_path / "cd"[i % 2]).mkdir(exist_ok=True)
+        (tmp_path / f"{i}.png").rename(tmp_path / "cd"[i % 2] / f"{i}.png")
+    assert load_images(str(tmp_path)).classes == ("c", "d")
 
 
 def _labels(folder: Path) -> Path:

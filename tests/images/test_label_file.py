@@ -347,6 +347,18 @@ def test_columns_by_name(read: Read) -> None:
         read(text, MANY, label_column="shape", groups="patient")
 
 
+def test_json_lines(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    path.write_text('{"image": "a.jpg", "score": 0.5, "kind": "x"}\n\n{"kind": "y", "image": "b.jpg"}\n')
+    assert read_labels(path, ["a.jpg", "b.jpg"], tmp_path, label="kind").label == {"a.jpg": "x", "b.jpg": "y"}
+    path.write_text('{"image": "a.jpg", "labels": ["x", "y"]}\n')
+    with pytest.raises(DataError, match="multi-label"):
+        read_labels(path, ["a.jpg"], tmp_path)
+    path.write_text('{"image": "a.jpg"\n')
+    with pytest.raises(DataError, match="line 1: no JSON"):
+        read_labels(path, ["a.jpg"], tmp_path)
+
+
 def test_columns_in_the_spec(tmp_path: Path) -> None:
     for name in MANY:
         (tmp_path / name).write_bytes(picture())

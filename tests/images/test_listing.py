@@ -156,6 +156,8 @@ def test_commands_without_classes_read_everything_below(photos: Path) -> None:
     images, aside = gather([str(photos)], limit=None, seed=0, download=False)
     assert len(images) == 15
     assert not aside
+    (photos / "docs").mkdir()
+    (photos / "docs" / "notes.txt").write_text("x")
     for kind in ("wanted", "needed"):  # one subfolder beside pictures is no set of classes
         assert len(load_images(str(photos), classes=kind)) == 15
 

@@ -12,13 +12,16 @@ import numpy as np
 
 from visus.errors import DataError
 from visus.images.base import ImageSet, Quarantined
+from visus.images.captions import FILE, Beside, beside
 from visus.images.captions import FILES as METADATA
-from visus.images.captions import Beside, beside
 from visus.images.class_names import class_order, one_form
 from visus.images.digest import files_digest
 from visus.images.header import problem
+from visus.images.label_column import LABELS
 from visus.images.label_file import read_labels
+from visus.images.label_table import readings
 from visus.images.listing import Found, looks_like_a_picture, show, walk
+from visus.images.name_column import word
 from visus.images.reading import read_bytes
 from visus.images.registry import source
 from visus.images.split_folders import Layout, Shelf, layout, told
@@ -77,7 +80,8 @@ def load_folder(spec: Spec, *, labels: Path | None, download: bool, classes: str
     Every file is opened once, for its header. Set aside with a reason: empty files, files that are no images, that cannot be read, that
     are too large; files outside any class; files without a row in the label file; rows without a file; empty class folders (the class
     is dropped). Hidden files, those that operating systems leave behind and visus's own output are passed over. Captions, and groups where
-    nothing else gives them, come from metadata.csv or metadata.jsonl with file_name, text, group, where there is one.
+    nothing else gives them, come from metadata.csv or metadata.jsonl with file_name, text, group, where there is one; so do classes in a
+    folder without class folders.
     Raises DataError: no such folder, no usable image, two folders for one split, folders that may be splits or classes, a label file that
     contradicts itself.
     """
@@ -90,6 +94,10 @@ def load_folder(spec: Spec, *, labels: Path | None, download: bool, classes: str
     metadata = [f for f in found.files if f.rpartition("/")[2] in METADATA]
     found = replace(found, files=tuple(f for f in found.files if f.rpartition("/")[2] not in METADATA))
     labels = _label_file(spec, root, labels)
+    if labels is None and classes != "unused":
+        labels = _labels_in_metadata(spec, root, found, metadata)
+        if labels is None:
+            _check_no_columns(spec)
     reading = _Reading(aside=list(found.unreadable))
     if classes == "unused":
         reading.label = dict.fromkeys(found.files)
@@ -113,13 +121,30 @@ def _label_file(spec: Spec, root: Path, labels: Path | None) -> Path | None:
         labels = Path(spec.options["labels"]).expanduser()
     if labels is not None and not labels.exists() and (root / labels).exists():
         labels = root / labels
-    if labels is None:
-        for option, flag in (("label", "--label-column"), ("name", "?name="), ("groups", "--groups")):
-            if spec.options.get(option) and not (option == "groups" and spec.options[option] == "top"):
-                raise DataError(
-                    f"{flag} {spec.options[option]} names a column of a label file; give the file with --labels"
-                )
     return labels
+
+
+def _check_no_columns(spec: Spec) -> None:
+    for option, flag in (("label", "--label-column"), ("name", "?name="), ("groups", "--groups")):
+        if spec.options.get(option) and not (option == "groups" and spec.options[option] == "top"):
+            raise DataError(
+                f"{flag} {spec.options[option]} names a column of a label file; give the file with --labels"
+            )
+
+
+def _labels_in_metadata(spec: Spec, root: Path, found: Found, metadata: Sequence[str]) -> Path | None:
+    """The metadata file of a folder without class folders that has a column of classes by its header, as imagefolder reads it."""
+    own = [f for f in metadata if "/" not in f]
+    if len(own) != 1 or len(metadata) != 1:
+        return None
+    tables, _ = readings(root / own[0])
+    header = [t.rows[0][1] for t in tables if FILE in t.rows[0][1]]
+    if not header or not any(word(h) in LABELS for h in header[0]):
+        return None
+    plan = layout(spec.name, found)
+    if any(plan.place(f)[1] is not None and looks_like_a_picture(f) for f in found.files):
+        return None
+    return root / own[0]
 
 
 def _layout(spec: Spec, found: Found, *, labelled: bool) -> Layout:
@@ -145,7 +170,7 @@ def _by_folder(spec: Spec, root: Path, found: Found, reading: _Reading, *, neede
         return
     loose = [f for f, (_, name) in placed.items() if name is None]
     strays = [f for f, wrong in zip(loose, _problems(root, loose), strict=True) if wrong is None]
-    folders = {(shelf.at, name) for shelf, name in placed.values() if shelf is not None and name is not None}
+    folders = {(s.at, name) for f, (s, name) in placed.items() if s and name is not None and looks_like_a_picture(f)}
     if strays and (not needed or len(folders) == 1):
         _, first = next(iter(folders))
         beside_what = (

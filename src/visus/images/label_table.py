@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ _KINDS = (
     (b"{", "JSON"),
     (b"[", "JSON"),
 )
+LINES = (".jsonl", ".ndjson")
 SPACES, LAST_SPACE = " ", "last space"
 MARKS = (",", ";", "\t", "|", SPACES, LAST_SPACE)
 
@@ -55,7 +57,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise DataError(f"cannot read the label file {path}: {error.strerror or error}; check the path") from error
     for start, kind in _KINDS:
-        if data.startswith(start):
+        if data.startswith(start) and not (kind == "JSON" and path.suffix.lower() in LINES):
             raise DataError(f"{path} is {kind}, not a table as text; save it as CSV (UTF-8)")
     encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8")
     try:
@@ -75,7 +77,10 @@ def readings(path: Path) -> tuple[list[LabelTable], DataError | None]:
 
     A first line `sep=;` is Excel's and decides. Raises DataError for an empty file, or text that no delimiter makes a table of.
     """
-    lines = read_text(path).splitlines(keepends=True)
+    text = read_text(path)
+    if path.suffix.lower() in LINES:
+        return [_json_lines(path, text)], None
+    lines = text.splitlines(keepends=True)
     first = next((i for i, line in enumerate(lines) if line.strip()), None)
     if first is None:
         raise DataError(f"{path} has no rows; write one name,label for each image")
@@ -94,6 +99,29 @@ def readings(path: Path) -> tuple[list[LabelTable], DataError | None]:
     if not found and problem:
         raise problem
     return found, problem
+
+
+def _json_lines(path: Path, text: str) -> LabelTable:
+    """A table of the objects of a JSON lines file: a column for each key."""
+    found: list[tuple[int, dict[str, object]]] = []
+    for line, part in enumerate(text.splitlines(), 1):
+        if part.strip():
+            try:
+                row = json.loads(part)
+            except ValueError as error:
+                raise DataError(f"{path}, line {line}: no JSON ({error}); write an object a line") from error
+            if not isinstance(row, dict):
+                raise DataError(f"{path}, line {line}: {part[:40]!r} is no JSON object; write one a line")
+            found.append((line, row))
+    keys = list(dict.fromkeys(key for _, row in found for key in row))
+    if not keys:
+        raise DataError(f"{path} has no rows; write one name,label for each image")
+    rows = [(line, [_cell(row.get(key)) for key in keys]) for line, row in found]
+    return LabelTable(path, ((0, keys), *rows))
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else value.strip() if isinstance(value, str) else json.dumps(value)
 
 
 def _behind_comments(lines: list[str], first: int) -> int:

@@ -161,7 +161,9 @@ def _folds(
 
     k = min(k, len(np.unique(groups[pool])))
     if k < 2:
-        raise DataError(f"{name} has too few groups to split; images of at least three groups are needed")
+        raise DataError(
+            f"{name} has too few groups to split; images of at least three groups are needed, or none (?groups=)"
+        )
     y = labels[pool]
     # scikit-learn refuses when every class has fewer images than folds; the largest class then sets the number.
     k = max(2, min(k, int(np.bincount(y).max())))
