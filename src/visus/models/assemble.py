@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visus.models.base import Backbone, Preprocess
+from visus.models.heads import Head, names_of
 from visus.models.points import Layout, find_taps
 from visus.models.trunk import Trunk
 from visus.progress import note
@@ -23,6 +24,7 @@ def assemble(
     labels: Sequence[str] | None = None,
     random: bool = False,
     info: Mapping[str, Any] | None = None,
+    head: Head = "classes",
 ) -> Backbone:
     """Freeze the trunk (eval mode, no gradients, float32, on the CPU) and find its taps under `root`."""
     trunk.channels = preprocess.channels
@@ -32,6 +34,8 @@ def assemble(
         name, why = next(iter(found.left_out.items()))
         more = f", and {len(found.left_out) - 1:,} more like it" if len(found.left_out) > 1 else ""
         note(f"{spec}: {name} is no point to measure at ({why}){more}")
+    if labels is not None and found.outputs is not None and found.outputs != len(labels):
+        labels = names_of(found.outputs, labels, spec=spec)
     return Backbone(
         spec=spec,
         module=trunk,
@@ -40,6 +44,7 @@ def assemble(
         preprocess=preprocess,
         labels=None if labels is None else tuple(labels),
         random=random,
+        head=head,
         info={**(info or {}), **({LEFT_OUT: found.left_out} if found.left_out else {})},
     )
 

@@ -110,7 +110,8 @@ class Backbone:
     spec: as the user typed it. module: the torch module, in eval mode, gradients off. taps: every named point, from the input on.
     aliases: 'early', 'middle', 'late' -> a tap's name. preprocess: its own. labels: names of its classifier's outputs, or None.
     random: True when the weights are a random initialisation. logits: module output -> logits [b, k] (None: it has no classifier).
-    call: runs the module on a normalised batch (default: module(batch)).
+    call: runs the module on a normalised batch (default: module(batch)). head: 'classes', of which a picture has one (softmax; a binary
+    classifier's one logit counts as two), or 'labels', of which each stands alone (sigmoid).
     """
 
     spec: str
@@ -122,6 +123,7 @@ class Backbone:
     random: bool = False
     call: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor] | None = None
     info: Mapping[str, object] = field(default_factory=dict)
+    head: Literal["classes", "labels"] = "classes"
 
     @property
     def fingerprint(self) -> str:
@@ -176,12 +178,18 @@ class Backbone:
 
         return forward_taps(self, batch, taps, pool=pool)
 
+    @property
+    def unclassified(self) -> str:
+        """Why it gives no classes, where it does not."""
+        found = self.info.get("unread head", "has no classifier")
+        return f"{self.spec} {found}; give a model that was trained to classify"
+
     def classify(self, batch: torch.Tensor) -> torch.Tensor:
         """Normalised float [b, 3, h, w] -> logits [b, k]. Raises DataError when the model has no classifier."""
         import torch
 
         if self.labels is None:
-            raise DataError(f"{self.spec} has no classifier; give a model that was trained to classify")
+            raise DataError(self.unclassified)
         with torch.inference_mode():
             out = self.call(self.module, batch) if self.call else self.module(batch)
         return out

@@ -51,7 +51,7 @@ class Classifier(nn.Module):
         trunk, head = copy.deepcopy((self.trunk, self.head))
         module = FittedTrunk(trunk, head).cpu().eval().requires_grad_(False)
         # `replace` makes a new object: the fingerprint that `like` may have cached does not come along.
-        return replace(like, module=module, labels=names, random=False, call=None)
+        return replace(like, module=module, labels=names, random=False, call=None, head="classes")
 
 
 def classifier_of(backbone: Backbone, n_classes: int, *, seed: int) -> Classifier:

@@ -1,4 +1,4 @@
-"""Classifying pictures: decode, the model's own preprocessing, batches, softmax."""
+"""Classifying pictures: decode, the model's own preprocessing, batches, softmax or sigmoid."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visus.errors import DataError, SpecError
+from visus.models.heads import probabilities
 from visus.progress import task
 
 if TYPE_CHECKING:
@@ -33,13 +34,16 @@ class Classified:
 
 
 def classify_images(backbone: Backbone, imageset: ImageSet, *, device: str = "auto") -> Classified:
-    """Softmax probabilities of every picture. Raises DataError when the model has no classifier, SpecError for an unknown device."""
+    """Probabilities of every picture: softmax over classes, sigmoid of labels that stand alone.
+
+    Raises DataError when the model has no classifier, SpecError for an unknown device.
+    """
     import torch
 
     from visus.images.base import Quarantined
 
     if backbone.labels is None:
-        raise DataError(f"{backbone.spec} has no classifier; give a model that was trained to classify")
+        raise DataError(backbone.unclassified)
     chosen = choose_device(device)
     rows: list[int] = []
     blocks: list[np.ndarray] = []
@@ -61,11 +65,11 @@ def classify_images(backbone: Backbone, imageset: ImageSet, *, device: str = "au
             if good:
                 batch = torch.from_numpy(np.stack([p for _, p in good])).to(chosen)
                 logits = backbone.classify(backbone.preprocess.normalize(batch))
-                blocks.append(logits.float().softmax(dim=1).cpu().numpy())
+                blocks.append(probabilities(logits.float().cpu().numpy(), backbone.head).astype(np.float32))
                 rows += [i for i, _ in good]
             progress.advance(len(pictures))
-    probabilities = np.concatenate(blocks) if blocks else np.zeros((0, len(backbone.labels)), np.float32)
-    return Classified(np.array(rows, np.int64), probabilities, tuple(bad), chosen)
+    found = np.concatenate(blocks) if blocks else np.zeros((0, len(backbone.labels)), np.float32)
+    return Classified(np.array(rows, np.int64), found, tuple(bad), chosen)
 
 
 def _batches(n: int) -> Iterator[range]:

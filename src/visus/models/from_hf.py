@@ -11,8 +11,8 @@ import torch
 from visus.errors import DataError, OfflineError, SpecError
 from visus.models.assemble import assemble
 from visus.models.base import Backbone
+from visus.models.heads import UNREAD, declared, names_of, said
 from visus.models.hub import PATIENCE, allow, first_line, hub_cache, hub_url
-from visus.models.labels import imagenet_labels
 from visus.models.points import Layout
 from visus.models.pooling_hf import pooling, whole
 from visus.models.preprocess_hf import preprocess_of
@@ -143,19 +143,30 @@ def wrap(model: Any, text: str, preprocess: Any, *, classifies: bool, random: bo
     inner = model.get_submodule(base) if base else model
     vision = getattr(config, "vision_config", None) or config
     pool = pooling(inner, vision)
+    head = declared({"problem_type": config.problem_type}) if classifies else "classes"
+    if config.num_labels == 1 and head == "labels":
+        head = "classes"
+    info = {"library": "transformers", "architecture": type(model).__name__}
+    names = None
+    if head is None:
+        classifies = False
+        info[UNREAD] = (
+            f"ends in a regression head of {config.num_labels:,} number{'s' if config.num_labels > 1 else ''}"
+        )
+    elif classifies:
+        said(head, config.num_labels, spec=text, declared=bool(config.problem_type))
+        given = [str(config.id2label.get(i, f"class {i}")) for i in range(config.num_labels)]
+        names = names_of(config.num_labels, given, spec=text, sure=random)
+    trunk = HFTrunk(model, base, pool, classifies=classifies, beside=whole(inner, vision))
+    trunk.binary = names is not None and config.num_labels == 1
     return assemble(
         text,
-        HFTrunk(model, base, pool, classifies=classifies, beside=whole(inner, vision)),
+        trunk,
         preprocess,
         root=f"model.{base}" if base else "model",
         layout=Layout(channels_last=False),
-        labels=_labels(config) if classifies else None,
+        labels=names,
         random=random,
-        info={"library": "transformers", "architecture": type(model).__name__},
+        info=info,
+        head=head or "classes",
     )
-
-
-def _labels(config: Any) -> tuple[str, ...]:
-    names = tuple(str(config.id2label.get(i, f"class {i}")) for i in range(config.num_labels))
-    unnamed = all(name == f"LABEL_{i}" for i, name in enumerate(names))
-    return (imagenet_labels(len(names)) or names) if unnamed else names

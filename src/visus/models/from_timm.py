@@ -13,8 +13,8 @@ import torch
 from visus.errors import DataError, SpecError
 from visus.models.assemble import assemble
 from visus.models.base import Backbone, Preprocess
+from visus.models.heads import UNREAD, declared, names_of, said
 from visus.models.hub import first_line, hub_file, url_file
-from visus.models.labels import fitting
 from visus.models.points import Layout
 from visus.models.preprocess import checked_channels
 from visus.models.registry import random_init, source
@@ -88,11 +88,29 @@ def wrap(
     random: bool = False,
     labels: Sequence[str] | None = None,
     info: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> Backbone:
-    """A timm model as a Backbone: its own preprocessing, prefix tokens, layout and labels."""
+    """A timm model as a Backbone: its own preprocessing, prefix tokens, layout and labels. labels: None: those of its own weights; (): none are known.
+
+    config: what a folder declares beside the model's own config, of its head.
+    """
     cfg = dict(getattr(model, "pretrained_cfg", None) or {})
     classes = int(getattr(model, "num_classes", 0) or 0)
-    named = labels or cfg.get("label_names")
+    named = cfg.get("label_names") if labels is None else labels or None
+    read = declared({**cfg, **(config or {})})
+    unread = (
+        {}
+        if read or not classes
+        else {UNREAD: f"ends in a regression head of {classes:,} number{'s' if classes > 1 else ''}"}
+    )
+    if unread:
+        model.reset_classifier(0)
+        classes = 0
+    trunk = TimmTrunk(model, classifies=classes > 0)
+    trunk.binary = classes == 1
+    read = "classes" if classes == 1 else read
+    if classes:
+        said(read or "classes", classes, spec=text)
     prefix = int(getattr(model, "num_prefix_tokens", 0) or 0)
     paths = dict(model.named_modules())
     late = None
@@ -113,12 +131,18 @@ def wrap(
     )
     return assemble(
         text,
-        TimmTrunk(model, classifies=classes > 0),
+        trunk,
         preprocess_of(model),
         layout=layout,
-        labels=fitting(named, classes) if classes else None,
+        labels=names_of(classes, named, spec=text, sure=labels is None or random) if classes else None,
         random=random,
-        info={"library": "timm", "architecture": cfg.get("architecture", type(model).__name__), **dict(info or {})},
+        info={
+            "library": "timm",
+            "architecture": cfg.get("architecture", type(model).__name__),
+            **unread,
+            **dict(info or {}),
+        },
+        head=read or "classes",
     )
 
 

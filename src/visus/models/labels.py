@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 
@@ -26,10 +25,3 @@ def short(label: str) -> str:
 def numbered(classes: int) -> tuple[str, ...]:
     """Names for outputs that nobody named: 'class 0', 'class 1', ..."""
     return tuple(f"class {i}" for i in range(classes))
-
-
-def fitting(labels: Sequence[str] | None, classes: int) -> tuple[str, ...]:
-    """`labels` where there is one for each of the classes; else ImageNet's where the number fits; else numbers."""
-    if labels is not None and len(labels) == classes:
-        return tuple(labels)
-    return imagenet_labels(classes) or numbered(classes)

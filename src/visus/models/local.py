@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from visus.errors import DataError, SpecError
 from visus.models.base import Backbone
 from visus.models.checkpoint import read, take_in
+from visus.models.heads import tags_beside
 from visus.models.registry import random_init, source
 from visus.spec import Spec, check_options, parse_spec
 
@@ -98,16 +98,17 @@ def _timm_folder(spec: Spec, path: Path, config: Mapping[str, Any]) -> Backbone:
             )
         take_in(model, read(file), what=f"{file} into timm:{name}")
     labels = config.get("label_names")
+    if labels is None and (tags := tags_beside(path, model.num_classes)):
+        labels, config = list(tags), {**config, "multi_label": True}
     descriptions = config.get("label_descriptions")
     if isinstance(labels, list) and isinstance(descriptions, Mapping):
         labels = [str(descriptions.get(label, label)) for label in labels]
-    return from_timm.wrap(model, spec.text, random=random, labels=labels)
+    return from_timm.wrap(model, spec.text, random=random, labels=labels or (), config=config)
 
 
 def _file(spec: Spec, path: Path) -> Backbone:
     """Weights alone: the architecture is named by the option, and gives preprocessing and labels."""
     from visus.models import from_timm, from_torchvision
-    from visus.models.labels import fitting
 
     check_options(spec, ("arch",))
     if path.suffix not in SUFFIXES:
@@ -132,8 +133,7 @@ def _file(spec: Spec, path: Path) -> Backbone:
     from_timm.architecture(arch.name)
     model = from_timm.create(arch.name, **_classes(arch.name, tensors))
     take_in(model, tensors, what=f"{path} into timm:{arch.name}")
-    backbone = from_timm.wrap(model, spec.text)
-    return replace(backbone, labels=fitting(None, model.num_classes)) if backbone.labels else backbone
+    return from_timm.wrap(model, spec.text, labels=())  # whose classes they are, the file does not say
 
 
 def _classes(name: str, tensors: Mapping[str, Any]) -> dict[str, int]:

@@ -51,19 +51,22 @@ class Seen:
 @dataclass(frozen=True)
 class Trial:
     """What one pass of two pictures met: output shapes (without the batch) by path, and every sequence where it first appeared, with its
-    value [2, n, c], by its number of tokens."""
+    value [2, n, c], by its number of tokens. outputs: width of the model's output, None where it is no vector."""
 
     shapes: Mapping[str, tuple[int, ...]]
     sequences: Mapping[int, tuple[Appearance, torch.Tensor]]
+    outputs: int | None
 
 
 @dataclass(frozen=True)
 class Found:
-    """taps: in forward order. aliases: early, middle, late. left_out: why a point is none, by its name."""
+    """taps: in forward order. aliases: early, middle, late. left_out: why a point is none, by its name. outputs: width of what the whole
+    model gives, None where that is no vector."""
 
     taps: tuple[Tap, ...]
     aliases: Mapping[str, str]
     left_out: Mapping[str, str]
+    outputs: int | None = None
 
 
 def find_taps(trunk: nn.Module, root: str, size: tuple[int, int], layout: Layout) -> Found:
@@ -120,7 +123,9 @@ def find_taps(trunk: nn.Module, root: str, size: tuple[int, int], layout: Layout
         taps.append(Tap(name, path, _kind(trial.shapes[path], False), 1.0, trial.shapes[path]))
     else:
         taps.append(Tap("pooled", "pooled", "vector", 1.0, (_size(trial.shapes["pooled"]),)))
-    return Found(tuple(taps), _aliases(taps, [p for p in points if p.unit and p.path in kept], root), left_out)
+    return Found(
+        tuple(taps), _aliases(taps, [p for p in points if p.unit and p.path in kept], root), left_out, trial.outputs
+    )
 
 
 def _carried(
@@ -243,7 +248,7 @@ def _trial(trunk: nn.Module, modules: Mapping[str, nn.Module], pictures: torch.T
             handles.append(module.register_forward_pre_hook(enter(path), with_kwargs=True))
             handles.append(module.register_forward_hook(leave(path)))
         with torch.inference_mode():
-            trunk(pictures)
+            given = trunk(pictures)
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
         h, w = pictures.shape[2:]
         raise DataError(f"the model does not run on its own input size {h} × {w}: {str(error)[:200]!r}") from error
@@ -253,7 +258,7 @@ def _trial(trunk: nn.Module, modules: Mapping[str, nn.Module], pictures: torch.T
     if not features:
         raise DataError("the model's features could not be found: its last layer never ran; give another model")
     _same_again(trunk, features[0], pictures)
-    return Trial(shapes, sequences)
+    return Trial(shapes, sequences, int(given.shape[1]) if given.ndim == 2 else None)
 
 
 def _same_again(trunk: nn.Module, features: torch.Tensor, pictures: torch.Tensor) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from visus.models.heads import two_sided
 from visus.models.tapping import tracing, unwrap
 
 
@@ -27,6 +28,12 @@ class Trunk(nn.Module):
         self.model = model
         self.pooled = nn.Identity()
         self.channels = 3  # of the pictures; 1 for a model of grey ones
+        self.binary = False  # one logit, given as two
+
+    def _logits(self, output: Any) -> torch.Tensor:
+        """The classifier's output, [b, k]; a binary classifier's one logit as two."""
+        logits = unwrap(output)
+        return two_sided(logits.reshape(-1, 1)) if self.binary else logits
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised float [b, 3, h, w] -> what passes through `pooled`, [b, c].
@@ -52,7 +59,7 @@ class TimmTrunk(Trunk):
         model: Any = self.model
         maps = model.forward_features(x)
         vector = self.pooled(unwrap(model.forward_head(maps, pre_logits=True)))
-        return unwrap(model.forward_head(maps)) if self.classifies else vector
+        return self._logits(model.forward_head(maps)) if self.classifies else vector
 
 
 class PlainTrunk(Trunk):
@@ -135,7 +142,7 @@ class HFTrunk(Trunk):
 
         handle = self.model.get_submodule(self.base).register_forward_hook(passing)
         try:
-            return unwrap(self.model(pixel_values=x).logits)
+            return self._logits(self.model(pixel_values=x, **(self.beside(x) if self.beside else {})).logits)
         finally:
             handle.remove()
 

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from visus.result import Figure, Result
 
 THUMBNAIL = 96
+PRESENT = 0.5  # from which probability on a label that stands alone is there
+NOTES = {
+    "classes": "Probability: softmax over all classes of the model (of one logit: its sigmoid).",
+    "labels": "Probability: sigmoid of each label by itself; a picture may have several or none, and they do not add up to 1.",
+}
 SHOWN = 60  # pictures in the gallery; the table has all of them
 
 
@@ -71,16 +76,20 @@ def predict(
         "predictions": Table(
             ("image", "rank", "label", "probability", "index"),
             rows,
-            title=f"Top {found.shape[1]} classes of each picture",
-            note="Probability: softmax over all classes of the model. Index: position of the class in the model's output.",
+            title=f"Top {found.shape[1]} {backbone.head} of each picture",
+            note=NOTES[backbone.head] + " Index: position in the model's output.",
         )
     }
     if set_aside:
         tables["quarantine"] = quarantine_table(set_aside)
     best = [(name, short(labels[c[0]]), float(p[0])) for name, c, p in zip(names, found, probabilities, strict=True)]
     findings = [f"{name}: {label} ({percent(p)})." for name, label, p in best[:10]]
+    if backbone.head == "labels":
+        findings = [
+            _present(name, [labels[i] for i in c], p) for name, c, p in zip(names, found, probabilities, strict=True)
+        ][:10]
     if len(best) > 10:
-        findings = [_summary(best), *findings[:3]]
+        findings = [_summary(best, backbone.head), *findings[:3]]
     if set_aside:
         verb = "picture was" if len(set_aside) == 1 else "pictures were"
         findings.append(f"{len(set_aside)} {verb} set aside; the table says why.")
@@ -98,14 +107,22 @@ def predict(
     return Result("predict", title, tuple(findings), tables, figures, arrays, random, provenance)
 
 
-def _summary(best: list[tuple[str, str, float]]) -> str:
+def _present(name: str, labels: list[str], probabilities: np.ndarray) -> str:
+    """'a.png: cat (90 %), indoors (70 %).' of a multi-label head: what is as likely there as not, of the labels asked for."""
+    from visus.studies.common import percent
+
+    there = [f"{label} ({percent(float(p))})" for label, p in zip(labels, probabilities, strict=True) if p >= PRESENT]
+    return f"{name}: {', '.join(there) or f'no label reaches {percent(PRESENT)}; nearest {labels[0]} ({percent(float(probabilities[0]))})'}."
+
+
+def _summary(best: list[tuple[str, str, float]], head: str) -> str:
     from collections import Counter
 
     from visus.studies.common import percent
 
     common = ", ".join(f"{label} ({n})" for label, n in Counter(label for _, label, _ in best).most_common(5))
     mean = sum(p for _, _, p in best) / len(best)
-    return f"{len(best):,} pictures; named most often: {common}; mean probability of the first class {percent(mean)}."
+    return f"{len(best):,} pictures; named most often: {common}; mean probability of the first {'class' if head == 'classes' else 'label'} {percent(mean)}."
 
 
 def _gallery(

@@ -98,7 +98,10 @@ def part(
         found = judge(viewer, imageset, rows, device=device)
         if found is None:
             unjudged.append(
-                f"{viewer.spec} has classes of its own that mean none of {imageset.name}'s: it is judged by whether its answer stays the same."
+                f"{viewer.spec} has a multi-label head: a picture may have several of its labels, so that neither accuracy nor calibration of "
+                "one answer is told; it is judged by whether its strongest label stays the same."
+                if viewer.several
+                else f"{viewer.spec} has classes of its own that mean none of {imageset.name}'s: it is judged by whether its answer stays the same."
             )
             continue
         judged.append(found)
@@ -162,7 +165,8 @@ def _top(
         title="Top five of the chosen pictures",
         digits=1,
         note="Each model with its own preprocessing; probability: softmax over all that the model can answer (of a "
-        "model without classifier: its linear probe).",
+        "model without classifier: its linear probe)"
+        + ("; of a multi-label head each label's own sigmoid." if any(v.several for v, _, _ in top) else "."),
     )
 
 

@@ -53,10 +53,16 @@ class Viewer:
 
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs (logits, or pooled features) [n, k] -> probabilities [n, c] of what the model, or its probe, can answer."""
-        logits = outputs if self.probe is None else self.probe.classifier.logits(outputs, 0)
-        shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-        found: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)
-        return found
+        from visus.models.heads import probabilities
+
+        if self.probe is not None:
+            return probabilities(self.probe.classifier.logits(outputs, 0), "classes")
+        return probabilities(outputs, self.backbone.head)
+
+    @property
+    def several(self) -> bool:
+        """Whether its labels stand alone: a picture may have several of them, and none is its one answer."""
+        return self.probe is None and self.backbone.head == "labels"
 
     def right(self, answers: np.ndarray, y: np.ndarray) -> np.ndarray | None:
         """Whether answers (int64 [..., n], positions of the largest probability) mean the labels y; None: they cannot."""
@@ -173,7 +179,7 @@ def view(
     except SpecError as error:
         refused = str(error)
     targets = None
-    if backbone.labels is not None and imageset.labels is not None:
+    if backbone.labels is not None and imageset.labels is not None and backbone.head == "classes":
         known = class_targets(imageset.classes, backbone.labels, path=meanings)
         targets = tuple(known) if known is not None and any(len(t) for t in known) else None
     if targets is not None:
@@ -182,7 +188,7 @@ def view(
         return Viewer(backbone, inside, "output", refused=refused)
     if answers and imageset.labels is None:
         raise DataError(
-            f"{spec} has no classifier and {imageset.name} no labels to fit a probe on; give labelled images, a model that classifies, "
+            f"{spec} {backbone.info.get('unread head', 'has no classifier')} and {imageset.name} no labels to fit a probe on; give labelled images, a model that classifies, "
             f"or --part attention"
         )
     probe = fitted(backbone, imageset, device=device, seed=seed) if answers else None
