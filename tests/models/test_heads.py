@@ -121,7 +121,7 @@ def test_one_logit_is_a_sigmoid_with_two_names(
 
 
 def test_a_binary_head_is_judged_by_its_two_answers(tmp_path, pictures) -> None:
-    spec, model = timm(tmp_path / "m", 1, label_names=["blue", "red"])
+    spec, _ = timm(tmp_path / "m", 1, label_names=["blue", "red"])
     result = vit([spec], str(pictures), part=["predictions", "masking"], masked=8, keep="1,0.5", shown=2)
     ((_, top1, *_, n),) = result.tables["accuracy"].rows
     assert n >= 2

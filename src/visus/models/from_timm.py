@@ -90,9 +90,9 @@ def wrap(
     info: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Backbone:
-    """A timm model as a Backbone: its own preprocessing, prefix tokens, layout and labels. labels: None: those of its own weights; (): none are known.
+    """A timm model as a Backbone: its own preprocessing, prefix tokens, layout and labels.
 
-    config: what a folder declares beside the model's own config, of its head.
+    labels: None: those of its own weights; (): none are known. config: what a folder declares beside the model's own config, of its head.
     """
     cfg = dict(getattr(model, "pretrained_cfg", None) or {})
     classes = int(getattr(model, "num_classes", 0) or 0)

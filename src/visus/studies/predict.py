@@ -112,7 +112,9 @@ def _present(name: str, labels: list[str], probabilities: np.ndarray) -> str:
     from visus.studies.common import percent
 
     there = [f"{label} ({percent(float(p))})" for label, p in zip(labels, probabilities, strict=True) if p >= PRESENT]
-    return f"{name}: {', '.join(there) or f'no label reaches {percent(PRESENT)}; nearest {labels[0]} ({percent(float(probabilities[0]))})'}."
+    none = f"no label reaches {percent(PRESENT)}; nearest {labels[0]} ({percent(float(probabilities[0]))})"
+    none = f"no label reaches {percent(PRESENT)}; nearest {labels[0]} ({percent(float(probabilities[0]))})"
+    return f"{name}: {', '.join(there) or none}."
 
 
 def _summary(best: list[tuple[str, str, float]], head: str) -> str:

@@ -168,6 +168,7 @@ def view(
 ) -> Viewer:
     """Load a model and find out how it answers. answers: whether its answers are needed at all (a probe takes a pass over the set)."""
     from visus.models import load_backbone
+    from visus.models.heads import UNREAD
     from visus.models.meanings import class_targets
     from visus.models.vit import anatomy
 
@@ -188,8 +189,8 @@ def view(
         return Viewer(backbone, inside, "output", refused=refused)
     if answers and imageset.labels is None:
         raise DataError(
-            f"{spec} {backbone.info.get('unread head', 'has no classifier')} and {imageset.name} no labels to fit a probe on; give labelled images, a model that classifies, "
-            f"or --part attention"
+            f"{spec} {backbone.info.get(UNREAD, 'has no classifier')} and {imageset.name} no labels to fit a probe on; give labelled "
+            "images, a model that classifies, or --part attention"
         )
     probe = fitted(backbone, imageset, device=device, seed=seed) if answers else None
     return Viewer(backbone, inside, "probe", probe=probe, refused=refused)
