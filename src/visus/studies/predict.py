@@ -124,7 +124,8 @@ def _summary(best: list[tuple[str, str, float]], head: str) -> str:
 
     common = ", ".join(f"{label} ({n})" for label, n in Counter(label for _, label, _ in best).most_common(5))
     mean = sum(p for _, _, p in best) / len(best)
-    return f"{len(best):,} pictures; named most often: {common}; mean probability of the first {'class' if head == 'classes' else 'label'} {percent(mean)}."
+    first = "class" if head == "classes" else "label"
+    return f"{len(best):,} pictures; named most often: {common}; mean probability of the first {first} {percent(mean)}."
 
 
 def _gallery(
