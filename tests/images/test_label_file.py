@@ -259,6 +259,7 @@ REAL: dict[str, tuple[str, list[str], dict[str, str]]] = {
         ["a.jpg", "b.jpg", "c.jpg"],
         {"a": "x", "b": "y", "c": "x"},
     ),
+    "an escaped sign": ("name,label\na.jpg,R&amp;B\nb.jpg,Rock\n", ["a.jpg", "b.jpg"], {"a": "R&amp;B", "b": "Rock"}),
     "x and y of keras": ("x,y\na.jpg,cat\nb.jpg,dog\n", ["a.jpg", "b.jpg"], {"a": "cat", "b": "dog"}),
 }
 
@@ -324,7 +325,9 @@ REFUSED: dict[str, tuple[str, str]] = {
     "artists alone": (table(("name", "artist"), *((n, "ab"[i % 2]) for i, n in enumerate(MANY))), "give it as --groups"),
     "boxes of two classes": ("ImageId,PredictionString\n00,a 1 2 3 4 b 1 2 3 4\n01,a 1 2 3 4\n", "multi-label"),
     "names alone": ("name\n" + "".join(f"{n}\n" for n in MANY), "expected name,label"),
-    "no row fits": ("name,label\nx.jpg,a\ny.jpg,b\n", "no usable image"),
+    "no row fits": (
+        "name,label\nx.jpg,a\ny.jpg,b\n", r"no usable image: no row of table.csv names one \(the first names 'x.jpg', the folder holds '00.jpg'\)",
+    ),
 }  # fmt: skip
 
 
@@ -420,6 +423,36 @@ def test_the_label_file_wins_over_class_folders_and_says_so(read: Read) -> None:
     found, said, _ = read("name,label\nx/1.jpg,a\ny/1.jpg,b\nx/2.jpg,b\n", ["x/1.jpg", "y/1.jpg", "x/2.jpg"])
     assert set(found.values()) == {"a", "b"}
     assert "labels: table.csv gives the classes, not the folders" in said.notes
+
+
+def test_groups_and_splits_beside_class_folders(read: Read) -> None:
+    files = [f"{c}/{i}.jpg" for c in ("cat", "dog") for i in range(4)]
+    rows = [(f, f"p{i // 2}", "train" if i % 4 < 2 else "test") for i, f in enumerate(files)]
+    found, said, images = read(table(("file", "patient", "split"), *rows), files, groups="patient")
+    assert found == {f: f[:3] for f in files}
+    assert images.groups is not None
+    assert images.groups.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert images.declared["test"].tolist() == [2, 3, 6, 7]
+    assert said.notes[0].startswith("labels: by the folders; rows of table.csv, 8 of 8 rows matched")
+    found, _, images = read(table(("file", "split"), *((f, s) for f, _, s in rows[:6])), files)
+    assert found == {f: f[:3] for f in files}
+    assert images.declared["test"].tolist() == [2, 3]
+    with pytest.raises(DataError, match="no column of classes"):
+        read(table(("file", "patient"), *((f, p) for f, p, _ in rows)), files)
+
+
+def test_split_columns_that_are_not_understood_are_said(read: Read) -> None:
+    text = table(("file", "kind", "partition"), *((n, "ab"[i % 2], i % 3) for i, n in enumerate(MANY)))
+    assert (
+        "column `partition` of table.csv is not taken for splits: its values are 0, 1, 2."
+        in read(text, MANY)[1].cautions
+    )
+    text = table(
+        ("file", "kind", "split"), *((n, "ab"[i % 2], ("train", "test", "unused")[i % 3]) for i, n in enumerate(MANY))
+    )
+    images = read(text, MANY)[2]
+    assert {k: len(v) for k, v in images.declared.items()} == {"train": 4, "test": 4}
+    assert len(images.split(seed=0).test) == 4
 
 
 def test_empty_labels_and_classes_that_differ_in_case(read: Read) -> None:

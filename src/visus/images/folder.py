@@ -18,7 +18,7 @@ from visus.images.class_names import class_order, one_form
 from visus.images.digest import files_digest
 from visus.images.header import problem
 from visus.images.label_column import LABELS
-from visus.images.label_file import read_labels
+from visus.images.label_file import Labelling, read_labels
 from visus.images.label_table import readings
 from visus.images.listing import Found, looks_like_a_picture, show, walk
 from visus.images.name_column import word
@@ -224,14 +224,34 @@ def _by_file(spec: Spec, root: Path, labels: Path, found: Found, reading: _Readi
     own = os.path.realpath(labels)
     files = [f for f in found.files if os.path.realpath(root / f) != own]
     ask = {key: spec.options.get(key) or None for key in ("name", "label", "groups")}
-    read = read_labels(labels, files, root, **ask)
-    plan = _layout(spec, replace(found, files=tuple(files)), labelled=True)
-    if plan.shelves[0].split == "" and any("/" in f for f in read.label):
-        note(f"labels: {show(labels.name)} gives the classes, not the folders")
+    own_files = replace(found, files=tuple(files))
+    plan = _layout(spec, own_files, labelled=True)
+    foldered = any(plan.place(f)[1] is not None and looks_like_a_picture(f) for f in files)
+    read = read_labels(labels, files, root, **ask, foldered=foldered)
     for name in read.missing:
         reading.set_aside(name, f"named in {labels.name}, not found")
     for name in read.ambiguous:
         reading.set_aside(name, f"named in {labels.name}, fits several files")
+    if read.label and not any(read.label.values()):
+        _by_folder(spec, root, own_files, reading, needed=True)
+    else:
+        if plan.shelves[0].split == "" and foldered:
+            note(f"labels: {show(labels.name)} gives the classes, not the folders")
+        _take_labels(read, labels, files, plan, reading)
+    if read.split:
+        moved = sum(reading.split[f] != read.split[f] for f in read.split if f in reading.split)
+        if moved:
+            caution(
+                f"{moved:,} images are of one split by {show(labels.name)} and of another by their folder; the file is followed."
+            )
+        reading.split = dict(read.split)
+    reading.group = dict(read.group)
+    if ask["groups"] is not None:
+        # An image without a group is one of its own; no name of a group holds this byte.
+        reading.group.update({f: f"\0{f}" for f in reading.label if f not in reading.group})
+
+
+def _take_labels(read: Labelling, labels: Path, files: Sequence[str], plan: Layout, reading: _Reading) -> None:
     blank = set(read.blank)
     forms = one_form({(read.split.get(f, ""), name) for f, name in read.label.items()})
     for file in files:
@@ -244,17 +264,6 @@ def _by_file(spec: Spec, root: Path, labels: Path, found: Found, reading: _Readi
             reading.set_aside(file, f"outside the split folders {', '.join(show(s.at) for s in plan.shelves)}")
         else:
             _take(file, forms[read.label[file]], shelf, reading)
-    if read.split:
-        moved = sum(reading.split[f] != read.split[f] for f in read.split if f in reading.split)
-        if moved:
-            caution(
-                f"{moved:,} images are of one split by {show(labels.name)} and of another by their folder; the file is followed."
-            )
-        reading.split = dict(read.split)
-    reading.group = dict(read.group)
-    if ask["groups"] is not None:
-        # An image without a group is one of its own; no name of a group holds this byte.
-        reading.group.update({f: f"\0{f}" for f in reading.label if f not in reading.group})
 
 
 def _problems(root: Path, files: Sequence[str]) -> list[str | None]:

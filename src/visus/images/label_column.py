@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import unescape
 
 from visus.errors import DataError
 from visus.images.label_table import LabelTable
 from visus.images.name_column import column_of, counts_up, shown, word
 from visus.images.name_index import is_picture_name
 from visus.images.split_folders import meaning, split_names
+from visus.progress import caution
 
 LABELS = frozenset(
     [
@@ -60,10 +62,18 @@ class Columns:
 
 
 def columns_of(
-    table: LabelTable, name: int, rows: Sequence[int], *, header: bool, label: str | None, groups: str | None
+    table: LabelTable,
+    name: int,
+    rows: Sequence[int],
+    *,
+    header: bool,
+    label: str | None,
+    groups: str | None,
+    foldered: bool = False,
 ) -> Columns:
     """What the columns of a label table are for; name: the column of names; rows: those that name an image, without the header.
 
+    foldered: folders give classes where the table has none, so that a table of splits or groups alone will do.
     Raises DataError where no column, or more than one, can hold the classes; SpecError for a column that is not there.
     """
     columns = [i for i in range(table.width) if i != name]
@@ -76,7 +86,14 @@ def columns_of(
     words = {i: word(table.rows[0][1][i]) if header else "" for i in columns}
     split, splits = _split(table, {i: c for i, c in cells.items() if i != asked}, words)
     left = [i for i in columns if i not in (split, grouped)]
-    taken = (asked,) if asked is not None else _label(table, cells, words, left)
+    if asked is not None:
+        taken: tuple[int, ...] = (asked,)
+    else:
+        taken = _label(table, cells, words, left, none=foldered and (grouped is not None or bool(splits)))
+    for i in left:
+        if words[i] in _SPLITS and i not in taken:
+            values = ", ".join(sorted(set(cells[i]))[:NAMED])
+            caution(f"column {shown(table, i)} of {table.path.name} is not taken for splits: its values are {values}.")
     if len(taken) == 1:
         _check(table, taken[0], cells[taken[0]])
     used = {*taken, split, grouped}
@@ -107,8 +124,9 @@ def _split(
             found[i] = {v: yes if v.casefold() in _TRUE else no for v in values}
             continue
         meant = split_names(values)
-        sure = all(meaning(v)[1] for v in values) or words[i] in _SPLITS
-        if values and len(meant) == len(values) and sure:
+        # Under a header of splits other values may stand beside theirs: images of no split, which nobody trains on.
+        headed = words[i] in _SPLITS and len(set(meant.values())) > 1 and "train" in meant.values()
+        if headed or (values and len(meant) == len(values) and all(meaning(v)[1] for v in values)):
             found[i] = meant
     if len(found) > 1:
         named = {i: s for i, s in found.items() if words[i] == "split"}
@@ -123,7 +141,7 @@ def _split(
 
 
 def _label(
-    table: LabelTable, cells: Mapping[int, list[str]], words: Mapping[int, str], left: Sequence[int]
+    table: LabelTable, cells: Mapping[int, list[str]], words: Mapping[int, str], left: Sequence[int], *, none: bool
 ) -> tuple[int, ...]:
     placed = "x" in words.values()
     usual = [i for i in left if words[i] in LABELS and not (placed and words[i] == "y")]
@@ -150,6 +168,8 @@ def _label(
         fit = (
             [i for i in fit if len(set(cells[i])) < len(cells[i])] or [i for i in fit if not counts_up(cells[i])] or fit
         )
+    if not fit and none:
+        return ()
     if not fit:
         told = "; ".join(f"{shown(table, i)} {why}" for i, why in list(reasons.items())[:NAMED])
         if not told and len(cells) < 1:
@@ -237,7 +257,7 @@ def classes_in(cell: str) -> str:
 
 def _several(header: str, cells: Sequence[str]) -> str:
     """A cell that holds several labels, '' where none does."""
-    values = sorted({classes_in(c) for c in cells})
+    values = sorted({unescape(classes_in(c)) for c in cells})
     for value in values:
         listed = value.startswith("[") and value.endswith("]") and "," in value
         if listed or any(m in value.strip("|;") for m in "|;"):

@@ -37,6 +37,7 @@ def read_labels(
     name: str | None = None,
     label: str | None = None,
     groups: str | None = None,
+    foldered: bool = False,
 ) -> Labelling:
     """Match the rows of a label file with `files` (POSIX paths relative to root), and say what was taken for what.
 
@@ -44,7 +45,8 @@ def read_labels(
     by relative, foreign or Windows path, with or without ending, in either case and Unicode form, where one file fits.
     The column of classes is `label`, else the one of a usual header (label, class, target, diagnosis ...), else the only one that may
     hold classes, or a set of columns with one 1 a row. A column whose values are train, val, test declares splits.
-    name, label, groups: headers, or numbers from 1. Raises DataError: unreadable, no or several columns of classes, several labels
+    name, label, groups: headers, or numbers from 1. foldered: folders give classes, where the table has splits or groups alone; then
+    every label is ''. Raises DataError: unreadable, no or several columns of classes, several labels
     an image; SpecError: no such column.
     """
     tables, problem = readings(path)
@@ -63,7 +65,15 @@ def read_labels(
     if nameless := next((line for line, cells in table.rows[1:] if not cells[named.at]), None):
         raise DataError(f"{path}, line {nameless}: the name is empty; write name,label")
     claims = _claims(table, named.at, rows, found, index)
-    columns = columns_of(table, named.at, list(claims) or rows, header=header, label=label, groups=groups)
+    if not claims and not any(found):
+        first = table.rows[rows[0]][1][named.at] if rows else ""
+        there = next(filter(looks_like_a_picture, files), "nothing")
+        raise DataError(
+            f"{root} holds no usable image: no row of {path.name} names one (the first names {first[:60]!r}, the folder holds {show(there)!r})"
+        )
+    columns = columns_of(
+        table, named.at, list(claims) or rows, header=header, label=label, groups=groups, foldered=foldered
+    )
     result = _labelling(table, named.at, columns, rows, found, claims)
     _say(table, named.at, columns, list(claims), len(rows), result, files)
     return result
@@ -115,6 +125,8 @@ def _labelling(
                     f"{table.path}, line {line}: {cells[at]!r} has two {what}, {one!r} and {two!r}; keep one"
                 )
     label = {file: text for file, (text, _, _) in said.items() if text}
+    if not columns.label:
+        label = dict.fromkeys(said, "")
     whole = {text: _whole(text) for text in set(label.values())}
     if all(whole.values()):  # 1.0 is class 1
         label = {file: whole[text] or text for file, text in label.items()}
@@ -122,13 +134,15 @@ def _labelling(
         label,
         tuple(dict.fromkeys(missing)),
         tuple(dict.fromkeys(ambiguous)),
-        tuple(file for file, (text, _, _) in said.items() if not text),
+        tuple(file for file, (text, _, _) in said.items() if not text and columns.label),
         {file: split for file, (_, split, _) in said.items() if split},
         {file: group for file, (_, _, group) in said.items() if group.casefold() not in MISSING},
     )
 
 
 def _class(table: LabelTable, columns: Columns, cells: Sequence[str]) -> str:
+    if not columns.label:
+        return ""
     if len(columns.label) > 1:
         at = next((i for i in columns.label if is_true(cells[i])), None)
         return "" if at is None else unicodedata.normalize("NFC", table.rows[0][1][at] or f"column {at + 1}")
@@ -153,11 +167,13 @@ def _say(
 ) -> None:
     """What was taken, counted; what was not, with examples."""
     file = table.path.name
-    what = (
-        f"column {shown(table, columns.label[0])}"
-        if len(columns.label) == 1
-        else f"the one of {len(columns.label)} columns that is 1, {shown(table, columns.label[0])} to {shown(table, columns.label[-1])}"
-    )
+    if not columns.label:
+        what = "by the folders; rows"
+    elif len(columns.label) == 1:
+        what = f"column {shown(table, columns.label[0])}"
+    else:
+        ends = f"{shown(table, columns.label[0])} to {shown(table, columns.label[-1])}"
+        what = f"the one of {len(columns.label)} columns that is 1, {ends}"
     ignored = [shown(table, i) for i in columns.ignored]
     left = f"; ignored: {', '.join(ignored[:12])}{' ...' if len(ignored) > 12 else ''}" if ignored else ""
     note(f"labels: {what} of {show(file)}, {len(hits):,} of {rows:,} rows matched by {shown(table, at)}{left}")
