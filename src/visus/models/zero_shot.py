@@ -11,6 +11,7 @@ from torch.nn import functional
 from visus.errors import DataError
 from visus.models.base import Backbone
 from visus.models.dual import DualEncoder, is_dual, load_dual
+from visus.models.dual_reading import same_classes, warn_of_spelled
 
 PROMPTS = ("{}", "a picture of a {}")
 
@@ -36,10 +37,18 @@ class ZeroShot(nn.Module):
 def zero_shot_classifier(encoder: DualEncoder, classes: Sequence[str], prompts: Sequence[str] = PROMPTS) -> Backbone:
     """The encoder as a Backbone that tells `classes` apart by what it knows of their names (Radford et al. 2021).
 
-    Every class is the normalised mean of its prompts' embeddings. It has no taps. Raises DataError for fewer than two classes.
+    Every class is the normalised mean of its prompts' embeddings. It has no taps. Raises DataError for fewer than two classes, and two that
+    the tokenizer makes one.
     """
     if len(set(classes)) < 2:
         raise DataError(f"{len(set(classes))} class was given; zero-shot prediction chooses among two at least")
+    same = same_classes(encoder.words, [(c,) for c in classes], prompts)
+    if same is not None:
+        cut = f", cut to the {encoder.context} tokens that it reads" if encoder.cut(same[2:]) else ""
+        raise DataError(
+            f"the classes {classes[same[0]]!r} and {classes[same[1]]!r} are one text to {encoder.spec}{cut}; give each words of its own"
+        )
+    warn_of_spelled(encoder.words, classes, "classes")
     weights = torch.from_numpy(encoder.zero_shot(classes, prompts))
     return Backbone(
         encoder.spec, ZeroShot(encoder, weights).eval(), (), {}, encoder.preprocess, tuple(classes), encoder.random

@@ -11,7 +11,8 @@ from visus.measures.knn import unit_rows
 from visus.measures.partners import NOISE, either, precision_of, same_rows, spread
 from visus.progress import caution, note
 
-CLASS_LIKE = 5  # different images that the typical text has where texts are class names
+CLASS_LIKE = 10  # different images that the typical text has, at least, where texts are class names
+FEW, FEW_EACH = 20, 3  # or where texts are fewer than FEW, which are too few to split by
 FAR = 0.5  # of the spread: vectors that far apart are not one image computed twice
 
 
@@ -63,18 +64,18 @@ def class_like(shown: np.ndarray, keys: np.ndarray, labels: np.ndarray | None) -
     """Whether texts are class names, few for many images, and not captions.
 
     shown, keys, labels: int64 [n]. So they are where every class has one text of its own and several images, or where half of the texts and more have
-    at least CLASS_LIKE images each.
+    at least CLASS_LIKE images each (FEW_EACH, where texts are few).
     """
     pairs = np.unique(np.stack([keys, shown], axis=1), axis=0)
     images_of = np.unique(pairs[:, 0], return_counts=True)[1]
     if len(images_of) < 2:
-        return labels is None and bool(images_of[0] >= CLASS_LIKE)
+        return False
     if labels is not None:
         classes = len(np.unique(labels))
         joint = len(np.unique(np.stack([keys, labels], axis=1), axis=0))
         if joint == classes == len(images_of) and 2 * classes <= len(np.unique(shown)):
             return True
-    return bool(np.median(images_of) >= CLASS_LIKE)
+    return bool(np.median(images_of) >= (FEW_EACH if len(images_of) < FEW else CLASS_LIKE))
 
 
 def same_texts_said(shown: np.ndarray, keys: np.ndarray, named: bool, n: int) -> str:

@@ -34,7 +34,9 @@ def search(
     """
     from visus.images.thumbnails import thumbnails
     from visus.measures.knn import top_k
-    from visus.studies.clip_subject import embed, unit, warn_of_cuts
+    from visus.models.dual_reading import warn_of_spelled
+    from visus.studies.clip_subject import embed, unit
+    from visus.studies.clip_texts import warn_of_cuts
 
     vectors = np.concatenate([_query(encoder, q, device=device, download=download) for q in queries])
     images, rows, quarantine = embed(encoder, imageset, device=device)
@@ -72,7 +74,9 @@ def search(
         if encoder.random
         else ()
     )
-    warnings += tuple(warn_of_cuts(encoder, [q for q in queries if not _is_picture(q)], "queries"))
+    written = [q for q in queries if not _is_picture(q)]
+    warnings += tuple(warn_of_cuts(encoder, written, "queries"))
+    warn_of_spelled(encoder.words, written, "queries")
     if quarantine:
         warnings += (f"{len(quarantine)} files could not be decoded and are not searched.",)
     return Result(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visus.errors import DataError
+from visus.studies.clip_texts import captions_of, text_keys, warn_of_cuts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from visus.models.dual import DualEncoder
 
 EMBEDDING = "embedding"
-NAMED, SAID = 3, 60  # texts over the context that a warning names, and the characters that it shows of each
 SCALE = 100.0
 """CLIP's trained inverse temperature, taken for embeddings that come without one."""
 
@@ -172,6 +172,7 @@ def from_model(
     Raises DataError for a set with neither.
     """
     from visus.measures.partners import same_rows
+    from visus.models.dual_reading import warn_of_spelled
     from visus.models.prompts import template_set
 
     if imageset.labels is None and imageset.captions is None:
@@ -182,21 +183,29 @@ def from_model(
     classed = imageset.labels is not None and len(imageset.classes) > 1
     sets = {name: template_set(name, dataset=imageset.name) for name in prompts} if classed else {}
     meant = _meant(imageset.classes, synonyms) if classed else []
+    for name, templates in sets.items():
+        _check_classes(encoder, imageset.classes, meant, templates, name)
     rows = imageset.split(seed=seed).test if imageset.labels is not None else np.arange(len(imageset))
-    images, kept, quarantine = embed(encoder, imageset.subset(rows), device=device)
-    rows = rows[kept]
-    labels = None if imageset.labels is None else imageset.labels[rows]
+    said: tuple[str, ...] = ()
     if imageset.captions is not None:
-        said = tuple(imageset.captions[int(i)][0] for i in rows)
-        named = False
-    else:
+        rows, said = captions_of(imageset, rows)
+    images, kept, quarantine = embed(encoder, imageset.subset(rows), device=device)
+    rows, said = rows[kept], tuple(said[int(i)] for i in kept) if said else ()
+    labels = None if imageset.labels is None else imageset.labels[rows]
+    named = False
+    if imageset.captions is None:
         assert labels is not None
         (template,) = template_set("short")
         said = tuple(template.format(_spoken(imageset.classes[int(k)])) for k in labels)
         named = True
-    distinct, keys = np.unique(np.array(said), return_inverse=True)
-    texts = encoder.encode_texts(distinct.tolist(), unit=False, device=device)[keys]
-    weights, used, warnings = {}, {}, warn_of_cuts(encoder, distinct.tolist(), "captions")
+    what = "class names" if named else "captions"
+    keys, shown = text_keys(encoder, said, what), same_rows(images)
+    for texts_of, called in (([w for c in meant for w in c], "class names"), ([] if named else said, "captions")):
+        warn_of_spelled(encoder.words, texts_of, called)
+    distinct = sorted(set(said))
+    place = {t: i for i, t in enumerate(distinct)}
+    texts = encoder.encode_texts(distinct, unit=False, device=device)[[place[t] for t in said]]
+    weights, used, warnings = {}, {}, warn_of_cuts(encoder, distinct, what)
     classes = imageset.classes if labels is not None else ()
     if classed:
         for name, templates in sets.items():
@@ -208,12 +217,28 @@ def from_model(
     return Subject(
         encoder.spec, images, texts, said, keys.astype(np.int64), tuple(imageset.ids[int(i)] for i in rows), named,
         labels, classes, weights, used, imageset, rows, encoder.logit_scale, encoder.logit_bias, encoder.sigmoid,
-        encoder.random, (*imageset.quarantine, *quarantine), tuple(warnings), {"context, tokens": encoder.context}, same_rows(images),
+        encoder.random, (*imageset.quarantine, *quarantine), tuple(warnings), {"context, tokens": encoder.context}, shown,
     )  # fmt: skip
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= SAID else text[: SAID - 1] + "…"
+def _check_classes(
+    encoder: DualEncoder,
+    classes: Sequence[str],
+    meant: Sequence[tuple[str, ...]],
+    templates: Sequence[str],
+    name: str,
+) -> None:
+    """Raise DataError where two classes are the same to the model in all prompts of a set."""
+    from visus.models.dual_reading import same_classes
+
+    same = same_classes(encoder.words, meant, templates)
+    if same is not None:
+        a, b, text, other = same
+        cut = f", cut to the {encoder.context} tokens that it reads" if encoder.cut([text, other]) else ""
+        raise DataError(
+            f"the classes {classes[a]!r} and {classes[b]!r} are one text to the model in the prompts {name!r}{cut}; rename or join them, or "
+            "give shorter prompts or --synonyms that tell them apart"
+        )
 
 
 def _spoken(name: str) -> str:
@@ -233,17 +258,3 @@ def _meant(classes: Sequence[str], synonyms: Path | None) -> list[tuple[str, ...
             f"{synonyms} has wordings for {stray[0]!r}, which is no class; the classes are {', '.join(classes)}"
         )
     return [known.get(c, (_spoken(c),)) for c in classes]
-
-
-def warn_of_cuts(encoder: DualEncoder, texts: Sequence[str], what: str) -> list[str]:
-    """A warning where texts are longer than the context: which, and how they were cut."""
-    cut = encoder.cut(texts)
-    if not cut:
-        return []
-    named = ", ".join(f"{_short(texts[i])!r} ({tokens} tokens)" for i, tokens in cut[:NAMED])
-    more = f" and {len(cut) - NAMED:,} more" if len(cut) > NAMED else ""
-    kept = f"{encoder.context - 1} and the end token" if encoder.words.ends else f"{encoder.context}"
-    return [
-        f"{len(cut):,} of the {what} are longer than the {encoder.context} tokens that the model reads, and cut to their first {kept}: "
-        f"{named}{more}."
-    ]
