@@ -52,6 +52,11 @@ def reporting(reporter: Reporter) -> Iterator[None]:
         _reporter.reset(token)
 
 
+def is_reported() -> bool:
+    """Whether somebody has said who shows progress (see `reporting`)."""
+    return _reporter.get() is not _SILENT
+
+
 class Task:
     """A piece of work under way; made by `task`."""
 

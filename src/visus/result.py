@@ -1,8 +1,9 @@
-"""The contract between studies and report: what a study returns. Stands alone; imports nothing of ours but errors and paths."""
+"""The contract between studies and report: what a study returns. Stands alone; imports nothing of ours but errors, paths and plain."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,14 @@ import numpy as np
 
 from visus.errors import StoreError
 from visus.paths import atomic_path, write_text
+from visus.plain import plain
 
 SCHEMA = 1
+PRINTED, LISTED, WIDEST = 20, 12, 40  # rows of a printed table, names that are listed, characters of a cell
 FigureKind = Literal["intervals", "lines", "map", "heatmap", "gallery", "front", "curves", "maps"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """Rows under named columns. Cells are str, int, float, bool or None; floats are printed with `digits` decimals.
 
@@ -32,8 +35,28 @@ class Table:
     digits: int = 3
     bold: Mapping[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return _printable(
+            f"Table({self.title!r}: {len(self.rows):,} rows of {_listed([str(c) for c in self.columns])})"
+        )
 
-@dataclass(frozen=True)
+    def __str__(self) -> str:
+        """The first rows as text, columns under one another."""
+        rows = [list(map(str, self.columns))]
+        rows += [[_cut(format_cell(cell, self.digits)) for cell in row] for row in self.rows[:PRINTED]]
+        widths = [max(len(row[j]) for row in rows if j < len(row)) for j in range(max(map(len, rows)))]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=False)).rstrip() for row in rows]
+        more = [f"({len(self.rows) - PRINTED:,} more rows)"] if len(self.rows) > PRINTED else []
+        return "\n".join(_printable(line) for line in [self.title, *lines, *more] if line)
+
+    def _repr_html_(self) -> str:
+        """The first rows, for a notebook's cell."""
+        from visus.report.notebook import table_html
+
+        return table_html(self)
+
+
+@dataclass(frozen=True, repr=False)
 class Figure:
     """A figure as data: the report draws it, for the page (light and dark) and as PNG, SVG and PDF.
 
@@ -64,15 +87,24 @@ class Figure:
     caption: str
     data: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        return _printable(f"Figure({self.name!r}: {self.kind}, {self.title!r})")
 
-@dataclass(frozen=True)
+    def _repr_html_(self) -> str:
+        """The figure drawn, for a notebook's cell; one whose points or pictures lie in Result.arrays is drawn by the result."""
+        from visus.report.notebook import figure_html
+
+        return figure_html(self, {})
+
+
+@dataclass(frozen=True, repr=False)
 class Result:
     """What a study returns.
 
     study: its name. title: one line for the page's head. findings: sentences made from numbers. tables, figures: in
     reading order. arrays: named numpy arrays that figures refer to. warnings: what a reader must know before trusting
     a number. provenance: versions, specs, fingerprints, seed, device, wall time, the command. notes: how the input was
-    read, where more than one reading was possible.
+    read, where more than one reading was possible. page: path of the page that was written, where one was.
     """
 
     study: str
@@ -84,9 +116,13 @@ class Result:
     warnings: tuple[str, ...]
     provenance: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    page: str | None = field(default=None, compare=False)
 
-    def to_json(self) -> str:
-        """The result as JSON text: study, title, findings, warnings, notes, tables, figures, provenance; NaN becomes null."""
+    def to_json(self, *, ascii_only: bool = False) -> str:
+        """The result as JSON text: study, title, findings, warnings, notes, tables, figures, provenance; NaN becomes null.
+
+        ascii_only: other characters as escapes, for a stdout of any encoding.
+        """
         body = {
             "schema": SCHEMA,
             "study": self.study,
@@ -111,7 +147,7 @@ class Result:
             ],
             "provenance": dict(self.provenance),
         }
-        text = json.dumps(_plain(body), ensure_ascii=False, indent=1, allow_nan=False)
+        text = json.dumps(_plain(body), ensure_ascii=ascii_only, indent=1, allow_nan=False)
         # A file name with undecodable bytes holds lone surrogates; UTF-8 cannot, a JSON escape (backslash udcff) can.
         return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
@@ -154,21 +190,29 @@ class Result:
             tuple(body["warnings"]),
             body["provenance"],
             tuple(body.get("notes", ())),
+            str((folder / "index.html").resolve()) if (folder / "index.html").is_file() else None,
         )
 
-    def _repr_html_(self) -> str:
-        """Findings and tables, for a notebook cell."""
-        from html import escape
+    def __repr__(self) -> str:
+        """What is in it, in a few lines (printed in full a result is thousands of numbers)."""
+        lines = [
+            f"visus {self.study}: {self.title}",
+            *(f"- {f}" for f in self.findings),
+            *(f"! {w}" for w in self.warnings),
+        ]
+        if self.tables:
+            lines.append(f"tables: {_listed([f'{name} ({len(t.rows):,})' for name, t in self.tables.items()])}")
+        if self.figures:
+            lines.append(f"figures: {_listed([f.name for f in self.figures])}")
+        if self.page:
+            lines.append(f"the page: {self.page}")
+        return "\n".join(_printable(line) for line in lines)
 
-        parts = [f"<h3>{escape(self.title)}</h3><ul>", *(f"<li>{escape(f)}</li>" for f in self.findings), "</ul>"]
-        for name, table in self.tables.items():
-            head = "".join(f"<th>{escape(c)}</th>" for c in table.columns)
-            rows = "".join(
-                "<tr>" + "".join(f"<td>{escape(format_cell(c, table.digits))}</td>" for c in row) + "</tr>"
-                for row in table.rows
-            )
-            parts.append(f"<h4>{escape(table.title or name)}</h4><table><tr>{head}</tr>{rows}</table>")
-        return "".join(parts)
+    def _repr_html_(self) -> str:
+        """Findings, tables and figures, for a notebook's cell."""
+        from visus.report.notebook import result_html  # a result draws nothing until a notebook asks
+
+        return result_html(self)
 
     def __rich_console__(self, console: Any, options: Any) -> Any:
         """Findings, warnings and tables, for a terminal; tables wider than it are left to the page."""
@@ -190,6 +234,21 @@ class Result:
             # A table squeezed into a narrow terminal cannot be read; the page has them all.
             if Measurement.get(console, options.update(max_width=10_000), shown).maximum <= options.max_width:
                 yield shown
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The names by commas, the first of them where they are many."""
+    more = f", {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    """On one line, and so that print to stdout takes it: what its encoding lacks is spelled, undecodable bytes of file names too."""
+    return plain(" ".join(text.split("\n")), getattr(sys.stdout, "encoding", None))
 
 
 def format_cell(cell: Any, digits: int = 3) -> str:

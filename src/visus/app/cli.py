@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import re
 import sys
@@ -108,13 +109,14 @@ def _run(door: Callable[..., Any], *, as_json: bool, arguments: dict[str, Any]) 
         raise typer.Exit(INTERRUPTED) from None
     page = Path(arguments["out"]) / "index.html"
     if as_json:
-        sys.stdout.write(result.to_json() + "\n")
-        return
-    from rich.console import Console
+        sys.stdout.write(result.to_json(ascii_only=True) + "\n")
+    else:
+        from visus.app.streams import console
 
-    console = Console()
-    console.print(result)
-    console.print(f"the page: {page.resolve()}", markup=False, highlight=False, soft_wrap=True)
+        terminal = console()
+        terminal.print(result)
+        terminal.print(f"the page: {page.resolve()}", markup=False, highlight=False, soft_wrap=True)
+    sys.stdout.flush()
 
 
 for _name in STUDIES:
@@ -122,15 +124,24 @@ for _name in STUDIES:
 
 
 def main() -> None:
-    """Run the command line. A user's error is one line on stderr and exit code 2."""
+    """Run the command line. A user's error is one line on stderr and exit code 2; a reader of stdout that has gone (head) is none."""
+    from visus.app.streams import abandon, prepare
+
+    prepare()
     try:
         app()
     except VisusError as error:
         sys.stderr.write(f"visus: {' '.join(str(error).split())}\n")
         sys.exit(2)
     except BrokenPipeError:
-        sys.stderr.close()
+        abandon()
         sys.exit(0)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        abandon()
+        sys.stderr.write("visus: stdout cannot be written: its disk is full; the page and result.json are in --out\n")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ def _door(name: str) -> Callable[..., Result]:
 
     @functools.wraps(study)
     def call(*args: Any, out: str | Path | None = None, threads: int | None = None, **kwargs: Any) -> Result:
+        from visus.app.progress import where_watched
         from visus.paths import check_writable
         from visus.progress import collecting
         from visus.report import write_report
@@ -48,7 +49,7 @@ def _door(name: str) -> Callable[..., Result]:
         start = time.perf_counter()
         bound = signature.bind(*args, **(dict(kwargs, out=out) if has_out else kwargs))
         bound.apply_defaults()
-        with using(threads) as chosen, collecting() as remarks:
+        with where_watched(name), using(threads) as chosen, collecting() as remarks:
             result: Result = study(*bound.args, **bound.kwargs)
         given = {**result.provenance, "threads": f"{chosen.count} of {chosen.cores} cores"}
         arguments = {**bound.arguments, "threads": threads}
@@ -56,7 +57,7 @@ def _door(name: str) -> Callable[..., Result]:
         warnings = tuple(dict.fromkeys([*result.warnings, *remarks.cautions]))
         result = replace(result, provenance=provenance, warnings=warnings, notes=(*result.notes, *remarks.notes))
         if out is not None:
-            write_report(result, out)
+            result = replace(result, page=str(write_report(result, out).resolve()))
         return result
 
     def added(parameter: str, annotation: str) -> inspect.Parameter:

@@ -68,7 +68,7 @@ def same_classes(
     if not candidates or not prompts:
         return None
     a, b = candidates[0][:2]
-    return a, b, *(prompts[0].replace("{}", meant[k][0]) for k in (a, b))
+    return a, b, prompts[0].replace("{}", meant[a][0]), prompts[0].replace("{}", meant[b][0])
 
 
 def spelled(words: Words, texts: Sequence[str]) -> Spelled:
