@@ -10,7 +10,7 @@ import pytest
 
 from visus.errors import DataError
 from visus.models.labels import imagenet_labels
-from visus.models.meanings import class_targets, means_label
+from visus.models.meanings import class_targets, described_by, means_label, positions_of_ids
 
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 STL = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
@@ -83,3 +83,51 @@ def test_a_bad_file_is_told_in_one_line(tmp_path: Path, body: str, said: str) ->
     path.write_text(body)
     with pytest.raises(DataError, match=said):
         class_targets(("dog", "fish"), LABELS, path=path)
+
+
+def test_wordnet_ids_of_the_classes_say_which_outputs_mean_them() -> None:
+    ids = ("n03126707", "n02012849", "", "n00004475")
+    expected = [[517], [134], [], []]
+    for labels, shift in ((LABELS, 0), (("background", *LABELS), 1), (tuple(x.split(",")[0] for x in LABELS), 0)):
+        found = class_targets(("a", "b", "c", "d"), labels, ids=ids)
+        assert found is not None
+        assert [t.tolist() for t in found] == [[i + shift for i in at] for at in expected]
+    large = imagenet_labels(21841) or ()
+    assert len(positions_of_ids(large)) == 21841
+    found = class_targets(("a", "b", "c", "d"), large, ids=ids)
+    assert found is not None
+    assert all("crane" in large[int(t[0])] for t in found[:2])
+    assert len(found[3]) == 1
+    assert positions_of_ids(LABELS[::-1]) == {}
+    assert class_targets(("a", "b"), ("x", "y"), ids=("n03126707", "n02012849")) is None
+
+
+def test_the_shipped_maps_serve_a_head_with_a_background_in_front() -> None:
+    plain, shifted = class_targets(CIFAR, LABELS), class_targets(CIFAR, ("background", *LABELS))
+    assert plain is not None
+    assert shifted is not None
+    assert all(((a + 1) == b).all() for a, b in zip(plain, shifted, strict=True))
+
+
+def test_a_file_touches_only_the_models_whose_outputs_it_describes(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    outputs = {"imagenet": LABELS, "ours": ("wolf", "pike", "dog"), "theirs": ("dog", "fish")}
+    path.write_text(json.dumps({"fish": ["pike"], "dog": ["wolf", "dog"]}))
+    found = described_by(path, ("dog", "fish"), outputs)
+    assert list(found) == ["ours"]
+    assert [t.tolist() for t in found["ours"]] == [[0, 2], [1]]
+    path.write_text(json.dumps({"ours": {"fish": ["pike"]}, "theirs": {"fish": [1], "dog": [0]}}))
+    found = described_by(path, ("dog", "fish"), outputs)
+    assert {m: [x.tolist() for x in t] for m, t in found.items()} == {"ours": [[], [1]], "theirs": [[0], [1]]}
+    path.write_text(json.dumps({"fish": [1], "dog": [0]}))
+    with pytest.raises(DataError, match="by position"):
+        described_by(path, ("dog", "fish"), outputs)
+    assert list(described_by(path, ("dog", "fish"), {"a": ("x", "y"), "b": ("x", "y")})) == ["a", "b"]
+    path.write_text(json.dumps({"fish": ["carp"]}))
+    with pytest.raises(DataError, match="no output of the model"):
+        described_by(path, ("dog", "fish"), {"ours": outputs["ours"]})
+    path.write_text(json.dumps({"nobody": {"fish": [1]}}))
+    with pytest.raises(DataError, match="none of the models"):
+        described_by(path, ("dog", "fish"), outputs)
+    path.write_text(json.dumps({"n01440764": ["pike"]}))
+    assert [t.tolist() for t in described_by(path, ("tench",), outputs, ids=("n01440764",))["ours"]] == [[1]]

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.models.small import reader_of_one_patch
+from tests.models.test_heads import timm as hub_folder
 
 from visus.errors import DataError, SpecError
+from visus.images import load_images
 from visus.measures.masking import PATTERNS, patch_order
 from visus.models import load_backbone
 from visus.models.vit import anatomy
@@ -15,7 +17,7 @@ from visus.report import write_report
 from visus.studies.vit import vit
 from visus.studies.vit_masking import answer, dropped, hidden, importance, ratios_of
 from visus.studies.vit_overlays import UNIFORM, overlaid, resized
-from visus.studies.vit_subject import Shown, Viewer
+from visus.studies.vit_subject import Shown, Viewer, views
 
 QUICK = {"masked": 10, "shown": 1, "keep": "1,0.4", "limit": 300}
 
@@ -130,6 +132,37 @@ def test_the_users_map_says_what_outputs_mean(coloured, timm_folder, tmp_path):
     ((_, top1, *_, n),) = result.tables["accuracy"].rows
     assert n >= 4
     assert 0 <= top1 <= 100
+
+
+def test_wordnet_folders_are_judged_by_their_ids_and_a_map_touches_its_own_model_alone(coloured, tmp_path):
+    for old, new in (("red", "n02012849"), ("blue", "n03126707")):
+        (coloured / old).rename(coloured / new)
+    imagenet, ours = (
+        hub_folder(tmp_path / "imagenet", 1000)[0],
+        hub_folder(tmp_path / "ours", 3, label_names=["red", "blue", "green"])[0],
+    )
+    meanings = tmp_path / "map.json"
+    meanings.write_text('{"crane bird": ["red"], "n03126707": ["blue", "green"]}')
+    result = vit([imagenet, ours], str(coloured), part=["predictions"], meanings=str(meanings), shown=2)
+    judged = {r[0]: r[-1] for r in result.tables["accuracy"].rows}
+    assert set(judged) == {imagenet, ours}
+    with_map = views(
+        [imagenet, ours],
+        load_images(str(coloured)),
+        meanings=meanings,
+        seed=0,
+        device="cpu",
+        download=False,
+        answers=True,
+    )
+    assert [[t.tolist() for t in v.targets] for v in with_map] == [[[134], [517]], [[0], [1, 2]]]
+
+
+def test_one_model_that_is_no_vision_transformer_is_told_why(coloured, timm_folder):
+    with pytest.raises(SpecError, match="class token that is not among"):
+        vit([str(timm_folder("cait")[0])], str(coloured))
+    both = vit([str(timm_folder("vit")[0]), str(timm_folder("cait")[0])], str(coloured), part=["attention"], shown=1)
+    assert any("By its pixels alone" in w and "cait" in w for w in both.warnings)
 
 
 def test_unlabelled_images_are_judged_by_agreement(coloured):

@@ -57,7 +57,8 @@ class ImageSet:
     ids: n unique names. labels: int64 [n] into classes, or None. groups: int64 [n], what must not straddle a split, or
     None. captions: n tuples of texts, or None. declared: split name ('train', 'validation', 'test') -> int64 positions in
     this set, empty when the set declares none. quarantine: files set aside when loading. meta: further columns by name.
-    found: what was found out about the whole source, shared by all its subsets.
+    found: what was found out about the whole source, shared by all its subsets. wordnet: the WordNet id of each class ('' of one
+    without), where classes are named by such ids.
     """
 
     name: str
@@ -72,6 +73,7 @@ class ImageSet:
     quarantine: tuple[Quarantined, ...] = ()
     meta: Mapping[str, Sequence[str]] = field(default_factory=dict)
     found: Found = field(default_factory=Found, compare=False, repr=False)
+    wordnet: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a set that contradicts itself. Raises DataError."""

@@ -91,8 +91,10 @@ def load_images(
     images = _loader(key)(parsed, labels=given, download=download, **more)
     if key.endswith(":"):  # files of anybody's; the known sets are bytes
         from visus.images.survey import look
+        from visus.images.wordnet_names import named
 
         look(images)
+        images = named(images, Path(parsed.name).expanduser() if key in ("folder:", "parquet:") else None)
     return images
 
 

@@ -113,7 +113,6 @@ def _present(name: str, labels: list[str], probabilities: np.ndarray) -> str:
 
     there = [f"{label} ({percent(float(p))})" for label, p in zip(labels, probabilities, strict=True) if p >= PRESENT]
     none = f"no label reaches {percent(PRESENT)}; nearest {labels[0]} ({percent(float(probabilities[0]))})"
-    none = f"no label reaches {percent(PRESENT)}; nearest {labels[0]} ({percent(float(probabilities[0]))})"
     return f"{name}: {', '.join(there) or none}."
 
 

@@ -50,7 +50,8 @@ def vit(
         labels: table (CSV) of names and labels, for a folder; its columns are found by what they hold.
         label_column: column of the label file, or of a Parquet or hub set, that holds the classes.
         groups: column of images that belong together, as patients or artists, and never straddle a split.
-        meanings: JSON file of which outputs of a classifier mean which class of the images: {class: [label, ...]}.
+        meanings: JSON file of which outputs of a classifier mean which class of the images: {class: [label, ...]}; of several models it
+            touches those that have these outputs, or say of which: {model: {class: [label, ...]}}.
         pattern: how patches go, repeatable or separated by commas: random, centre, periphery, block, most-attended, least-attended; default all.
         keep: shares of the patches that are kept, as 1,0.7,0.4; default 1, 0.9 to 0.1.
         fill: what hides pixels: mean (colour), black or blur.
@@ -79,7 +80,7 @@ def vit(
     from visus.studies.common import check_choice
     from visus.studies.inputs import gather
     from visus.studies.parts import Part, merged
-    from visus.studies.vit_subject import smaller_than_a_patch, survey, view
+    from visus.studies.vit_subject import smaller_than_a_patch, survey, views
 
     parts = _listed(part, PARTS)
     patterns = _listed(pattern, PATTERNS)
@@ -105,10 +106,7 @@ def vit(
     specs = list(dict.fromkeys(model or ["visus:emoji-vit"]))
     chosen = Path(meanings).expanduser() if meanings else None
     needed = "predictions" in parts or "masking" in parts
-    viewers = [
-        view(spec, imageset, meanings=chosen, seed=seed, device=device, download=download, answers=needed)
-        for spec in specs
-    ]
+    viewers = views(specs, imageset, meanings=chosen, seed=seed, device=device, download=download, answers=needed)
     transformers = [v for v in viewers if v.anatomy]
     if not transformers:
         if len(viewers) == 1:

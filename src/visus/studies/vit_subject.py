@@ -163,16 +163,49 @@ def smaller_than_a_patch(viewers: Sequence[Viewer], surveyed: Surveyed) -> list[
     return found
 
 
-def view(
-    spec: str, imageset: ImageSet, *, meanings: Path | None, seed: int, device: str, download: bool, answers: bool
-) -> Viewer:
-    """Load a model and find out how it answers. answers: whether its answers are needed at all (a probe takes a pass over the set)."""
+def views(
+    specs: Sequence[str],
+    imageset: ImageSet,
+    *,
+    meanings: Path | None,
+    seed: int,
+    device: str,
+    download: bool,
+    answers: bool,
+) -> list[Viewer]:
+    """Load the models, and find out how each answers. meanings: a user's file; of the models it touches those whose outputs it describes.
+
+    answers: whether answers are needed at all (a probe takes a pass over the set).
+    """
     from visus.models import load_backbone
+    from visus.models.meanings import described_by
+    from visus.progress import note
+
+    backbones = [load_backbone(spec, seed=seed, download=download) for spec in specs]
+    outputs = {b.spec: b.labels for b in backbones if b.labels is not None and b.head == "classes"}
+    given: dict[str, tuple[np.ndarray, ...]] = {}
+    if meanings is not None and imageset.labels is not None:
+        given = described_by(meanings, imageset.classes, outputs, ids=imageset.wordnet)
+        if len(backbones) > 1:
+            note(f"{meanings.name} describes the outputs of {', '.join(given)}")
+    return [view(b, imageset, given=given.get(b.spec), seed=seed, device=device, answers=answers) for b in backbones]
+
+
+def view(
+    backbone: Backbone,
+    imageset: ImageSet,
+    *,
+    given: tuple[np.ndarray, ...] | None,
+    seed: int,
+    device: str,
+    answers: bool,
+) -> Viewer:
+    """Find out how a model answers. given: which of its outputs mean which class, where the user said so."""
     from visus.models.heads import UNREAD
     from visus.models.meanings import class_targets
     from visus.models.vit import anatomy
 
-    backbone = load_backbone(spec, seed=seed, download=download)
+    spec = backbone.spec
     inside: Anatomy | None = None
     refused = ""
     try:
@@ -181,7 +214,7 @@ def view(
         refused = str(error)
     targets = None
     if backbone.labels is not None and imageset.labels is not None and backbone.head == "classes":
-        known = class_targets(imageset.classes, backbone.labels, path=meanings)
+        known = given or class_targets(imageset.classes, backbone.labels, ids=imageset.wordnet)
         targets = tuple(known) if known is not None and any(len(t) for t in known) else None
     if targets is not None:
         return Viewer(backbone, inside, "classifier", targets, refused=refused)
