@@ -1,21 +1,30 @@
-"""Weights from files: safetensors, or torch files read without executing anything."""
+"""Weights from files as they lie about: which of the state dicts in a checkpoint is the model, under which prefix, and what is left out.
+
+The rule where several fit: averaged weights (EMA, teacher) before others, as timm's and DINO's own evaluation have it; a query, online or
+base encoder before its momentum copy, as MoCo's and BYOL's have it. What was taken is noted, and `?key=` takes another.
+"""
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from collections.abc import Mapping
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from visus.errors import DataError
+from visus.errors import DataError, SpecError
 from visus.models.hub import first_line
+from visus.progress import note
 
 WRAPPERS = (
     "state_dict_ema",
     "model_ema",
+    "ema_state_dict",
+    "ema_model",
     "state_dict",
     "model_state_dict",
     "model",
@@ -27,6 +36,38 @@ WRAPPERS = (
     "backbone",
 )
 PREFIXES = ("module.", "_orig_mod.", "model.", "state_dict.", "backbone.", "encoder.", "net.")
+# What wrappers of training put into names, anywhere in them: torch.compile, FSDP, activation checkpoints, DeepSpeed and Fabric.
+INFIXES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module.")
+AVERAGED = re.compile(r"(^|[._])(ema|teacher|averaged?|swa)\d*([._]|$)")
+COPIES = re.compile(r"(^|[._])(encoder_k|key_encoder|momentum\w*|target\w*|student|m_encoder|encoder_m)([._]|$)")
+# Parts of a checkpoint that hold tensors and are no model.
+STATES = re.compile(r"optim|sched|scaler|loss|rng|random|queue|criterion|metric|callback|loops|args|config|hyper|history", re.I)
+# Names that networks of images give to what their features pass through: such a tensor is never left out without a word.
+TRUNK = re.compile(
+    r"^(patch_embed\w*|stem\w*|blocks\w*|layers?\d*|stages?\w*|features|conv\d*|conv_stem|conv_head|bn\d*|norm\d*|norm_pre|pre_norm|fc_norm|"
+    r"pre_logits|ln_pre|ln_post|ln_\w+|attn_pool|pos_embed\w*|cls_token|class_token|reg_token\w*|register_tokens|dist_token|rope\w*|rel_pos_bias|"
+    r"downsample\w*|transition\d*|denseblock\d*|trunk|visual|local_\w+)$"
+)
+HARMLESS = re.compile(r"(num_batches_tracked|position_ids|relative_position_index|attn_mask|total_ops|total_params|relative_coords_table)$")
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Contents:
+    """states: the state dicts in a file, tensors by name, by where they stand in it ('' at the top). rest: what else stands at the top."""
+
+    file: Path
+    states: Mapping[str, Mapping[str, torch.Tensor]]
+    rest: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """tensors: under the model's own names. place: where they stood. outside: names of the other tensors."""
+
+    tensors: dict[str, torch.Tensor]
+    place: str
+    outside: tuple[str, ...]
 
 
 def read(file: Path) -> dict[str, torch.Tensor]:
@@ -34,41 +75,151 @@ def read(file: Path) -> dict[str, torch.Tensor]:
 
     Raises DataError: unreadable, damaged, holding code, or holding no tensors.
     """
+    tensors = opened(file).states
+    return dict(_first(tensors))
+
+
+def opened(file: Path) -> Contents:
+    """Every state dict in a file; errors as `read` has them. An index of shards is read with all of them."""
+    if file.name.endswith(".index.json"):
+        return Contents(file, {"": _shards(file)})
+    if file.suffix == ".safetensors":
+        return Contents(file, {"": _safe(file)})
+    from visus.models.unpickled import content
+
+    found = content(file)
+    states = dict(_states(found, ""))
+    if not states:
+        raise DataError(f"{file} holds no tensors by name; save a model's state_dict")
+    rest = {k: v for k, v in found.items() if isinstance(k, str) and not isinstance(v, torch.Tensor)}
+    return Contents(file, states, {k: v for k, v in rest.items() if not any(p == k or p.startswith(f"{k}.") for p in states)})
+
+
+def _safe(file: Path) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        if file.suffix == ".safetensors":
-            return dict(load_file(file))
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error) or "Weights only" in str(error):
-            reason = (
-                "it holds more than tensors (code), which is refused; save the state_dict alone, best as .safetensors"
-            )
-        else:
-            reason = f"it is damaged: {first_line(error)}"
-        raise DataError(f"{file} is not loaded: {reason}") from error
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        tensors = dict(load_file(file))
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise DataError(f"{file} cannot be read as a checkpoint: {first_line(error)}") from error
-    tensors = unwrapped(content)
     if not tensors:
         raise DataError(f"{file} holds no tensors by name; save a model's state_dict")
     return tensors
 
 
-def unwrapped(content: Any) -> dict[str, torch.Tensor]:
-    """The tensors by name inside a training checkpoint's wrappers ('state_dict', 'model', 'teacher', ...); {} if there are none."""
-    for _ in range(4):
-        if not isinstance(content, Mapping):
-            return {}
-        inner = next((content[w] for w in WRAPPERS if isinstance(content.get(w), Mapping) and content[w]), None)
-        if inner is None:
-            break
-        content = inner
-    return (
-        {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, Mapping) else {}
-    )
+def _shards(index: Path) -> dict[str, torch.Tensor]:
+    try:
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(f"{index} cannot be read: {first_line(error)}; save the model again") from error
+    missing = [n for n in names if not (index.parent / n).is_file()]
+    if missing:
+        raise DataError(f"{index} names {missing[0]}, which is not beside it; put all {len(names)} files there")
+    return {k: v for n in names for k, v in read(index.parent / n).items()}
+
+
+def _states(found: Any, place: str, depth: int = 3) -> Iterable[tuple[str, dict[str, torch.Tensor]]]:
+    """(place, tensors by name) of every mapping that holds tensors under names, the outermost first."""
+    if not isinstance(found, Mapping):
+        return
+    tensors = {k: v for k, v in found.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
+    if tensors:
+        yield place, tensors
+    if depth:
+        for key, value in found.items():
+            if isinstance(key, str) and not STATES.search(key):
+                yield from _states(value, f"{place}.{key}" if place else key, depth - 1)
+
+
+def _first(states: Mapping[str, Mapping[str, torch.Tensor]]) -> Mapping[str, torch.Tensor]:
+    """The state dict that a reader without a model takes: by WRAPPERS, else the largest."""
+
+    def order(place: str) -> tuple[int, int]:
+        last = place.rpartition(".")[2]
+        return (WRAPPERS.index(last) if last in WRAPPERS else len(WRAPPERS), -len(states[place]))
+
+    return states[min(states, key=order)]
+
+
+def choose(contents: Contents, names: Iterable[str], *, key: str | None = None, what: str) -> Chosen:
+    """The tensors of a model that has tensors of these names, wherever in the file and under whatever prefix they stand.
+
+    key: where to look, as a user writes it. what: 'FILE into MODEL', for messages. Raises SpecError for a key that is not there, DataError
+    where nothing fits or where several fit and no rule says which.
+    """
+    wanted = set(names)
+    counts: Counter[tuple[str, str]] = Counter()
+    cleaned = {place: _cleaned(tensors) for place, tensors in contents.states.items()}
+    for place, tensors in cleaned.items():
+        for name in tensors:
+            for prefix in _prefixes(name, wanted):
+                counts[place, prefix] += 1
+    if not counts:
+        examples = ", ".join(list(next(iter(cleaned.values())))[:EXAMPLES])
+        raise DataError(f"cannot load {what}: none of its tensors is of this architecture ({examples}, ...); check the architecture")
+    most = max(counts.values())
+    fitting = sorted((k for k, n in counts.items() if n >= 0.9 * most), key=lambda k: (_rank(_place(*k)), -counts[k], _place(*k)))
+    if key is not None:
+        asked = [k for k in counts if key.strip(".") in _called(*k)]
+        if not asked:
+            known = ", ".join(repr(_place(*k)) for k in fitting if _place(*k)) or "nothing but the tensors themselves"
+            raise SpecError(f"{contents.file} holds no {key!r} for this architecture; ?key= may be: {known}")
+        fitting = sorted(asked, key=lambda k: (-counts[k], _place(*k)))[:1]
+    place, prefix = fitting[0]
+    others = [k for k in fitting[1:] if not _equal(cleaned, fitting[0], k)]
+    if others and _rank(_place(*others[0])) == _rank(_place(place, prefix)):
+        several = ", ".join(repr(_place(*k) or "(top)") for k in [fitting[0], *others])
+        raise DataError(f"{contents.file} holds several models that fit: {several}; say which with ?key=")
+    if others:
+        note(
+            f"{contents.file.name} holds {', '.join(_place(*k) or 'the top' for k in [fitting[0], *others])}: {_place(place, prefix)} was "
+            "taken (averaged weights before others, a query or online encoder before its momentum copy); ?key= takes another"
+        )
+    tensors = cleaned[place]
+    found = {name[len(prefix) :]: v for name, v in tensors.items() if name.startswith(prefix)}
+    outside = tuple(name for name in tensors if not name.startswith(prefix))
+    return Chosen(found, _place(place, prefix), outside)
+
+
+def _cleaned(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Names without what compiling and wrapping put into them."""
+    found = {}
+    for name, tensor in tensors.items():
+        for infix in INFIXES:
+            name = name.replace(infix, "")
+        found[name] = tensor
+    return found
+
+
+def _prefixes(name: str, wanted: set[str]) -> Iterable[str]:
+    at = 0
+    while True:
+        if name[at:] in wanted:
+            yield name[:at]
+        at = name.find(".", at) + 1
+        if not at:
+            return
+
+
+def _place(place: str, prefix: str) -> str:
+    return ".".join(part for part in (place, prefix.strip(".")) if part)
+
+
+def _called(place: str, prefix: str) -> set[str]:
+    bare = prefix.strip(".")
+    return {_place(place, prefix), place, bare, bare.removeprefix("module."), bare.rpartition(".")[2], place.rpartition(".")[2]} - {""}
+
+
+def _rank(place: str) -> int:
+    return 2 if COPIES.search(place) else 0 if AVERAGED.search(place) else 1
+
+
+def _equal(cleaned: Mapping[str, Mapping[str, torch.Tensor]], a: tuple[str, str], b: tuple[str, str]) -> bool:
+    """Whether two candidates hold the same tensors, so that it does not matter which is taken."""
+    x, y = ({n[len(p) :]: v for n, v in cleaned[place].items() if n.startswith(p)} for place, p in (a, b))
+    common = x.keys() & y.keys()
+    return len(common) >= 0.9 * max(len(x), len(y)) and all(x[n].shape == y[n].shape and torch.equal(x[n], y[n]) for n in common)
 
 
 def matched(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -93,15 +244,40 @@ def take_in(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, what
 
     what: 'FILE into MODEL', for the message.
     """
+    _load(model, matched(tensors, model.state_dict()), what=what, also=())
+
+
+def take_chosen(model: torch.nn.Module, chosen: Chosen, contents: Contents, *, what: str) -> None:
+    """Load what was chosen, every tensor of the model's own; what a checkpoint holds beside it (heads, decoders, other models) is noted.
+
+    Raises DataError with the counts and the first names that do not fit: tensors that are missing or of another shape, and ones that the
+    features of such a network pass through and that this one lacks.
+    """
     wanted = model.state_dict()
-    given = matched(tensors, wanted)
-    # Counters of batches that older files lack change nothing in eval mode.
-    missing = [k for k in wanted if k not in given and not k.endswith("num_batches_tracked")]
-    extra = [k for k in given if k not in wanted]
+    parts = {name.partition(".")[0] for name in wanted if "." in name}
+    beside, strange = [], []
+    for name in chosen.tensors:
+        head = name.partition(".")[0]
+        if name not in wanted and not HARMLESS.search(name):
+            (strange if head in parts or TRUNK.match(head) else beside).append(name)
+    _load(model, {k: v for k, v in chosen.tensors.items() if k in wanted}, what=what, also=strange)
+    left = [*beside, *chosen.outside]
+    said = [f"{len(left)} tensors ({_examples(left)})"] if left else []
+    said += [f"{_examples(sorted(contents.rest))}"] if contents.rest else []
+    if said:
+        where = f", {chosen.place}" if chosen.place else ""
+        note(f"{contents.file.name}{where}: {len(wanted)} tensors taken; not of this model and left out: {' and '.join(said)}")
+
+
+def _load(model: torch.nn.Module, given: Mapping[str, torch.Tensor], *, what: str, also: Sequence[str]) -> None:
+    wanted = model.state_dict()
+    # Counters of batches that older files lack change nothing in eval mode, nor do tables that the sizes determine.
+    missing = [k for k in wanted if k not in given and not HARMLESS.search(k)]
+    extra = [*(k for k in given if k not in wanted), *also]
     shapes = [k for k, v in given.items() if k in wanted and v.shape != wanted[k].shape]
     if missing or extra or shapes:
         parts = [
-            f"{len(names)} {word} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+            f"{len(names)} {word} ({_examples(names)})"
             for names, word in ((missing, "missing"), (extra, "unexpected"), (shapes, "of another shape"))
             if names
         ]
@@ -110,3 +286,7 @@ def take_in(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, what
     for name, tensor in given.items():
         wanted[name] = tensor
     model.load_state_dict(wanted)
+
+
+def _examples(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:EXAMPLES])}{', ...' if len(names) > EXAMPLES else ''}"

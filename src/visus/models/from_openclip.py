@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from visus.errors import DataError, SpecError
 from visus.models.assemble import assemble
 from visus.models.base import Backbone, Preprocess
+from visus.models.checkpoint import Contents, choose, take_chosen
 from visus.models.from_timm import three
 from visus.models.hub import first_line, hub_file, url_file
 from visus.models.points import Layout
 from visus.models.registry import random_init, source
 from visus.models.trunk import PlainTrunk
+from visus.progress import note
 from visus.spec import Spec, check_options, unknown
 
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+OPENAI = {"input_resolution", "context_length", "vocab_size"}  # what the archives of OpenAI hold beside weights
 
 
 @source("openclip")
@@ -58,6 +65,62 @@ def tagged(cfg: Mapping[str, Any]) -> dict[str, Any]:
     architecture's own (roberta-ViT-B-32 is QuickGELU by its config alone).
     """
     return {"force_quick_gelu": bool(cfg.get("quick_gelu")), "force_preprocess_cfg": _preprocess_cfg(cfg)}
+
+
+def open_file(arch: Spec, contents: Contents, spec: Spec) -> Any:
+    """open_clip's model `arch` (ARCH, or ARCH@TAG for a tag's activation and pixels) with the weights of a file, both towers.
+
+    An archive of OpenAI's is QuickGELU, as open_clip itself takes it; else the weights do not say, and the architecture's own
+    activation is noted. Raises SpecError for an unknown name or tag, DataError for weights that do not fit.
+    """
+    import open_clip
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import convert_to_custom_text_state_dict
+
+    if arch.name not in open_clip.list_models():
+        raise unknown("open_clip architecture", arch.name, open_clip.list_models())
+    cfg = open_clip.get_pretrained_cfg(arch.name, arch.revision) if arch.revision else {}
+    if arch.revision and not cfg:
+        raise unknown(f"pretrained tag of {arch.name}:", arch.revision, open_clip.list_pretrained_tags_by_model(arch.name))
+    what = f"{contents.file} into openclip:{arch.name}"
+    own = open_clip.get_model_config(arch.name)
+    model = create(arch.name, **tagged(cfg))
+    names = set(model.state_dict())
+    chosen = choose(contents, names | {n.removeprefix("text.") for n in names}, key=spec.options.get("key"), what=what)
+    tensors = {k: v for k, v in chosen.tensors.items() if not k.endswith("position_ids")}
+    openai = bool(OPENAI & tensors.keys())
+    tensors = {k: v for k, v in tensors.items() if k not in OPENAI}
+    again: dict[str, Any] = {}
+    side = _image_side(tensors)
+    if side is not None and side != model.visual.image_size and (side, side) != model.visual.image_size:
+        again["force_image_size"] = side
+        note(f"pictures of {side} × {side} by the positional embedding of {contents.file.name}")
+    if openai and not cfg and not own.get("quick_gelu"):
+        again["force_quick_gelu"] = True
+    if again:
+        model = create(arch.name, **{**tagged(cfg), **again})
+    if not cfg:
+        quick = bool(own.get("quick_gelu") or openai)
+        said = "an archive of OpenAI's" if openai else f"openclip:{arch.name} has it"
+        other = "" if openai else "; weights trained with the other want the architecture's other name (-quickgelu) or ARCH@TAG"
+        note(f"{contents.file.name}: {'QuickGELU' if quick else 'GELU'}, as {said}{other}")
+    tensors = convert_state_dict(model, tensors)
+    if "positional_embedding" in tensors and not hasattr(model, "positional_embedding"):
+        tensors = convert_to_custom_text_state_dict(tensors)
+    for scalar in ("logit_scale", "logit_bias"):
+        if scalar in tensors and getattr(model, scalar, None) is not None:
+            tensors[scalar] = tensors[scalar].reshape(getattr(model, scalar).shape)
+    take_chosen(model, replace(chosen, tensors=tensors), contents, what=what)
+    return model
+
+
+def _image_side(tensors: Mapping[str, Any]) -> int | None:
+    """Side of a ViT's square pictures, by its positional embedding; None for other towers."""
+    places, patch = tensors.get("visual.positional_embedding"), tensors.get("visual.conv1.weight")
+    if places is None or patch is None or places.ndim != 2:
+        return None
+    grid = math.isqrt(int(places.shape[0]) - 1)
+    return grid * int(patch.shape[-1]) if grid * grid == int(places.shape[0]) - 1 else None
 
 
 def _weights(cfg: Mapping[str, Any], *, download: bool) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from visus.progress import note
 from visus.spec import Spec, check_options, unknown
 
 T = TypeVar("T")
+PICTURES = ("input_size", "img_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")
 WEIGHTS = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 
 
@@ -176,6 +178,20 @@ def preprocess_of(model: Any) -> Preprocess:
             cfg[key] = (round(sum(cfg[key]) / len(cfg[key]), 4),)
             note(f"{key} of grey pictures: {cfg[key][0]}, the mean over the channels of the colour model's")
     return from_data_config(cfg)
+
+
+def trained_with(model: Any, args: Any) -> None:
+    """Take what timm's training script wrote into a checkpoint of its pictures (size, mean, deviation, crop, resampling), which is noted."""
+    said = dict(args) if isinstance(args, Mapping) else dict(vars(args)) if isinstance(args, Namespace) else {}
+    found: dict[str, Any] = {k: said[k] for k in PICTURES if said.get(k) is not None}
+    if "crop_pct" not in said or not found:  # of another script
+        return
+    if isinstance(found.get("img_size"), int):
+        found.setdefault("input_size", (in_chans(model), found["img_size"], found["img_size"]))
+    found.pop("img_size", None)
+    found = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+    note(f"pictures as the training was told: {', '.join(f'{k} {v}' for k, v in found.items())}")
+    model.pretrained_cfg = {**dict(model.pretrained_cfg), **found}
 
 
 def in_chans(model: Any) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,10 @@ from visus.models.from_timm import three
 from visus.models.hub import first_line, url_file
 from visus.models.labels import imagenet_labels
 from visus.models.points import Layout
+from visus.models.preprocess import checked_channels
 from visus.models.registry import random_init, source
 from visus.models.trunk import HeadInputTrunk, PlainTrunk, Trunk
+from visus.progress import note
 from visus.spec import Spec, check_options, unknown
 
 
@@ -43,26 +48,59 @@ def load_torchvision(spec: Spec, *, download: bool) -> Backbone:
         file = url_file(weights.url, Path(torch.hub.get_dir()) / "checkpoints", download=download)
         from visus.models.checkpoint import read, take_in
 
-        take_in(model, _renamed(name, read(file)), what=f"{file.name} into torchvision:{name}")
+        take_in(model, renamed(name, read(file)), what=f"{file.name} into torchvision:{name}")
     return wrap(model, spec.text, weights, random=random)
 
 
-def _renamed(name: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def renamed(name: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """DenseNet's files say 'norm.1' where its modules are called 'norm1' (torchvision.models.densenet._load_state_dict)."""
     if not name.startswith("densenet"):
         return tensors
     return {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.", key): v for key, v in tensors.items()}
 
 
-def create(name: str) -> Any:
+def create(name: str, **kwargs: Any) -> Any:
     """A randomly initialised torchvision model."""
     from torchvision import models
 
-    kwargs: dict[str, Any] = {"init_weights": True} if name in ("inception_v3", "googlenet") else {}
+    if name in ("inception_v3", "googlenet"):
+        kwargs = {"init_weights": True, **kwargs}
     try:
         return models.get_model(name, weights=None, **kwargs)
     except (RuntimeError, ValueError, TypeError) as error:
         raise DataError(f"torchvision cannot make {name}: {first_line(error)}") from error
+
+
+def sized(model: Any, name: str, tensors: Mapping[str, torch.Tensor], *, what: str) -> tuple[Any, int]:
+    """The model `name` at the sizes that its tensors have (classes, channels, a ViT's pictures), and how many classes: 0 for none.
+
+    what: the file, for messages. Raises DataError for other than 1 or 3 channels.
+    """
+    kwargs: dict[str, Any] = {}
+    head = last_linear(model)
+    weight = tensors.get(f"{head}.weight") if head else None
+    classes = int(weight.shape[0]) if weight is not None and weight.ndim == 2 else 0
+    if classes and classes != model.get_submodule(head).out_features:
+        kwargs["num_classes"] = classes
+    places, patch = tensors.get("encoder.pos_embedding"), tensors.get("conv_proj.weight")
+    if places is not None and patch is not None and hasattr(model, "image_size"):
+        side = math.isqrt(int(places.shape[1]) - 1) * int(patch.shape[-1])
+        if side != model.image_size:
+            kwargs["image_size"] = side
+    if kwargs:
+        note(f"sizes of torchvision:{name} by the tensors: {', '.join(f'{k} {v}' for k, v in kwargs.items())}")
+        model = create(name, **kwargs)
+    path, conv = next((p, m) for p, m in model.named_modules() if isinstance(m, torch.nn.Conv2d))
+    given = tensors.get(f"{path}.weight")
+    if given is not None and given.ndim == 4 and given.shape[1] != conv.in_channels and conv.groups == 1:
+        conv.in_channels = checked_channels(int(given.shape[1]), what)
+        conv.weight = torch.nn.Parameter(torch.empty(conv.out_channels, conv.in_channels, *conv.kernel_size))
+    return model, classes
+
+
+def in_head(model: Any, name: str) -> bool:
+    """Whether a tensor belongs to the last linear layer."""
+    return name.rpartition(".")[0] == last_linear(model)
 
 
 def wrap(model: Any, text: str, weights: Any, *, random: bool) -> Backbone:
@@ -86,7 +124,7 @@ def wrap(model: Any, text: str, weights: Any, *, random: bool) -> Backbone:
     return assemble(
         text,
         trunk,
-        preprocess_of(weights),
+        _fitted(preprocess_of(weights), model),
         layout=layout,
         labels=labels,
         random=random,
@@ -113,6 +151,19 @@ def preprocess_of(weights: Any) -> Preprocess:
     preset = weights.transforms()
     crop, resize = _side(preset.crop_size), _side(preset.resize_size)
     return Preprocess((crop, crop), resize, str(preset.interpolation.value), three(preset.mean), three(preset.std))
+
+
+def _fitted(preprocess: Preprocess, model: Any) -> Preprocess:
+    """The preset at the model's own picture size (a ViT's is fixed) and channels."""
+    side = getattr(model, "image_size", None)
+    if isinstance(side, int) and (side, side) != preprocess.size:
+        preprocess = replace(preprocess, size=(side, side), resize=side)
+    conv = next((m for m in model.modules() if isinstance(m, torch.nn.Conv2d)), None)
+    if conv is not None and conv.in_channels == 1:
+        mean, std = (round(sum(v) / len(v), 4) for v in (preprocess.mean, preprocess.std))
+        note(f"mean and deviation of grey pictures: {mean}, {std}, the means over the channels of the colour model's")
+        preprocess = replace(preprocess, mean=(mean,), std=(std,))
+    return preprocess
 
 
 def _side(size: Any) -> int:

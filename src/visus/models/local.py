@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from visus.errors import DataError, SpecError
+from visus.errors import DataError
 from visus.models.base import Backbone
 from visus.models.checkpoint import read, take_in
 from visus.models.heads import tags_beside
 from visus.models.registry import random_init, source
-from visus.spec import Spec, check_options, parse_spec
+from visus.models.weights_file import load_file
+from visus.spec import Spec, check_options
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".tar", ".ckpt")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.pt", "model.pth")
 
 
@@ -23,7 +23,7 @@ def load_local(spec: Spec, *, download: bool) -> Backbone:
     """A model from a folder or a file on this machine. Raises DataError for what cannot be read, SpecError for a missing ?arch=."""
     path = Path(spec.name).expanduser()
     if path.is_file():
-        return _file(spec, path)
+        return load_file(spec, path)
     if (path / "open_clip_config.json").is_file():
         return _open_clip_folder(spec, path)
     config = read_config(path)
@@ -104,47 +104,3 @@ def _timm_folder(spec: Spec, path: Path, config: Mapping[str, Any]) -> Backbone:
     if isinstance(labels, list) and isinstance(descriptions, Mapping):
         labels = [str(descriptions.get(label, label)) for label in labels]
     return from_timm.wrap(model, spec.text, random=random, labels=labels or (), config=config)
-
-
-def _file(spec: Spec, path: Path) -> Backbone:
-    """Weights alone: the architecture is named by the option, and gives preprocessing and labels."""
-    from visus.models import from_timm, from_torchvision
-
-    check_options(spec, ("arch",))
-    if path.suffix not in SUFFIXES:
-        raise DataError(f"{path} is no checkpoint that visus reads; it reads {', '.join(SUFFIXES)} and folders")
-    tensors = read(path)
-    if "arch" not in spec.options:
-        raise SpecError(
-            f"{path} holds weights alone; name the architecture: {path}?arch=timm:NAME or ?arch=torchvision:NAME"
-        )
-    arch = parse_spec(spec.options["arch"], ("timm", "torchvision"))
-    if arch.scheme == "torchvision":
-        from torchvision import models
-
-        from visus.spec import unknown
-
-        if arch.name not in models.list_models(module=models):
-            raise unknown("torchvision model", arch.name, models.list_models(module=models))
-        model = from_torchvision.create(arch.name)
-        take_in(model, tensors, what=f"{path} into torchvision:{arch.name}")
-        weights = models.get_model_weights(arch.name).DEFAULT
-        return from_torchvision.wrap(model, spec.text, weights, random=False)
-    from_timm.architecture(arch.name)
-    model = from_timm.create(arch.name, **_classes(arch.name, tensors))
-    take_in(model, tensors, what=f"{path} into timm:{arch.name}")
-    return from_timm.wrap(model, spec.text, labels=())  # whose classes they are, the file does not say
-
-
-def _classes(name: str, tensors: Mapping[str, Any]) -> dict[str, int]:
-    """The number of classes that the checkpoint's own classifier has, so that fine-tuned models load."""
-    import timm
-
-    classifier = timm.get_pretrained_cfg_value(name, "classifier")
-    classifier = classifier[0] if isinstance(classifier, tuple | list) else classifier
-    if not classifier:
-        return {}
-    found = next(
-        (v for k, v in tensors.items() if k == f"{classifier}.weight" or k.endswith(f".{classifier}.weight")), None
-    )
-    return {"num_classes": 0 if found is None else int(found.shape[0])}
