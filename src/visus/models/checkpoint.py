@@ -41,14 +41,18 @@ INFIXES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.",
 AVERAGED = re.compile(r"(^|[._])(ema|teacher|averaged?|swa)\d*([._]|$)")
 COPIES = re.compile(r"(^|[._])(encoder_k|key_encoder|momentum\w*|target\w*|student|m_encoder|encoder_m)([._]|$)")
 # Parts of a checkpoint that hold tensors and are no model.
-STATES = re.compile(r"optim|sched|scaler|loss|rng|random|queue|criterion|metric|callback|loops|args|config|hyper|history", re.I)
+STATES = re.compile(
+    r"optim|sched|scaler|loss|rng|random|queue|criterion|metric|callback|loops|args|config|hyper|history", re.I
+)
 # Names that networks of images give to what their features pass through: such a tensor is never left out without a word.
 TRUNK = re.compile(
     r"^(patch_embed\w*|stem\w*|blocks\w*|layers?\d*|stages?\w*|features|conv\d*|conv_stem|conv_head|bn\d*|norm\d*|norm_pre|pre_norm|fc_norm|"
     r"pre_logits|ln_pre|ln_post|ln_\w+|attn_pool|pos_embed\w*|cls_token|class_token|reg_token\w*|register_tokens|dist_token|rope\w*|rel_pos_bias|"
     r"downsample\w*|transition\d*|denseblock\d*|trunk|visual|local_\w+)$"
 )
-HARMLESS = re.compile(r"(num_batches_tracked|position_ids|relative_position_index|attn_mask|total_ops|total_params|relative_coords_table)$")
+HARMLESS = re.compile(
+    r"(num_batches_tracked|position_ids|relative_position_index|attn_mask|total_ops|total_params|relative_coords_table)$"
+)
 EXAMPLES = 3
 
 
@@ -92,7 +96,9 @@ def opened(file: Path) -> Contents:
     if not states:
         raise DataError(f"{file} holds no tensors by name; save a model's state_dict")
     rest = {k: v for k, v in found.items() if isinstance(k, str) and not isinstance(v, torch.Tensor)}
-    return Contents(file, states, {k: v for k, v in rest.items() if not any(p == k or p.startswith(f"{k}.") for p in states)})
+    return Contents(
+        file, states, {k: v for k, v in rest.items() if not any(p == k or p.startswith(f"{k}.") for p in states)}
+    )
 
 
 def _safe(file: Path) -> dict[str, torch.Tensor]:
@@ -157,9 +163,13 @@ def choose(contents: Contents, names: Iterable[str], *, key: str | None = None, 
                 counts[place, prefix] += 1
     if not counts:
         examples = ", ".join(list(next(iter(cleaned.values())))[:EXAMPLES])
-        raise DataError(f"cannot load {what}: none of its tensors is of this architecture ({examples}, ...); check the architecture")
+        raise DataError(
+            f"cannot load {what}: none of its tensors is of this architecture ({examples}, ...); check the architecture"
+        )
     most = max(counts.values())
-    fitting = sorted((k for k, n in counts.items() if n >= 0.9 * most), key=lambda k: (_rank(_place(*k)), -counts[k], _place(*k)))
+    fitting = sorted(
+        (k for k, n in counts.items() if n >= 0.9 * most), key=lambda k: (_rank(_place(*k)), -counts[k], _place(*k))
+    )
     if key is not None:
         asked = [k for k in counts if key.strip(".") in _called(*k)]
         if not asked:
@@ -208,7 +218,14 @@ def _place(place: str, prefix: str) -> str:
 
 def _called(place: str, prefix: str) -> set[str]:
     bare = prefix.strip(".")
-    return {_place(place, prefix), place, bare, bare.removeprefix("module."), bare.rpartition(".")[2], place.rpartition(".")[2]} - {""}
+    return {
+        _place(place, prefix),
+        place,
+        bare,
+        bare.removeprefix("module."),
+        bare.rpartition(".")[2],
+        place.rpartition(".")[2],
+    } - {""}
 
 
 def _rank(place: str) -> int:
@@ -219,7 +236,9 @@ def _equal(cleaned: Mapping[str, Mapping[str, torch.Tensor]], a: tuple[str, str]
     """Whether two candidates hold the same tensors, so that it does not matter which is taken."""
     x, y = ({n[len(p) :]: v for n, v in cleaned[place].items() if n.startswith(p)} for place, p in (a, b))
     common = x.keys() & y.keys()
-    return len(common) >= 0.9 * max(len(x), len(y)) and all(x[n].shape == y[n].shape and torch.equal(x[n], y[n]) for n in common)
+    return len(common) >= 0.9 * max(len(x), len(y)) and all(
+        x[n].shape == y[n].shape and torch.equal(x[n], y[n]) for n in common
+    )
 
 
 def matched(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -247,11 +266,14 @@ def take_in(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, what
     _load(model, matched(tensors, model.state_dict()), what=what, also=())
 
 
-def take_chosen(model: torch.nn.Module, chosen: Chosen, contents: Contents, *, what: str) -> None:
+def take_chosen(
+    model: torch.nn.Module, chosen: Chosen, contents: Contents, *, what: str, aside: str | None = None
+) -> None:
     """Load what was chosen, every tensor of the model's own; what a checkpoint holds beside it (heads, decoders, other models) is noted.
 
-    Raises DataError with the counts and the first names that do not fit: tensors that are missing or of another shape, and ones that the
-    features of such a network pass through and that this one lacks.
+    aside: path of a classifier that is not the file's: what stands under that name is left out. Raises DataError with the counts and the
+    first names that do not fit: tensors that are missing or of another shape, and ones that the features of such a network pass
+    through and that this one lacks.
     """
     wanted = model.state_dict()
     parts = {name.partition(".")[0] for name in wanted if "." in name}
@@ -259,14 +281,19 @@ def take_chosen(model: torch.nn.Module, chosen: Chosen, contents: Contents, *, w
     for name in chosen.tensors:
         head = name.partition(".")[0]
         if name not in wanted and not HARMLESS.search(name):
-            (strange if head in parts or TRUNK.match(head) else beside).append(name)
-    _load(model, {k: v for k, v in chosen.tensors.items() if k in wanted}, what=what, also=strange)
+            left_out = aside is not None and name.startswith(f"{aside}.")
+            (strange if not left_out and (head in parts or TRUNK.match(head)) else beside).append(name)
+    missing = any(name not in chosen.tensors and not HARMLESS.search(name) for name in wanted)
+    own = {k: v for k, v in chosen.tensors.items() if k in wanted}
+    _load(model, own, what=what, also=[*strange, *beside] if missing else strange)
     left = [*beside, *chosen.outside]
     said = [f"{len(left)} tensors ({_examples(left)})"] if left else []
     said += [f"{_examples(sorted(contents.rest))}"] if contents.rest else []
     if said:
         where = f", {chosen.place}" if chosen.place else ""
-        note(f"{contents.file.name}{where}: {len(wanted)} tensors taken; not of this model and left out: {' and '.join(said)}")
+        note(
+            f"{contents.file.name}{where}: {len(wanted)} tensors taken; not of this model and left out: {' and '.join(said)}"
+        )
 
 
 def _load(model: torch.nn.Module, given: Mapping[str, torch.Tensor], *, what: str, also: Sequence[str]) -> None:

@@ -81,7 +81,9 @@ def open_file(arch: Spec, contents: Contents, spec: Spec) -> Any:
         raise unknown("open_clip architecture", arch.name, open_clip.list_models())
     cfg = open_clip.get_pretrained_cfg(arch.name, arch.revision) if arch.revision else {}
     if arch.revision and not cfg:
-        raise unknown(f"pretrained tag of {arch.name}:", arch.revision, open_clip.list_pretrained_tags_by_model(arch.name))
+        raise unknown(
+            f"pretrained tag of {arch.name}:", arch.revision, open_clip.list_pretrained_tags_by_model(arch.name)
+        )
     what = f"{contents.file} into openclip:{arch.name}"
     own = open_clip.get_model_config(arch.name)
     model = create(arch.name, **tagged(cfg))
@@ -102,7 +104,11 @@ def open_file(arch: Spec, contents: Contents, spec: Spec) -> Any:
     if not cfg:
         quick = bool(own.get("quick_gelu") or openai)
         said = "an archive of OpenAI's" if openai else f"openclip:{arch.name} has it"
-        other = "" if openai else "; weights trained with the other want the architecture's other name (-quickgelu) or ARCH@TAG"
+        other = (
+            ""
+            if openai
+            else "; weights trained with the other want the architecture's other name (-quickgelu) or ARCH@TAG"
+        )
         note(f"{contents.file.name}: {'QuickGELU' if quick else 'GELU'}, as {said}{other}")
     tensors = convert_state_dict(model, tensors)
     if "positional_embedding" in tensors and not hasattr(model, "positional_embedding"):

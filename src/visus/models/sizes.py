@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from visus.progress import caution, note
 PARTIAL = (RuntimeError, NotImplementedError, ValueError, TypeError)
 
 
+@lru_cache(maxsize=8)
 def template(name: str) -> dict[str, torch.Tensor]:
     """Names and shapes of timm's tensors for an architecture as it stands, without their values."""
     import timm
@@ -81,7 +83,7 @@ def _transformer(
         found["num_heads"] = _whole(heads, "num_heads")
     elif "embed_dim" in found:
         found |= _heads(name, found["embed_dim"])
-    found |= _side(name, tensors, found, (int(patches[2]), int(patches[3])), options)
+    found |= _side(name, tensors, common, (int(patches[2]), int(patches[3])), options)
     if said := {k: v for k, v in found.items() if k != "num_heads"}:
         note(f"sizes of {name} by the tensors: {', '.join(f'{k} {v}' for k, v in said.items())}")
     return found
@@ -137,14 +139,20 @@ def _heads(name: str, width: int) -> dict[str, Any]:
         raise SpecError(
             f"the tensors are {width} wide, which the {heads} heads of {name} do not divide; say how many there are: ?num_heads="
         )
-    caution(f"The weights are {width} wide, not as wide as {name}, and do not say how many heads they have: {heads} were taken, as there; ?num_heads= says otherwise.")
+    caution(
+        f"The weights are {width} wide, not as wide as {name}, and do not say how many heads they have: {heads} were taken, as there; ?num_heads= says otherwise."
+    )
     return {}
 
 
 def _side(
-    name: str, tensors: Mapping[str, torch.Tensor], found: Mapping[str, Any], patch: tuple[int, int], options: Mapping[str, str]
+    name: str,
+    tensors: Mapping[str, torch.Tensor],
+    common: Mapping[str, torch.Tensor],
+    patch: tuple[int, int],
+    options: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Size of the pictures, by the length of the positional embedding."""
+    """Size of the pictures, by the length of the positional embedding; whether it has places for more than patches is the architecture's."""
     import timm
 
     asked = options.get("img_size")
@@ -155,19 +163,22 @@ def _side(
         return {"img_size": _size(asked)}
     if embedding is None or embedding.ndim != 3:
         return {}
-    length = int(embedding.shape[1])
-    prefix = int("cls_token" in tensors) + int("dist_token" in tensors)
-    registers = int(tensors["reg_token"].shape[1]) if "reg_token" in tensors else 0
-    for extra in (prefix, 0, prefix + registers):
-        if length - extra == (usual[0] // patch[0]) * (usual[1] // patch[1]):
-            return {} if usual[0] == usual[1] else {"img_size": usual}
-    for extra in (prefix, 0, prefix + registers):
-        grid = math.isqrt(length - extra)
-        if grid * grid == length - extra:
-            return {"img_size": (grid * patch[0], grid * patch[1])}
+    old = common["patch_embed.proj.weight"].shape[2:]
+    embedded = common["pos_embed"].shape[1] > (usual[0] // int(old[0])) * (usual[1] // int(old[1]))
+    patches = int(embedding.shape[1]) - (_prefix(tensors) if embedded else 0)
+    if patches == (usual[0] // patch[0]) * (usual[1] // patch[1]):
+        return {}
+    grid = math.isqrt(patches)
+    if grid * grid == patches:
+        return {"img_size": (grid * patch[0], grid * patch[1])}
     raise SpecError(
-        f"the positional embedding of {length} places is of pictures that are not square; say their size: ?img_size=HEIGHTxWIDTH"
+        f"the positional embedding of {patches} patches is of pictures that are not square; say their size: ?img_size=HEIGHTxWIDTH"
     )
+
+
+def _prefix(tensors: Mapping[str, torch.Tensor]) -> int:
+    registers = int(tensors["reg_token"].shape[1]) if "reg_token" in tensors else 0
+    return int("cls_token" in tensors) + int("dist_token" in tensors) + registers
 
 
 def _size(text: str) -> int | tuple[int, int]:

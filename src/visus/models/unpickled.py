@@ -81,7 +81,16 @@ def _foreign(file: Path) -> list[str]:
     try:
         with safe_globals(plain()):
             return sorted(get_unsafe_globals_in_checkpoint(str(file)))
-    except (ValueError, RuntimeError, OSError, pickle.UnpicklingError, IndexError, KeyError, EOFError, zipfile.BadZipFile):
+    except (
+        ValueError,
+        RuntimeError,
+        OSError,
+        pickle.UnpicklingError,
+        IndexError,
+        KeyError,
+        EOFError,
+        zipfile.BadZipFile,
+    ):
         return []
 
 
@@ -98,7 +107,9 @@ def _reason(file: Path, error: BaseException) -> str:
     said = str(error)
     if not foreign and "Unsupported operand" in said:
         return "it was written with a pickle protocol that torch's safe reader does not know; save the state_dict as .safetensors"
-    if not foreign and not any(word in said for word in ("Unsupported", "GLOBAL", "Weights only", "unrecognized function")):
+    if not foreign and not any(
+        word in said for word in ("Unsupported", "GLOBAL", "Weights only", "unrecognized function")
+    ):
         return f"it is damaged: {first_line(error)}"
     named = f" ({', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''})" if foreign else ""
     if any(name.startswith("ultralytics") for name in foreign):
@@ -172,7 +183,9 @@ def script_tensors(file: Path) -> dict[str, torch.Tensor]:
         if name not in kept:
             dtype = dtypes[kind]
             raw = reader.get_storage_from_record(f"data/{name}", size, dtype)
-            kept[name] = torch.storage.TypedStorage(wrap_storage=raw._typed_storage()._untyped_storage, dtype=dtype, _internal=True)
+            kept[name] = torch.storage.TypedStorage(
+                wrap_storage=raw._typed_storage()._untyped_storage, dtype=dtype, _internal=True
+            )
         return kept[name]
 
     root = _Reader(reader.get_record("data.pkl"), storage).load()

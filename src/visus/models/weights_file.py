@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from visus.errors import DataError, SpecError
+from visus.models.assemble import last_linear
 from visus.models.base import Backbone
 from visus.models.checkpoint import Chosen, Contents, choose, opened, take_chosen
 from visus.models.labels import fitting, numbered
@@ -114,8 +115,13 @@ def _torchvision(spec: Spec, arch: Spec, contents: Contents) -> Backbone:
     model, classes = from_torchvision.sized(usual, name, chosen.tensors, what=str(contents.file))
     tensors = dict(chosen.tensors)
     if not classes:  # features alone: the classifier that the architecture ends with is left at zero and never asked
-        tensors |= {k: torch.zeros_like(v) for k, v in model.state_dict().items() if k not in tensors and from_torchvision.in_head(model, k)}
-    take_chosen(model, replace(chosen, tensors=tensors), contents, what=what)
+        tensors |= {
+            k: torch.zeros_like(v)
+            for k, v in model.state_dict().items()
+            if k not in tensors and from_torchvision.in_head(model, k)
+        }
+    aside = None if classes else last_linear(model)
+    take_chosen(model, replace(chosen, tensors=tensors), contents, what=what, aside=aside)
     weights: Any = models.get_model_weights(name).DEFAULT
     if arch.revision and arch.revision != "DEFAULT":
         choices = {w.name: w for w in models.get_model_weights(name)}
@@ -125,4 +131,8 @@ def _torchvision(spec: Spec, arch: Spec, contents: Contents) -> Backbone:
     backbone = from_torchvision.wrap(model, spec.text, weights, random=False)
     if not classes:
         return replace(backbone, labels=None)
-    return backbone if backbone.labels is not None and len(backbone.labels) == classes else replace(backbone, labels=numbered(classes))
+    return (
+        backbone
+        if backbone.labels is not None and len(backbone.labels) == classes
+        else replace(backbone, labels=numbered(classes))
+    )

@@ -1,0 +1,378 @@
+"""Checkpoints as training repositories write them: the features are those of the library's own model with the same weights."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import pathlib
+import random
+import sys
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from visus.errors import DataError, SpecError
+from visus.models import checkpoint, from_timm, load_backbone, sizes
+
+SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+VIT = "vit_tiny_patch16_224"
+CNN = "mobilenetv3_small_050"
+
+
+def made(name: str = VIT, seed: int = 1, **kwargs: Any) -> torch.nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = timm.create_model(name, **{**(SMALL if name == VIT else {}), "num_classes": 5, **kwargs}).eval()
+        for p in model.parameters():
+            p.data += 0.02 * torch.randn_like(p)
+    return model
+
+
+@pytest.fixture(scope="module")
+def vit():
+    return made(), made(seed=2)
+
+
+@pytest.fixture
+def said(monkeypatch) -> list[str]:
+    from visus.models import from_openclip, weights_file
+
+    found: list[str] = []
+    for module in (checkpoint, sizes, from_timm, weights_file, from_openclip):
+        monkeypatch.setattr(module, "note", found.append)
+    monkeypatch.setattr(sizes, "caution", found.append)
+    return found
+
+
+def pre(prefix: str, state: dict) -> dict:
+    return {prefix + k: v for k, v in state.items()}
+
+
+def bare(state: dict) -> dict:
+    return {k: v for k, v in state.items() if not k.startswith("head.")}
+
+
+def args(**kwargs: Any) -> argparse.Namespace:
+    return argparse.Namespace(
+        lr=np.float64(0.1), out=pathlib.Path("runs"), when=datetime.datetime(2024, 1, 1), tags={"a"}, **kwargs
+    )
+
+
+def optimizer(model: torch.nn.Module) -> dict:
+    tool = torch.optim.AdamW(model.parameters())
+    return {**tool.state_dict(), "state": {i: {"exp_avg": p.detach()} for i, p in enumerate(model.parameters())}}
+
+
+def decoder() -> dict:
+    return {"mask_token": torch.zeros(1, 1, 8), "decoder_embed.weight": torch.zeros(8, 48), "decoder_pos_embed": torch.zeros(1, 17, 8),
+            "decoder_blocks.0.norm1.weight": torch.zeros(8), "decoder_pred.weight": torch.zeros(192, 8)}  # fmt: skip
+
+
+# name -> what is written, of the model (a) and another of the same shape (b); whether (a)'s classifier is among it.
+FILES = {
+    "dino": (lambda a, b: {
+        "student": pre("module.backbone.", bare(b.state_dict())) | {"module.head.mlp.0.weight": torch.zeros(4, 48)},
+        "teacher": pre("backbone.", bare(a.state_dict())) | {"head.mlp.0.weight": torch.zeros(4, 48), "head.last_layer.weight_g": torch.ones(4, 1)},
+        "optimizer": optimizer(a), "epoch": 100, "args": args(arch="vit_small"), "dino_loss": {"center": torch.zeros(1, 4)},
+        "fp16_scaler": {"scale": 2.0},
+    }, False),
+    "mae": (lambda a, b: {"model": bare(a.state_dict()) | decoder(), "optimizer": optimizer(a), "epoch": 1, "scaler": {}, "args": args()}, False),
+    "mocov3": (lambda a, b: {
+        "epoch": 3, "arch": "vit_small", "optimizer": optimizer(a), "scaler": {},
+        "state_dict": pre("module.base_encoder.", bare(a.state_dict())) | pre("module.momentum_encoder.", bare(b.state_dict()))
+        | {"module.base_encoder.head.0.weight": torch.zeros(4, 48), "module.predictor.0.weight": torch.zeros(4, 4)},
+    }, False),
+    "lightning": (lambda a, b: {
+        "state_dict": pre("net.model.", a.state_dict()) | {"criterion.weight": torch.ones(5), "val_acc.total": torch.tensor(3)},
+        "hyper_parameters": {"lr": 0.1, "out": pathlib.Path("x")}, "callbacks": {"ModelCheckpoint{'monitor': None}": {"best": torch.tensor(0.5)}},
+        "optimizer_states": [optimizer(a)], "lr_schedulers": [], "loops": {"fit_loop": {"state_dict": {}}}, "pytorch-lightning_version": "2.4.0",
+    }, True),
+    "timm's ema": (lambda a, b: {
+        "epoch": 3, "arch": VIT, "state_dict": b.state_dict(), "state_dict_ema": a.state_dict(), "optimizer": optimizer(a), "version": 2,
+        "args": args(), "metric": np.float64(71.2),
+    }, True),
+    "ema as module": (lambda a, b: {"model": b.state_dict(), "model_ema": pre("module.", a.state_dict())}, True),
+    "ema inside": (lambda a, b: {"state_dict": pre("model.", b.state_dict()) | pre("ema_model.module.", a.state_dict())}, True),
+    "data parallel": (lambda a, b: pre("module.", a.state_dict()), True),
+    "compiled": (lambda a, b: {"model": pre("_orig_mod.", a.state_dict())}, True),
+    "compiled inside": (lambda a, b: {"state_dict": pre("module._orig_mod.backbone.", bare(a.state_dict()))}, False),
+    "fsdp": (lambda a, b: {"model": {k.replace("blocks.0.", "blocks.0._fsdp_wrapped_module."): v for k, v in a.state_dict().items()}}, True),
+    "bare": (lambda a, b: bare(a.state_dict()), False),
+    "half": (lambda a, b: {k: v.half() for k, v in a.state_dict().items()}, True),
+    "bfloat": (lambda a, b: {"net": {k: v.bfloat16() for k, v in a.state_dict().items()}}, True),
+    "segmentation": (lambda a, b: {"state_dict": pre("backbone.", bare(a.state_dict())) | {"decode_head.conv_seg.weight": torch.zeros(3, 48, 1, 1)},
+                                   "meta": {"CLASSES": ("a", "b"), "seed": np.int64(3)}}, False),
+    "byol": (lambda a, b: {"online_encoder": bare(a.state_dict()), "target_encoder": bare(b.state_dict()), "step": torch.tensor(3)}, False),
+    "rng": (lambda a, b: {"model": a.state_dict(), "numpy": np.random.get_state(), "python": random.getstate(), "sn": types.SimpleNamespace(a=1)},
+            True),
+    "the same twice": (lambda a, b: {"net": a.state_dict(), "network": a.state_dict()}, True),
+}  # fmt: skip
+
+
+def same(spec: str, model: torch.nn.Module, *, head: bool, tolerance: float = 1e-5) -> Any:
+    backbone = load_backbone(spec)
+    h, w = backbone.preprocess.size
+    x = torch.randn(2, backbone.preprocess.channels, h, w, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features = model.forward_head(model.forward_features(x), pre_logits=True)
+        logits = model(x)
+    late = backbone.forward(x, backbone.resolve(["late"]))[backbone.aliases["late"]]
+    torch.testing.assert_close(late, features.flatten(1), rtol=tolerance, atol=tolerance)
+    assert (backbone.labels is not None) == head
+    if head:
+        torch.testing.assert_close(backbone.classify(x), logits, rtol=tolerance, atol=tolerance)
+    return backbone
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_right_weights_are_found(name, vit, said, tmp_path):
+    write, head = FILES[name]
+    model, other = vit
+    file = tmp_path / "w.pth"
+    torch.save(write(model, other), file)
+    if name in ("half", "bfloat"):
+        dtype = {"half": torch.half, "bfloat": torch.bfloat16}[name]
+        model = made()
+        model.load_state_dict({k: v.to(dtype) for k, v in model.state_dict().items()})
+    same(f"{file}?arch=timm:{VIT}", model, head=head)
+    if "ema" in name or name in ("dino", "mocov3", "byol"):
+        assert any("was taken" in text for text in said), said
+    if name in ("dino", "mae", "mocov3", "lightning", "segmentation"):
+        assert any("left out" in text for text in said), said
+    assert all("\n" not in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("dino", "student"),
+        ("mocov3", "momentum_encoder"),
+        ("timm's ema", "state_dict"),
+        ("ema as module", "model"),
+        ("byol", "target_encoder"),
+    ],
+)
+def test_a_key_takes_the_other(name, key, vit, said, tmp_path):
+    write, head = FILES[name]
+    torch.save(write(*vit), tmp_path / "w.pth")
+    same(f"{tmp_path / 'w.pth'}?arch=timm:{VIT}&key={key}", vit[1], head=head)
+    with pytest.raises(SpecError, match="key= may be"):
+        load_backbone(f"{tmp_path / 'w.pth'}?arch=timm:{VIT}&key=nowhere")
+
+
+def test_two_models_that_no_rule_tells_apart_are_named(vit, tmp_path):
+    torch.save({"left": vit[0].state_dict(), "right": vit[1].state_dict()}, tmp_path / "w.pth")
+    with pytest.raises(DataError, match=r"'left', 'right'; say which with \?key="):
+        load_backbone(f"{tmp_path / 'w.pth'}?arch=timm:{VIT}")
+    same(f"{tmp_path / 'w.pth'}?arch=timm:{VIT}&key=right", vit[1], head=True)
+
+
+SIZES = {
+    "pictures": {"img_size": 48},
+    "patch": {"patch_size": 4},
+    "depth": {"depth": 4},
+    "width": {"embed_dim": 96},
+    "grey": {"in_chans": 1},
+    "classes": {"num_classes": 11},
+    "no classes": {"num_classes": 0},
+    "registers": {"reg_tokens": 4},
+    "no class token": {"class_token": False, "global_pool": "avg"},
+    "pooled patches": {"global_pool": "avg"},
+    "layer scale": {"init_values": 0.1},
+    "q and k normed": {"qk_norm": True},
+    "mlp": {"mlp_ratio": 2},
+    "all": {
+        "img_size": 40,
+        "patch_size": 4,
+        "depth": 1,
+        "in_chans": 1,
+        "num_classes": 2,
+        "reg_tokens": 2,
+        "init_values": 0.1,
+    },
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_follow_from_the_tensors(name, said, tmp_path):
+    model = made(**SIZES[name])
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, str(tmp_path / "w.safetensors"))
+    found = same(f"{tmp_path / 'w.safetensors'}?arch=timm:{VIT}", model, head=model.num_classes > 0)
+    assert found.preprocess.size == (SIZES[name].get("img_size", 32),) * 2
+    assert any("sizes of" in text for text in said)
+    assert any("heads" in text for text in said)  # 48 and 96 are no width of that architecture
+
+
+def test_what_the_tensors_do_not_say_is_asked(tmp_path, said):
+    model = made(img_size=(48, 32), num_heads=2, embed_dim=64)
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    with pytest.raises(SpecError, match=r"\?num_heads="):
+        load_backbone(f"{tmp_path / 'w.pth'}?arch=timm:{VIT}")
+    with pytest.raises(SpecError, match=r"\?img_size="):
+        load_backbone(f"{tmp_path / 'w.pth'}?arch=timm:{VIT}&num_heads=2")
+    same(f"{tmp_path / 'w.pth'}?arch=timm:{VIT}&num_heads=2&img_size=48x32", model, head=True)
+
+
+@pytest.mark.parametrize("change", ["missing", "deeper", "foreign parameter", "another width"])
+def test_what_does_not_fit_is_refused_by_name(change, vit, tmp_path, said):
+    state = dict(made(CNN).state_dict())
+    arch = CNN
+    if change == "missing":
+        state.pop("conv_head.weight")
+    elif change == "deeper":
+        state["blocks.5.1.conv.weight"] = torch.zeros(3)
+    elif change == "another width":
+        state["conv_head.weight"] = state["conv_head.weight"][:4]
+    else:
+        arch, state = VIT, {**vit[0].state_dict(), "rope_mixed": torch.zeros(3)}
+    torch.save({"state_dict": state}, tmp_path / "w.pth")
+    with pytest.raises(DataError, match=r"1 (missing|unexpected|of another shape)") as error:
+        load_backbone(f"{tmp_path / 'w.pth'}?arch=timm:{arch}")
+    assert "\n" not in str(error.value)
+
+
+def test_timms_training_file_says_its_architecture_and_its_pictures(tmp_path, said):
+    from timm.data import create_transform
+
+    model = made(CNN)
+    told = args(
+        model=CNN,
+        img_size=64,
+        input_size=None,
+        mean=[0.4, 0.5, 0.6],
+        std=[0.3, 0.2, 0.1],
+        crop_pct=1.0,
+        interpolation="bilinear",
+    )
+    torch.save({"arch": CNN, "state_dict": model.state_dict(), "version": 2, "args": told}, tmp_path / "last.pth.tar")
+    backbone = same(str(tmp_path / "last.pth.tar"), model, head=True)
+    from tests.models.test_processors import ours, picture
+
+    transform = create_transform(
+        (3, 64, 64), mean=(0.4, 0.5, 0.6), std=(0.3, 0.2, 0.1), crop_pct=1.0, interpolation="bilinear"
+    )
+    torch.testing.assert_close(
+        ours(backbone.preprocess, picture(61, 29)), transform(picture(61, 29)), rtol=0, atol=1e-5
+    )
+    torch.save({"arch": "resnet18", "state_dict": {"x": torch.zeros(1)}, "epoch": 1}, tmp_path / "imagenet.pth")
+    with pytest.raises(SpecError, match="the file calls it 'resnet18'"):
+        load_backbone(str(tmp_path / "imagenet.pth"))
+
+
+def test_shards_and_a_damaged_index(tmp_path, vit, said):
+    import json
+
+    state = vit[0].state_dict()
+    where = {k: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, k in enumerate(state)}
+    for file in set(where.values()):
+        save_file({k: v.contiguous() for k, v in state.items() if where[k] == file}, str(tmp_path / file))
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": where}))
+    same(f"{index}?arch=timm:{VIT}", vit[0], head=True)
+    (tmp_path / file).unlink()
+    with pytest.raises(DataError, match="which is not beside it"):
+        load_backbone(f"{index}?arch=timm:{VIT}")
+
+
+def test_a_torchscript_archive_gives_its_tensors_and_runs_nothing(tmp_path, vit, said, monkeypatch):
+    traced = torch.jit.trace(vit[0], torch.zeros(1, 3, 32, 32), check_trace=False)
+    traced.save(str(tmp_path / "w.pt"))
+
+    def never(*args, **kwargs):
+        raise AssertionError("its code was loaded")
+
+    monkeypatch.setattr(torch.jit, "load", never)
+    same(f"{tmp_path / 'w.pt'}?arch=timm:{VIT}", vit[0], head=True)
+
+
+class Settings(dict):
+    """Stands for the classes of a settings library that is not installed here."""
+
+
+def test_settings_of_other_libraries_are_read_as_values(tmp_path, vit, said, monkeypatch):
+    for home, name in (("omegaconf.dictconfig", "DictConfig"), ("easydict", "EasyDict")):
+        module = types.ModuleType(home)
+        kind = type(name, (dict,) if name == "EasyDict" else (), {"__module__": home})
+        setattr(module, name, kind)
+        monkeypatch.setitem(sys.modules, home.partition(".")[0], types.ModuleType(home.partition(".")[0]))
+        monkeypatch.setitem(sys.modules, home, module)
+        value = kind()
+        value.__dict__["lr"] = 3
+        torch.save({"state_dict": vit[0].state_dict(), "hyper_parameters": value}, tmp_path / f"{name}.ckpt")
+        monkeypatch.delitem(sys.modules, home)
+        same(f"{tmp_path / name}.ckpt?arch=timm:{VIT}", vit[0], head=True)
+
+
+class Run:
+    def __init__(self, flag: str) -> None:
+        self.flag = flag
+
+    def __reduce__(self):
+        return (open, (self.flag, "w"))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("what", ["model", "model in a dictionary", "function", "code"])
+def test_code_is_refused_and_named(what, legacy, tmp_path, vit):
+    content = {"model": vit[0], "model in a dictionary": {"model": vit[0], "epoch": 1}, "function": {"model": vit[0].state_dict(), "f": print},
+               "code": {"state_dict": vit[0].state_dict(), "args": argparse.Namespace(x=Run(str(tmp_path / "ran")))}}[what]  # fmt: skip
+    torch.save(content, tmp_path / "w.pt", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(DataError, match="refused") as error:
+        load_backbone(f"{tmp_path / 'w.pt'}?arch=timm:{VIT}")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "ran").exists()
+    if what.startswith("model") and not legacy:
+        assert "whole pickled model" in str(error.value)
+
+
+RESNETS = {
+    "moco": (lambda a, b: {"epoch": 200, "arch": "resnet18", "state_dict": pre("module.encoder_q.", no_fc(a)) | pre("module.encoder_k.", no_fc(b)) | {
+        "module.encoder_q.fc.0.weight": torch.zeros(4, 512), "module.queue": torch.zeros(4, 8), "module.queue_ptr": torch.zeros(1)}}, False),
+    "simclr": (lambda a, b: {"arch": "resnet18", "state_dict": pre("backbone.", no_fc(a)) | {"backbone.fc.0.weight": torch.zeros(4, 512)}}, False),
+    "swav": (lambda a, b: pre("module.", no_fc(a)) | {"module.projection_head.0.weight": torch.zeros(4), "module.prototypes.weight": torch.zeros(4)},
+             False),
+    "detection": (lambda a, b: {"model": pre("backbone.body.", no_fc(a)) | {"rpn.head.conv.0.0.weight": torch.zeros(4)}}, False),
+    "classes": (lambda a, b: {"state_dict": pre("module.", a.state_dict()), "best_acc1": torch.tensor(3.0), "arch": "resnet18"}, True),
+}  # fmt: skip
+
+
+def no_fc(model: torch.nn.Module) -> dict:
+    return {k: v for k, v in model.state_dict().items() if not k.startswith("fc.")}
+
+
+@pytest.fixture(scope="module")
+def resnets():
+    from torchvision import models
+
+    found = []
+    with torch.random.fork_rng(devices=[]):
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            found.append(models.resnet18(num_classes=7).eval())
+    return found
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+@pytest.mark.parametrize("name", RESNETS)
+def test_a_resnet_of_any_training_loads_in_both_libraries(name, library, resnets, said, tmp_path):
+    write, head = RESNETS[name]
+    model, other = resnets
+    torch.save(write(model, other), tmp_path / "w.pth")
+    backbone = load_backbone(f"{tmp_path / 'w.pth'}?arch={library}:resnet18")
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    seen: list[torch.Tensor] = []
+    handle = model.fc.register_forward_pre_hook(lambda m, a: seen.append(a[0]))
+    with torch.no_grad():
+        logits = model(x)
+    handle.remove()
+    late = backbone.forward(x, backbone.resolve(["late"]))[backbone.aliases["late"]]
+    torch.testing.assert_close(late, seen[0], rtol=1e-5, atol=1e-5)
+    assert (backbone.labels is not None) == head
+    if head:
+        assert len(backbone.labels) == 7
+        torch.testing.assert_close(backbone.classify(x), logits, rtol=1e-5, atol=1e-5)
