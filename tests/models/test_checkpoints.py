@@ -376,3 +376,213 @@ def test_a_resnet_of_any_training_loads_in_both_libraries(name, library, resnets
     if head:
         assert len(backbone.labels) == 7
         torch.testing.assert_close(backbone.classify(x), logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def clip_weights():
+    """A small CLIP of open_clip's, and the architecture's settings, as a file among its configs would have them."""
+    import open_clip
+
+    cfg = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
+    found = {}
+    for quick in (False, True):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            found[quick] = open_clip.CLIP(**cfg, quick_gelu=quick).eval()
+            for p in found[quick].parameters():
+                p.data += 0.1 * torch.randn_like(p)
+    return cfg, found
+
+
+@pytest.mark.parametrize("form", ["training", "archive", "bare", "48 pixels"])
+def test_an_open_clip_file_gives_both_towers(form, clip_weights, said, tmp_path, monkeypatch):
+    import open_clip
+
+    from visus import load_dual
+    from visus.models.dual import is_dual
+
+    cfg, models = clip_weights
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "Tiny", cfg)
+    model = models[form == "archive"]
+    state = dict(model.state_dict())
+    if form == "48 pixels":
+        cfg = {**cfg, "vision_cfg": {**cfg["vision_cfg"], "image_size": 48}}
+        model = open_clip.CLIP(**cfg).eval()
+        state = dict(model.state_dict())
+    file = tmp_path / "epoch_3.pt"
+    if form == "training":
+        torch.save(
+            {"epoch": 3, "name": "run", "state_dict": pre("module.", state), "optimizer": optimizer(model)}, file
+        )
+    elif form == "archive":
+
+        class Clip(torch.nn.Module):
+            """As OpenAI's archives: the weights in half precision beside three numbers."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                for name, value in state.items():
+                    owner: Any = self
+                    *path, last = name.split(".")
+                    for part in path:
+                        if not hasattr(owner, part):
+                            owner.add_module(part, torch.nn.Module())
+                        owner = getattr(owner, part)
+                    owner.register_buffer(last, value.half())
+                for name, value in (("input_resolution", 32), ("context_length", 77), ("vocab_size", 49408)):
+                    self.register_buffer(name, torch.tensor(value))
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return x
+
+        torch.jit.script(Clip()).save(str(file))
+        model.load_state_dict({k: v.half() for k, v in state.items()})
+    else:
+        torch.save(state, file)
+    spec = f"{file}?arch=openclip:Tiny"
+    assert is_dual(spec)
+    encoder, backbone = load_dual(spec), load_backbone(spec)
+    x = torch.randn(2, 3, *encoder.preprocess.size, generator=torch.Generator().manual_seed(0))
+    texts = ["a cat", "two dogs in the snow"]
+    with torch.no_grad():
+        images = model.encode_image(x)
+        words = model.encode_text(open_clip.tokenize(texts))
+    torch.testing.assert_close(encoder.image_embedding(x).detach(), images, rtol=1e-5, atol=1e-5)
+    late = backbone.forward(x, backbone.resolve(["late"]))[backbone.aliases["late"]]
+    torch.testing.assert_close(late, images, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_texts(texts, unit=False), words.numpy(), atol=1e-5)
+    assert any(("QuickGELU, as an archive" if form == "archive" else "GELU, as openclip:Tiny") in text for text in said)
+
+
+def hf_vit(folder: Any, *, labels: int = 3, seed: int = 1, kind: str = "ViTForImageClassification") -> Any:
+    import transformers
+
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8, num_labels=labels
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = getattr(transformers, kind)(config).eval()
+        for p in model.parameters():
+            p.data += 0.05 * torch.randn_like(p)
+    model.save_pretrained(folder)
+    return model
+
+
+def hf_same(spec: Any, model: torch.nn.Module) -> Any:
+    backbone = load_backbone(str(spec))
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.classify(x), model(pixel_values=x).logits, rtol=1e-5, atol=1e-5)
+    return backbone
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod.", "model."])
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_a_transformers_folder_of_wrapped_names(prefix, file, tmp_path):
+    from safetensors.torch import load_file
+
+    model = hf_vit(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    if file.endswith("bin"):
+        torch.save(pre(prefix, state), tmp_path / file)
+    else:
+        save_file(pre(prefix, state), str(tmp_path / file), metadata={"format": "pt"})
+    hf_same(tmp_path, model)
+
+
+def test_a_trainers_run_gives_its_best_or_newest_checkpoint(tmp_path, monkeypatch):
+    import json
+
+    from visus.models import local, preprocess_hf
+
+    said: list[str] = []
+    monkeypatch.setattr(local, "note", said.append)
+    monkeypatch.setattr(preprocess_hf, "note", said.append)
+    models = {n: hf_vit(tmp_path / f"checkpoint-{n}", seed=n) for n in (90, 500, 1000)}
+    for n in models:
+        folder = tmp_path / f"checkpoint-{n}"
+        torch.save(optimizer(models[n]), folder / "optimizer.pt")
+        (folder / "trainer_state.json").write_text(json.dumps({"best_model_checkpoint": None, "global_step": n}))
+    hf_same(tmp_path / "checkpoint-90", models[90])
+    hf_same(tmp_path, models[1000])
+    assert any(
+        "checkpoint-90, checkpoint-500, checkpoint-1000: checkpoint-1000 was taken, the newest" in text for text in said
+    )
+    state = {"best_model_checkpoint": r"D:\runs\vit\checkpoint-500"}
+    (tmp_path / "checkpoint-1000" / "trainer_state.json").write_text(json.dumps(state))
+    settings = {
+        "image_processor_type": "ViTImageProcessor",
+        "size": {"height": 32, "width": 32},
+        "image_mean": [0.1, 0.2, 0.3],
+    }
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    assert hf_same(tmp_path, models[500]).preprocess.mean == pytest.approx((0.1, 0.2, 0.3))
+    assert any("the best by its trainer_state.json" in text for text in said)
+
+
+def test_code_of_a_repository_is_never_run_and_nobody_is_asked(tmp_path, monkeypatch):
+    import builtins
+    import json
+
+    hf_vit(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.MyConfig", "AutoModel": "mine.MyModel"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+
+    def never(*args: object) -> str:
+        raise AssertionError("somebody was asked")
+
+    monkeypatch.setattr(builtins, "input", never)
+    with pytest.raises(DataError, match="needs code of its own") as error:
+        load_backbone(str(tmp_path))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("classifies", [True, False])
+def test_adapters_are_merged_into_their_base(classifies, tmp_path, monkeypatch):
+    import json
+
+    import transformers
+    from peft import LoraConfig, get_peft_model
+
+    base = tmp_path / "base"
+    hf_vit(base, kind="ViTModel", labels=3)
+    if classifies:
+        model = transformers.ViTForImageClassification.from_pretrained(base, num_labels=4)
+    else:
+        model = transformers.ViTModel.from_pretrained(base, add_pooling_layer=False)
+    names = sorted(
+        {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and "attention" in n}
+    )
+    config = LoraConfig(r=2, lora_alpha=8, target_modules=names, modules_to_save=["classifier"] if classifies else None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        adapted = get_peft_model(model, config).eval()
+        for name, p in adapted.named_parameters():
+            if "lora_" in name or "classifier" in name:
+                p.data += 0.2 * torch.randn_like(p)
+    folder = tmp_path / "adapters"
+    adapted.save_pretrained(folder)
+    said = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**said, "base_model_name_or_path": "../base"}))
+    backbone = load_backbone(str(folder))
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        out = adapted(pixel_values=x)
+    if classifies:
+        assert len(backbone.labels) == 4
+        torch.testing.assert_close(backbone.classify(x), out.logits, rtol=1e-4, atol=1e-4)
+    else:
+        late = backbone.forward(x, backbone.resolve(["late"]))[backbone.aliases["late"]]
+        torch.testing.assert_close(late, out.last_hidden_state[:, 0], rtol=1e-4, atol=1e-4)
+    (folder / "adapter_config.json").write_text(json.dumps({**said, "base_model_name_or_path": str(tmp_path / "gone")}))
+    with pytest.raises(DataError, match="is not there"):
+        load_backbone(str(folder))

@@ -17,7 +17,7 @@ from visus.models.dual_text import SETTINGS, Words, json_words, simple_words
 from visus.models.hub import first_line, hub_file, hub_url, reachable
 from visus.models.local import read_config
 from visus.models.registry import random_init
-from visus.spec import Spec, check_options
+from visus.spec import Spec, check_options, parse_spec
 
 # How the text towers of transformers' dual encoders read padding, by model type: 'causal' ones stop at the end token, 'masked' ones
 # are told which tokens count, 'fixed' ones were trained on texts padded to the context and see the padding.
@@ -28,6 +28,8 @@ INDEX = "model.safetensors.index.json"
 
 def open_dual(spec: Spec, *, download: bool) -> DualEncoder:
     """The dual encoder that a spec names; errors as `load_dual` has them."""
+    if _is_file(spec):
+        return _file(spec, download=download)
     check_options(spec, ("weights", "split") if spec.scheme == "visus" else ("weights",))
     random = random_init(spec)
     if spec.scheme == "openclip":
@@ -49,11 +51,32 @@ def names_dual(spec: Spec, *, download: bool) -> bool:
             return False
     elif spec.scheme:
         return spec.scheme == "openclip"
+    elif _is_file(spec):
+        return True
     else:
         folder = Path(spec.name).expanduser()
         if (folder / OPEN_CLIP).is_file():
             return True
     return (folder / CONFIG).is_file() and _kind(read_config(folder)) in KINDS
+
+
+def _is_file(spec: Spec) -> bool:
+    """Whether the spec is a file of weights for an architecture of open_clip."""
+    return (
+        not spec.scheme
+        and spec.options.get("arch", "").startswith("openclip:")
+        and Path(spec.name).expanduser().is_file()
+    )
+
+
+def _file(spec: Spec, *, download: bool) -> DualEncoder:
+    from visus.models import from_openclip
+    from visus.models.checkpoint import opened
+
+    check_options(spec, ("arch", "key"))
+    arch = parse_spec(spec.options["arch"], ("openclip",), revisions=("openclip",))
+    model = from_openclip.open_file(arch, opened(Path(spec.name).expanduser()), spec)
+    return _with_tokenizer(spec, arch.name, model, random=False, download=download)
 
 
 def _kind(body: Mapping[str, Any]) -> str:
@@ -202,12 +225,17 @@ def _names(file: Path) -> list[str]:
 
 
 def _named(spec: Spec, *, random: bool, download: bool) -> DualEncoder:
-    import open_clip
-
     from visus.models import from_openclip
 
     model = from_openclip.open_named(spec, download=download)
-    texts = dict(open_clip.get_model_config(spec.name)["text_cfg"])
+    return _with_tokenizer(spec, spec.name, model, random=random, download=download)
+
+
+def _with_tokenizer(spec: Spec, arch: str, model: Any, *, random: bool, download: bool) -> DualEncoder:
+    """A model of open_clip with the tokenizer of its architecture."""
+    import open_clip
+
+    texts = dict(open_clip.get_model_config(arch)["text_cfg"])
     folder = None
     if repo := texts.get("hf_tokenizer_name"):
         folder = hub_file(repo, (TOKENIZER,), download=download).parent

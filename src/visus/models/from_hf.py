@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import torch
 
 from visus.errors import DataError, OfflineError, SpecError
 from visus.models.assemble import assemble
-from visus.models.base import Backbone
+from visus.models.base import Backbone, Preprocess
+from visus.models.checkpoint import choose, read
+from visus.models.checkpoint import opened as contents_of
 from visus.models.heads import UNREAD, declared, names_of, said
 from visus.models.hub import PATIENCE, allow, first_line, hub_cache, hub_url
 from visus.models.points import Layout
@@ -29,6 +33,7 @@ TOWERS = {
     "chinese_clip": "ChineseCLIPVisionModel",
 }
 TOWER_TYPES = {"clip_vision_model": "CLIPVisionModel", "siglip_vision_model": "SiglipVisionModel"}
+FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 BROKEN = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError, pickle.UnpicklingError)
 
 
@@ -39,36 +44,71 @@ def load_hf(spec: Spec, *, download: bool) -> Backbone:
     return load(spec, spec.name, download=download)
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A model of transformers: whether it classifies, and its preprocessing."""
+
+    model: Any
+    preprocess: Preprocess
+    classifies: bool
+
+
 def load(spec: Spec, where: str, *, download: bool) -> Backbone:
     """A transformers model from a folder or a repository `where`.
 
     Raises SpecError for a model that sees no images, DataError for damaged files or weights that do not fit, OfflineError.
     """
     random = random_init(spec)
+    found = opened(spec.text, where, random=random, revision=spec.revision, download=download)
+    return wrap(found.model, spec.text, found.preprocess, classifies=found.classifies, random=random)
+
+
+def opened(
+    text: str,
+    where: str,
+    *,
+    random: bool = False,
+    revision: str | None = None,
+    head: int | None = None,
+    beside: Path | None = None,
+    download: bool = False,
+) -> Opened:
+    """The model of a folder or a repository `where`, not yet a Backbone; errors as `load` has them.
+
+    head: build it to classify into so many classes, with a classifier that is still to be filled. beside: a folder whose config.json and
+    preprocessor_config.json go before those of `where`.
+    """
     kwargs: dict[str, Any] = {"local_files_only": True}
-    if spec.revision:
-        kwargs["revision"] = spec.revision
+    if revision:
+        kwargs["revision"] = revision
+    build = partial(_build, text, where, random=random, head=head, beside=beside)
     if Path(where).is_dir():
-        return _build(spec.text, where, random=random, kwargs=kwargs)
+        return build(kwargs=kwargs)
     try:
-        return _build(spec.text, where, random=random, kwargs=kwargs)
+        return build(kwargs=kwargs)
     except OfflineError as error:
         log(f"{where} is not in the local cache: {error}")
     place = f"into the Hugging Face cache ({hub_cache()}), or give the path of its folder instead"
     allow(f"{where} (Hugging Face)", hub_url(), download=download, place=place)
-    return _build(spec.text, where, random=random, kwargs={**kwargs, "local_files_only": False})
+    return build(kwargs={**kwargs, "local_files_only": False})
 
 
-def _build(text: str, where: str, *, random: bool, kwargs: dict[str, Any]) -> Backbone:
+def _build(
+    text: str, where: str, *, random: bool, head: int | None, beside: Path | None, kwargs: dict[str, Any]
+) -> Opened:
     from huggingface_hub import constants
     from safetensors import SafetensorError
+    from transformers import AutoConfig
 
     patience = constants.HF_HUB_ETAG_TIMEOUT
     try:
         constants.HF_HUB_ETAG_TIMEOUT = int(PATIENCE)
-        config, cls, classifies = _choose(text, where, kwargs)
-        model = cls(config) if random else _pretrained(cls, config, where, kwargs)
-        preprocess = preprocess_of(where, config, kwargs)
+        config, cls, classifies = _choose(text, where, kwargs, head=head)
+        if head is not None and beside is not None and (beside / "config.json").is_file():
+            config.id2label = AutoConfig.from_pretrained(beside, trust_remote_code=False).id2label
+        model = cls(config) if random else _pretrained(cls, config, where, kwargs, headless=head is not None)
+        brought = beside is not None and (beside / "preprocessor_config.json").is_file()
+        preprocess = preprocess_of(str(beside) if brought else where, config, {} if brought else kwargs)
     except OSError as error:
         if Path(where).is_dir():
             raise DataError(f"{where} cannot be read as a transformers model: {first_line(error)}") from error
@@ -76,14 +116,18 @@ def _build(text: str, where: str, *, random: bool, kwargs: dict[str, Any]) -> Ba
             f"{where} could not be fetched or read from the Hugging Face cache: {first_line(error)}"
         ) from error
     except (*BROKEN, SafetensorError) as error:
+        if "custom code" in str(error) or "trust_remote_code" in str(error):
+            raise DataError(
+                f"{where} needs code of its own (auto_map in its config.json), which visus does not run; give a model that transformers knows itself"
+            ) from error
         raise DataError(f"{where} cannot be read as a transformers model: {first_line(error)}") from error
     finally:
         constants.HF_HUB_ETAG_TIMEOUT = patience
-    return wrap(model, text, preprocess, classifies=classifies, random=random)
+    return Opened(model, preprocess, classifies)
 
 
-def _choose(text: str, where: str, kwargs: dict[str, Any]) -> tuple[Any, Any, bool]:
-    """The (vision) config, the model class, and whether it classifies."""
+def _choose(text: str, where: str, kwargs: dict[str, Any], *, head: int | None) -> tuple[Any, Any, bool]:
+    """The (vision) config, the model class, and whether it classifies; with `head`, into so many classes."""
     import transformers
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import (
@@ -96,6 +140,11 @@ def _choose(text: str, where: str, kwargs: dict[str, Any]) -> tuple[Any, Any, bo
     architecture = (config.architectures or [""])[0]
     names = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.get(kind, ())
     names = (names,) if isinstance(names, str) else tuple(names or ())
+    if head is not None:
+        if not names:
+            raise SpecError(f"{text!r} brings a classifier, and {kind} has none in transformers; give an image model")
+        config.num_labels = head
+        return config, getattr(transformers, architecture if architecture in names else names[0]), True
     if architecture in names:
         return config, getattr(transformers, architecture), True
     if kind in TOWERS:
@@ -109,8 +158,36 @@ def _choose(text: str, where: str, kwargs: dict[str, Any]) -> tuple[Any, Any, bo
     return config, getattr(transformers, name), False
 
 
-def _pretrained(cls: Any, config: Any, where: str, kwargs: dict[str, Any]) -> Any:
-    """from_pretrained that refuses weights that do not fit (transformers itself fills gaps with random numbers)."""
+def _pretrained(cls: Any, config: Any, where: str, kwargs: dict[str, Any], *, headless: bool = False) -> Any:
+    """from_pretrained that refuses weights that do not fit (transformers itself fills gaps with random numbers).
+
+    Names with what torch.compile, DataParallel or a training wrapper put before them are taken without it. headless: the classifier may
+    lack, or be of another size.
+    """
+    model, missing, wrong = _from(cls, config, where, kwargs, headless=headless)
+    if missing and Path(where).is_dir() and (tensors := _unwrapped(Path(where), set(model.state_dict()))):
+        model, missing, wrong = _from(cls, config, None, {"state_dict": tensors}, headless=headless)
+    if missing or wrong:
+        names = [*missing, *wrong]
+        raise DataError(
+            f"the weights of {where} do not fit its config: {len(missing)} tensors missing, {len(wrong)} of another shape ({', '.join(names[:3])})"
+        )
+    return model
+
+
+def _unwrapped(folder: Path, names: set[str]) -> dict[str, torch.Tensor]:
+    """The tensors of a folder under the model's own names, where wrapping has put something before them; {} where it has not."""
+    file = next((folder / n for n in FILES if (folder / n).is_file()), None)
+    if file is None:
+        return {}
+    chosen = choose(contents_of(file), names, what=f"{file} into its config")
+    return chosen.tensors if len(chosen.tensors.keys() & names) > len(read(file).keys() & names) else {}
+
+
+def _from(
+    cls: Any, config: Any, where: str | None, kwargs: dict[str, Any], *, headless: bool
+) -> tuple[Any, list[str], list[str]]:
+    """The model, the names that it misses, and those of another shape."""
     from transformers.utils import logging
 
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -118,20 +195,24 @@ def _pretrained(cls: Any, config: Any, where: str, kwargs: dict[str, Any]) -> An
     logging.disable_progress_bar()
     try:
         model, report = cls.from_pretrained(
-            where, config=config, output_loading_info=True, dtype=torch.float32, **kwargs
+            where,
+            config=config,
+            output_loading_info=True,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            **kwargs,
         )
     finally:
         logging.set_verbosity(level)
         if bar:
             logging.enable_progress_bar()
-    missing = sorted(k for k in report["missing_keys"] if "pooler" not in k)
     wrong = sorted(str(k[0] if isinstance(k, tuple) else k) for k in report.get("mismatched_keys", ()))
-    if missing or wrong:
-        names = [*missing, *wrong]
-        raise DataError(
-            f"the weights of {where} do not fit its config: {len(missing)} tensors missing, {len(wrong)} of another shape ({', '.join(names[:3])})"
-        )
-    return model
+    missing = sorted(k for k in report["missing_keys"] if "pooler" not in k and k not in wrong)
+    if headless:
+        inside = f"{model.base_model_prefix}."
+        missing, wrong = ([k for k in names if k.startswith(inside)] for names in (missing, wrong))
+    return model, missing, wrong
 
 
 def wrap(model: Any, text: str, preprocess: Any, *, classifies: bool, random: bool) -> Backbone:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from visus.models.checkpoint import read, take_in
 from visus.models.heads import tags_beside
 from visus.models.registry import random_init, source
 from visus.models.weights_file import load_file
+from visus.progress import note
 from visus.spec import Spec, check_options
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.pt", "model.pth")
@@ -26,6 +28,12 @@ def load_local(spec: Spec, *, download: bool) -> Backbone:
         return load_file(spec, path)
     if (path / "open_clip_config.json").is_file():
         return _open_clip_folder(spec, path)
+    if (path / "adapter_config.json").is_file():
+        from visus.models.adapters import load_adapted
+
+        return load_adapted(spec, path, download=download)
+    if not (path / "config.json").is_file() and (step := trained_step(path)) is not None:
+        return load_local(replace(spec, name=str(step)), download=download)
     config = read_config(path)
     if "visus" in config:
         from visus.models.tuned import load_tuned
@@ -40,6 +48,33 @@ def load_local(spec: Spec, *, download: bool) -> Backbone:
         check_options(spec, ("weights",))
         return from_hf.load(spec, str(path), download=False)
     raise DataError(f"{path}: config.json names neither a transformers model_type nor a timm architecture")
+
+
+def trained_step(path: Path) -> Path | None:
+    """Which checkpoint-N of a Trainer's run to load: the best by trainer_state.json where that is there, else the newest; it is noted.
+
+    None for a folder without any.
+    """
+    steps = {
+        int(p.name.rpartition("-")[2]): p for p in path.glob("checkpoint-*") if p.name.rpartition("-")[2].isdigit()
+    }
+    steps = {n: p for n, p in steps.items() if (p / "config.json").is_file() or (p / "adapter_config.json").is_file()}
+    if not steps:
+        return None
+    newest = steps[max(steps)]
+    try:
+        best = json.loads((newest / "trainer_state.json").read_text("utf-8")).get("best_model_checkpoint")
+    except (OSError, ValueError, AttributeError):
+        best = None
+    chosen = {p.name: p for p in steps.values()}.get(str(best or "").replace("\\", "/").rpartition("/")[2])
+    why = "the best by its trainer_state.json" if chosen else "the newest"
+    chosen = chosen or newest
+    if len(steps) > 1:
+        names = ", ".join(steps[n].name for n in sorted(steps))
+        note(
+            f"{path} is a training run with {names}: {chosen.name} was taken, {why}; give a checkpoint's own path for another"
+        )
+    return chosen
 
 
 def read_config(path: Path) -> dict[str, Any]:

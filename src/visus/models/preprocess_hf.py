@@ -27,6 +27,7 @@ PARENTS = {
     "siglip2_vision_model": "siglip2",
     "dinov2_with_registers": "dinov2",
 }
+PROCESSOR = "preprocessor_config.json"
 TRIALS = ((37, 53), (61, 29))  # (h, w) of the trial pictures; a third is larger than what the processor gives
 SAME = 5e-5  # on the scale of normalised pixels
 # What a processor raises for settings or pictures that it cannot work with.
@@ -51,6 +52,7 @@ def preprocess_of(where: str, config: Any, kwargs: Mapping[str, Any]) -> Preproc
     from transformers import AutoImageProcessor
 
     channels = channels_of(config, where)
+    where, kwargs = _with_processor(where, kwargs)
     try:
         processor = AutoImageProcessor.from_pretrained(where, trust_remote_code=False, **kwargs)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
@@ -59,6 +61,17 @@ def preprocess_of(where: str, config: Any, kwargs: Mapping[str, Any]) -> Preproc
             raise DataError(f"{where}: its preprocessor_config.json cannot be read: {reason}") from error
         return _default(config, where, channels)
     return fitted(processor, where, channels=channels)
+
+
+def _with_processor(where: str, kwargs: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """A Trainer's checkpoint-N without a processor of its own has that of its run, which is noted."""
+    folder = Path(where)
+    beside = folder.parent / PROCESSOR
+    bare = folder.is_dir() and not any((folder / n).is_file() for n in (PROCESSOR, "processor_config.json"))
+    if bare and folder.name.startswith("checkpoint-") and beside.is_file():
+        note(f"{where} brings no {PROCESSOR}: that of {folder.parent} was taken")
+        return str(folder.parent), {}
+    return where, kwargs
 
 
 def channels_of(config: Any, what: str) -> int:

@@ -140,7 +140,8 @@ def _heads(name: str, width: int) -> dict[str, Any]:
             f"the tensors are {width} wide, which the {heads} heads of {name} do not divide; say how many there are: ?num_heads="
         )
     caution(
-        f"The weights are {width} wide, not as wide as {name}, and do not say how many heads they have: {heads} were taken, as there; ?num_heads= says otherwise."
+        f"The weights are {width} wide, not as wide as {name}, and do not say how many heads they have: {heads} were taken, as there; "
+        "?num_heads= says otherwise."
     )
     return {}
 
