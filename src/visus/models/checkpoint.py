@@ -277,7 +277,8 @@ def take_chosen(
     """
     wanted = model.state_dict()
     parts = {name.partition(".")[0] for name in wanted if "." in name}
-    beside, strange = [], []
+    beside: list[str] = []
+    strange: list[str] = []
     for name in chosen.tensors:
         head = name.partition(".")[0]
         if name not in wanted and not HARMLESS.search(name):

@@ -33,7 +33,7 @@ def settings(name: str, tensors: Mapping[str, torch.Tensor], options: Mapping[st
 
     options: `img_size` and `num_heads` as a user writes them, where the tensors do not say. Raises SpecError where they are needed.
     """
-    kwargs = {**_classes(name, tensors), **_channels(name, tensors)}
+    kwargs: dict[str, Any] = {**_classes(name, tensors), **_channels(name, tensors)}
     common = template(name)
     if {"patch_embed.proj.weight", "blocks.0.attn.proj.weight"} <= tensors.keys() & common.keys():
         kwargs |= _transformer(name, tensors, common, options)

@@ -145,7 +145,10 @@ class _Reader(pickle.Unpickler):
 
     def __init__(self, data: bytes, storage: Callable[[Any], Any]) -> None:
         super().__init__(BytesIO(data))
-        self.persistent_load = storage
+        self.storage = storage
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self.storage(pid)
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("__torch__"):
@@ -175,6 +178,7 @@ def script_tensors(file: Path) -> dict[str, torch.Tensor]:
         "LongStorage": torch.int64, "IntStorage": torch.int32, "ShortStorage": torch.int16, "CharStorage": torch.int8,
         "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
     }  # fmt: skip
+    typed: Any = torch.storage.TypedStorage
     reader = torch._C.PyTorchFileReader(str(file))
     kept: dict[str, Any] = {}
 
@@ -182,10 +186,8 @@ def script_tensors(file: Path) -> dict[str, torch.Tensor]:
         _, kind, name, _, size = key
         if name not in kept:
             dtype = dtypes[kind]
-            raw = reader.get_storage_from_record(f"data/{name}", size, dtype)
-            kept[name] = torch.storage.TypedStorage(
-                wrap_storage=raw._typed_storage()._untyped_storage, dtype=dtype, _internal=True
-            )
+            raw: Any = reader.get_storage_from_record(f"data/{name}", size, dtype)
+            kept[name] = typed(wrap_storage=raw._typed_storage()._untyped_storage, dtype=dtype, _internal=True)
         return kept[name]
 
     root = _Reader(reader.get_record("data.pkl"), storage).load()

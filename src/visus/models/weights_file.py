@@ -13,7 +13,7 @@ from visus.errors import DataError, SpecError
 from visus.models.assemble import last_linear
 from visus.models.base import Backbone
 from visus.models.checkpoint import Chosen, Contents, choose, opened, take_chosen
-from visus.models.labels import fitting, numbered
+from visus.models.heads import names_of, said
 from visus.models.preprocess import checked_channels
 from visus.progress import note
 from visus.spec import Spec, check_options, parse_spec, unknown
@@ -72,8 +72,7 @@ def _timm(spec: Spec, arch: Spec, contents: Contents) -> Backbone:
     model = from_timm.create(arch.name, **kwargs)
     take_chosen(model, chosen, contents, what=what)
     from_timm.trained_with(model, contents.rest.get("args"))
-    backbone = from_timm.wrap(model, spec.text)
-    return replace(backbone, labels=fitting(None, model.num_classes)) if backbone.labels else backbone
+    return from_timm.wrap(model, spec.text, labels=())  # whose classes they are, the file does not say
 
 
 def _renamed(name: str, chosen: Chosen, names: Mapping[str, torch.Tensor]) -> Chosen:
@@ -129,10 +128,8 @@ def _torchvision(spec: Spec, arch: Spec, contents: Contents) -> Backbone:
             raise unknown(f"weights of {name}:", arch.revision, choices)
         weights = choices[arch.revision]
     backbone = from_torchvision.wrap(model, spec.text, weights, random=False)
-    if not classes:
-        return replace(backbone, labels=None)
-    return (
-        backbone
-        if backbone.labels is not None and len(backbone.labels) == classes
-        else replace(backbone, labels=numbered(classes))
-    )
+    if classes == 1:
+        said("classes", 1, spec=spec.text, declared=False)
+        trunk: Any = backbone.module
+        trunk.binary = True
+    return replace(backbone, labels=names_of(classes, None, spec=spec.text) if classes else None)
