@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from visus.paths import shelter_caches
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ __all__ = [
     "vae",
     "vit",
 ]
+
+# Before any part of the lab imports matplotlib or numba, which read their settings once.
+shelter_caches()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Where the lab keeps things: one cache folder, `VISUS_HOME` or the platform's cache directory."""
+"""Where the lab keeps things: one cache folder, `VISUS_HOME` or the platform's cache directory; and where libraries may, who have no other."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from visus.errors import StoreError
 
 
 def home() -> Path:
-    """The lab's cache folder (not created): $VISUS_HOME, else the platform's user cache directory."""
-    if chosen := os.environ.get("VISUS_HOME"):
-        return Path(chosen).expanduser()
-    import platformdirs
+    """The lab's cache folder (not created): $VISUS_HOME, else the platform's user cache directory.
 
-    return Path(platformdirs.user_cache_dir("visus"))
+    Raises StoreError where neither is: no VISUS_HOME, and a user without a home folder.
+    """
+    if chosen := os.environ.get("VISUS_HOME"):
+        found = Path(os.path.expanduser(chosen))
+    else:
+        import platformdirs
+
+        found = Path(platformdirs.user_cache_dir("visus"))
+    if found.parts[:1] and found.parts[0].startswith("~"):  # a user whom the machine does not know; '~' would become a folder
+        raise StoreError(f"there is no home folder for {found}; set VISUS_HOME to a folder that can be written, by its full path")
+    return found
 
 
 def data_home() -> Path:
@@ -28,6 +35,56 @@ def data_home() -> Path:
 def features_home() -> Path:
     """Where extracted features are kept: home()/features."""
     return home() / "features"
+
+
+def shelter_caches() -> None:
+    """Where the caches of matplotlib and numba cannot be written, name them a place in the lab's own; call it before they are imported.
+
+    Without one, numba refuses to import umap and matplotlib builds its list of fonts anew in every process. Caches that can be written, or that
+    the user chose, stay; downloaded models and data (Hugging Face, torch) are read where they lie, whether or not that can be written.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    for library, variable, own in (
+        ("matplotlib", "MPLCONFIGDIR", (cache, config)),
+        ("numba", "NUMBA_CACHE_DIR", (cache,)),
+    ):
+        chosen = os.environ.get(variable)
+        if all(map(can_write, (chosen,) if chosen else own)):
+            continue
+        try:
+            ours = home() / "caches" / library
+        except StoreError:
+            return  # said where something is to be kept
+        if can_write(ours):
+            os.environ[variable] = str(ours)
+
+
+def can_write(folder: str | Path) -> bool:
+    """Whether `folder` can be written, or made, by its nearest folder that exists; nothing is made."""
+    at = Path(folder)
+    if not at.is_absolute():
+        return False  # '~' of a user without a home
+    try:
+        while not at.exists() and at != at.parent:
+            at = at.parent
+        return at.is_dir() and os.access(at, os.W_OK | os.X_OK)
+    except OSError:
+        return False
+
+
+def in_home(path: str | Path) -> bool:
+    """Whether a path lies in the lab's cache folder."""
+    try:
+        return Path(path).is_relative_to(home())
+    except StoreError:
+        return False
+
+
+def mend(path: str | Path) -> str:
+    """What to do about a path that cannot be written: VISUS_HOME where it lies in the lab's cache, else another folder."""
+    other = "set VISUS_HOME to a folder that can be written" if in_home(path) else "choose another folder"
+    return f"free some space, or {other}"
 
 
 @contextmanager
@@ -56,7 +113,7 @@ def atomic_path(target: Path, *, via: Path | None = None) -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise StoreError(
-            f"cannot write {target}: {reason}; free some space or choose another folder, then run the same command again"
+            f"cannot write {target}: {reason}; {mend(target)}, then run the same command again"
         ) from error
     finally:
         if temporary is not None:
@@ -88,5 +145,6 @@ def check_writable(folder: str | Path) -> Path:
             pass
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StoreError(f"cannot write to the folder {folder}: {reason}; choose another one with --out") from error
+        instead = mend(folder) if in_home(folder) else "choose another one with --out"
+        raise StoreError(f"cannot write to the folder {folder}: {reason}; {instead}") from error
     return folder

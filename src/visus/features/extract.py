@@ -220,7 +220,7 @@ def _locked(root: Path) -> Iterator[None]:
             lock.acquire(poll_interval=0.1)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StoreError(f"cannot write in {root}: {reason}; free some space or choose another folder") from error
+        raise StoreError(f"cannot write in {root}: {reason}; {paths.mend(root)}") from error
     try:
         yield
     finally:

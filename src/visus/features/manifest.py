@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from visus.errors import StoreError
-from visus.paths import write_text
+from visus.paths import mend, write_text
 
 FORMAT = 2
 SIDE = ".visus"
@@ -149,5 +149,5 @@ def note_cost(folders: Sequence[Path], entry: Mapping[str, Any]) -> None:
                 file.write(json.dumps(dict(entry)) + "\n")
         except OSError as error:
             raise StoreError(
-                f"cannot write {side(folder) / COST}: {error.strerror}; free some space, then run again"
+                f"cannot write {side(folder) / COST}: {error.strerror}; {mend(folder)}, then run again"
             ) from error

@@ -100,6 +100,7 @@ def vae(
     from visus.images import load_images
     from visus.models.vae import Decoder, VaeSizes
     from visus.models.vae_open import shape_of
+    from visus.paths import check_writable, home
     from visus.studies import vae_report, vae_subject, vae_words
     from visus.studies.common import check_choice
     from visus.studies.vae_quality import space_for
@@ -146,6 +147,8 @@ def vae(
     settings = _sized(settings, subject, batch)
     judge: dict[str, Any] = {"samples": samples, "importance": importance, "device": hardware.kind, "seed": seed}
     planned = _planned(checkpoint, compare, sweep, settings, subject, seed)
+    if fix or not checkpoint:
+        check_writable(home() / "training")
     space = space_for(subject, features, samples=samples, devices=hardware, seed=seed, download=download)
     examined = _examined(planned, settings, subject, space, judge)
     if fix and examined[0].dead:

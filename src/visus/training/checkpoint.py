@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from visus.errors import StoreError
-from visus.paths import atomic_path, write_text
+from visus.paths import atomic_path, mend, write_text
 from visus.training.records import Run
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def save(fabric: Fabric, path: Path, state: Mapping[str, Any]) -> None:
 
 
 def _unwritten(path: Path, reason: str) -> StoreError:
-    return StoreError(f"cannot write the checkpoint {path}: {reason}; free some space, then run the same command again")
+    return StoreError(f"cannot write the checkpoint {path}: {reason}; {mend(path)}, then run the same command again")
 
 
 def clear_litter(folder: Path) -> None:
