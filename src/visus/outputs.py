@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from visus.errors import StoreError
-from visus.paths import write_text
+from visus.paths import check_writable, write_text
 
 MARKER = ".visus"
 DEFAULT = "visus-out"
+_PAGE = ("index.html", "result.json", "arrays.npz", "figures/", "tables/")
+_MORE = {
+    "train": ("config.json", "model.safetensors", "checkpoints/"),
+    "extract": ("features/",),
+}  # what else a study writes
 _HEAD = "# Written by visus, a name a line (a whole folder ends in /); visus passes over them where it lists images."
 # What versions without a marker wrote beside their result.json.
 _EARLIER = ("index.html", "result.json", "arrays.npz", "figures/", "tables/", "features/", "checkpoints/")
@@ -36,6 +42,76 @@ def written_in(folder: str | Path) -> frozenset[str] | None:
     if (folder / MARKER).is_file():
         return frozenset([MARKER, *_read(folder / MARKER)])
     return frozenset(_EARLIER) if _is_result(folder / "result.json") else None
+
+
+def clear(folder: str | Path, *, but: Iterable[str]) -> None:
+    """Remove the files that an earlier run of visus wrote in `folder` and the marker names, except `but`; whole folders of ours stay.
+
+    A file that somebody else put there is in no marker and stays. Raises StoreError when one cannot be removed.
+    """
+    folder, kept = Path(folder), set(but)
+    listed = _read(folder / MARKER)
+    gone = [name for name in listed if name not in kept and not name.endswith("/")]
+    for name in gone:
+        file = folder / name
+        # A marker that somebody edited names nothing outside its folder.
+        if ".." not in Path(name).parts and not Path(name).is_absolute() and (file.is_file() or file.is_symlink()):
+            try:
+                file.unlink()
+                if file.parent != folder and not any(file.parent.iterdir()):
+                    file.parent.rmdir()
+            except OSError as error:
+                raise StoreError(
+                    f"cannot remove {file} of an earlier run: {error.strerror or error}; delete it"
+                ) from error
+    if gone:
+        write_text(folder / MARKER, "\n".join([_HEAD, *sorted(set(listed) - set(gone))]) + "\n")
+
+
+def check_out(folder: str | Path, study: str, given: Iterable[object] = ()) -> Path:
+    """`folder` for the output of a study, checked before any work: nothing that visus did not write will be overwritten, and it can be written.
+
+    It may be missing, empty, hold an output of ours, of whatever study (what that wrote and this does not is removed), or other things that
+    leave room for ours. given: the arguments of the call; a folder that is read is not written to. Raises StoreError for a file, for a
+    folder that is read, that holds somebody else's page, figures, tables, features or model, or that cannot be written.
+    """
+    if not str(folder).strip():
+        raise StoreError("--out is empty; give a folder for the page, its figures and tables")
+    folder = Path(os.path.expanduser(folder))
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise StoreError(f"--out {folder} is no folder; give one for the page, its figures and tables")
+    if folder.is_dir():
+        for read in _folders(given):
+            if os.path.samefile(read, folder):
+                raise StoreError(
+                    f"--out {folder} is the folder that is read; give another, as {folder / DEFAULT / study}"
+                )
+        ours = written_in(folder)
+        names = _PAGE if ours is not None else (*_PAGE, *_MORE.get(study, ()))
+        taken = [name for name in names if os.path.lexists(folder / name.rstrip("/")) and not _known(name, ours or ())]
+        if taken:
+            raise StoreError(
+                f"--out {folder} holds {', '.join(taken)}, which visus did not write and would overwrite; give an empty or a new folder"
+            )
+    return check_writable(folder)
+
+
+def _folders(given: Iterable[object]) -> Iterator[Path]:
+    """The folders that arguments name, by themselves or in a spec (folder:PATH?...)."""
+    for value in given:
+        if isinstance(value, list | tuple):
+            yield from _folders(value)
+        elif isinstance(value, str | Path):
+            text = str(value)
+            for form in (text, text.partition("?")[0], text.partition("?")[0].partition(":")[2]):
+                path = Path(os.path.expanduser(form))
+                if form and len(form) < 4096 and "\0" not in form and path.is_dir():
+                    yield path
+                    break
+
+
+def _known(name: str, ours: Iterable[str]) -> bool:
+    return any(known == name or (name.endswith("/") and known.startswith(name)) for known in ours)
 
 
 def is_output(folder: str | Path) -> bool:

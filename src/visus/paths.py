@@ -22,8 +22,12 @@ def home() -> Path:
         import platformdirs
 
         found = Path(platformdirs.user_cache_dir("visus"))
-    if found.parts[:1] and found.parts[0].startswith("~"):  # a user whom the machine does not know; '~' would become a folder
-        raise StoreError(f"there is no home folder for {found}; set VISUS_HOME to a folder that can be written, by its full path")
+    if found.parts[:1] and found.parts[0].startswith(
+        "~"
+    ):  # a user whom the machine does not know; '~' would become a folder
+        raise StoreError(
+            f"there is no home folder for {found}; set VISUS_HOME to a folder that can be written, by its full path"
+        )
     return found
 
 
@@ -112,9 +116,7 @@ def atomic_path(target: Path, *, via: Path | None = None) -> Iterator[Path]:
         temporary = None
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StoreError(
-            f"cannot write {target}: {reason}; {mend(target)}, then run the same command again"
-        ) from error
+        raise StoreError(f"cannot write {target}: {reason}; {mend(target)}, then run the same command again") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

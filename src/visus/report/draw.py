@@ -20,6 +20,7 @@ from visus.report.palette import GRID, INK, MUTED, PAPER
 from visus.result import Figure
 
 Format = Literal["png", "svg", "pdf"]
+FORMATS: tuple[Format, ...] = ("png", "svg", "pdf")
 Draw = Callable[[Mapping[str, Any], Mapping[str, np.ndarray], float], Canvas]
 DRAW: dict[str, Draw] = {}
 WIDTH = 7.2  # inches: the text width of a page
@@ -125,6 +126,7 @@ def style() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         warnings.filterwarnings("ignore", message=r".*constrained_layout not applied.*")
         warnings.filterwarnings("ignore", message=r".*Attempt to set non-positive .*lim on a log-scaled axis.*")
+        warnings.filterwarnings("ignore", message=r"Data has no positive values.*")
         levels = fonts.level, subset.level
         fonts.setLevel(logging.ERROR)
         subset.setLevel(logging.ERROR)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from visus.report.draw import draw, to_bytes
+from visus.report.draw import FORMATS, draw, to_bytes
+from visus.report.faults import attempt
 from visus.report.maps import MapData
 from visus.report.palette import SERIES, SERIES_DARK
 from visus.report.pictures import columns_of, gallery_rows, map_points, pictures_of, trust_line
@@ -26,24 +27,27 @@ _WIDE, _NARROW = 7.6, 4.1  # inches: a chart is drawn for the desk and for the p
 _TALL = 16  # rows above which a table scrolls in its own box
 
 
-def render_page(result: Result, *, in_folder: bool = False) -> str:
+def render_page(result: Result, *, in_folder: bool = False, present: frozenset[str] | None = None) -> str:
     """The result as one HTML page that asks for nothing from outside.
 
-    in_folder: the page lies beside figures/ (see write_report) and links to their files. Deterministic. Raises DataError
-    when a figure's data do not fit together.
+    in_folder: the page lies beside figures/ (see write_report) and links to their files. present: those that lie there (default all).
+    Deterministic. A figure or table that cannot be drawn is left out, and the warnings name it.
     """
     maps = MapData(result.arrays)
-    blocks, groups = _blocks(result, maps, in_folder=in_folder)
+    faults: list[str] = []
+    blocks, groups = _blocks(result, maps, faults, in_folder=in_folder, present=present)
+    tables = _tables(result.tables, faults)
+    told = {w.partition(" (")[0] for w in result.warnings}
     assets = files("visus.report") / "assets"
     script = (assets / "page.js").read_text("utf-8")
     text: str = _template().render(
         study=clean(result.study),
         title=clean(result.title),
         findings=[clean(f) for f in result.findings],
-        warnings=[clean(w) for w in result.warnings],
+        warnings=[clean(w) for w in (*result.warnings, *(f for f in faults if f.partition(" (")[0] not in told))],
         notes=[clean(n) for n in result.notes],
         blocks=blocks,
-        tables=_tables(result.tables),
+        tables=tables,
         provenance=_tree(result.provenance),
         summary=_summary(result.provenance),
         in_folder=in_folder,
@@ -68,40 +72,55 @@ def _template() -> Any:
     return environment.from_string(source)
 
 
-def _blocks(result: Result, maps: MapData, *, in_folder: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _blocks(
+    result: Result, maps: MapData, faults: list[str], *, in_folder: bool, present: frozenset[str] | None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The page's figures in order, and the map groups for the script: maps in a row with equal classes share a legend."""
     blocks: list[dict[str, Any]] = []
     groups: list[dict[str, Any]] = []
     names = file_names((f.name for f in result.figures), "figure")
     for number, (figure, file) in enumerate(zip(result.figures, names, strict=True), 1):
-        block: dict[str, Any] = {
-            "kind": figure.kind,
-            "number": number,
-            "title": clean(figure.title),
-            "caption": clean(figure.caption),
-            "file": file if in_folder else None,
-        }
+        block = attempt(f"figure {file}", partial(_block, figure, number, result.arrays, maps), faults)
+        if block is None:
+            continue
+        block["file"] = file if in_folder else None
+        block["forms"] = [f for f in FORMATS if present is None or f"figures/{file}.{f}" in present]
         if figure.kind == "map":
-            classes = [line(c) for c in figure.data["classes"]]
-            block |= {"trust": trust_line(figure.data.get("trust")), "label": _map_label(figure, result.arrays)}
+            classes, one = block.pop("classes"), block.pop("map")
             if not (blocks and blocks[-1]["kind"] == "maps" and blocks[-1]["classes"] == classes):
                 blocks.append({"kind": "maps", "maps": [], "classes": classes, "group": len(groups)})
                 groups.append({"classes": classes, "maps": []})
             blocks[-1]["maps"].append(block)
-            groups[-1]["maps"].append(maps.add(figure))
+            groups[-1]["maps"].append(one)
             continue
-        if figure.kind == "gallery":
-            block |= _gallery(figure, result.arrays)
-        else:
-            # One look for all that stands still; 'maps' also names the groups of maps that move.
-            block["kind"] = "chart"
-            label = line(f"{figure.title or figure.name}. {figure.caption}")
-            block["svgs"] = [
-                (size, inline(to_bytes(draw(figure, result.arrays, width=width), "svg"), prefix=f"f{number}{size[0]}-", label=label))
-                for size, width in (("wide", _WIDE), ("narrow", _NARROW))
-            ]  # fmt: skip
         blocks.append(block)
     return blocks, groups
+
+
+def _block(figure: Figure, number: int, arrays: Mapping[str, np.ndarray], maps: MapData) -> dict[str, Any]:
+    """One figure as the template reads it. Raises whatever drawing it raises."""
+    block: dict[str, Any] = {
+        "kind": figure.kind,
+        "number": number,
+        "title": clean(figure.title),
+        "caption": clean(figure.caption),
+    }
+    if figure.kind == "map":
+        return block | {
+            "trust": trust_line(figure.data.get("trust")),
+            "label": _map_label(figure, arrays),
+            "classes": [line(c) for c in figure.data["classes"]],
+            "map": maps.add(figure),
+        }
+    if figure.kind == "gallery":
+        return block | _gallery(figure, arrays)
+    # One look for all that stands still; 'maps' also names the groups of maps that move.
+    label = line(f"{figure.title or figure.name}. {figure.caption}")
+    svgs = [
+        (size, inline(to_bytes(draw(figure, arrays, width=width), "svg"), prefix=f"f{number}{size[0]}-", label=label))
+        for size, width in (("wide", _WIDE), ("narrow", _NARROW))
+    ]
+    return block | {"kind": "chart", "svgs": svgs}
 
 
 def _map_label(figure: Figure, arrays: Mapping[str, np.ndarray]) -> str:
@@ -129,36 +148,41 @@ def _gallery(figure: Figure, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]
     }
 
 
-def _tables(tables: Mapping[str, Table]) -> list[dict[str, Any]]:
+def _tables(tables: Mapping[str, Table], faults: list[str]) -> list[dict[str, Any]]:
     """Tables as the template reads them: head, cells as people read them with the value they sort by, files to download."""
     shown = []
     for file, (name, table) in zip(file_names(tables, "table"), tables.items(), strict=True):
-        columns, rows = full_rows(table)
-        best, numeric = best_cells(table), numeric_columns(table)
-        shown.append(
-            {
-                "file": file,
-                "title": clean(table.title or name),
-                "note": clean(table.note),
-                "head": list(zip(columns, numeric, strict=True)),
-                "rows": [
-                    [
-                        {
-                            "text": clean(format_cell(cell, table.digits)),
-                            "value": _sort_value(cell),
-                            "best": (i, j) in best,
-                        }
-                        for j, cell in enumerate(row)
-                    ]
-                    for i, row in enumerate(rows)
-                ],
-                "numeric": numeric,
-                "tall": len(rows) > _TALL,
-                "csv": "data:text/csv;charset=utf-8," + quote(to_csv(table), safe=""),
-                "tex": "data:application/x-tex;charset=utf-8," + quote(to_latex(table, label=file), safe=""),
-            }
-        )
+        one = attempt(f"table {file}", partial(_table, file, name, table), faults)
+        if one is None:
+            continue
+        for kind, form, make in (
+            ("text/csv", "csv", partial(to_csv, table)),
+            ("application/x-tex", "tex", partial(to_latex, table, label=file)),
+        ):
+            text = attempt(f"table {file} as {'CSV' if form == 'csv' else 'LaTeX'}", make, faults)
+            one[form] = None if text is None else f"data:{kind};charset=utf-8,{quote(text, safe='')}"
+        shown.append(one)
     return shown
+
+
+def _table(file: str, name: str, table: Table) -> dict[str, Any]:
+    columns, rows = full_rows(table)
+    best, numeric = best_cells(table), numeric_columns(table)
+    return {
+        "file": file,
+        "title": clean(table.title or name),
+        "note": clean(table.note),
+        "head": list(zip(columns, numeric, strict=True)),
+        "rows": [
+            [
+                {"text": clean(format_cell(cell, table.digits)), "value": _sort_value(cell), "best": (i, j) in best}
+                for j, cell in enumerate(row)
+            ]
+            for i, row in enumerate(rows)
+        ],
+        "numeric": numeric,
+        "tall": len(rows) > _TALL,
+    }
 
 
 def _sort_value(cell: Any) -> str | None:

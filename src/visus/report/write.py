@@ -2,47 +2,82 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from visus.outputs import mark
+from visus.outputs import MARKER, clear, mark, written_in
 from visus.paths import write_bytes, write_text
+from visus.progress import log
 from visus.report.text import file_names
 from visus.result import Result
+
+PAGES = ("index.html", "result.json", "arrays.npz")
 
 
 def write_report(result: Result, out: str | Path) -> Path:
     """Write `result` into the folder `out`, each file atomically; returns the path of its index.html.
 
     result.json and arrays.npz (Result.load reads them back), figures/NAME.png, .svg and .pdf, tables/NAME.csv and .tex,
-    index.html, and a marker by which listings of images pass them over. Names become safe file names. The same result gives
-    the same bytes. Raises DataError when a figure's data do not fit together, StoreError when the folder cannot be written.
+    index.html, and a marker by which listings of images pass them over; what an earlier run left there is removed. Names become safe
+    file names. The same result gives the same bytes. A figure or table that cannot be drawn or written costs itself alone: the page's
+    warnings name it. Raises StoreError when the folder cannot be written.
     """
-    from visus.report.draw import Format, draw, to_bytes
+    from visus.report.draw import FORMATS, draw, to_bytes
+    from visus.report.faults import attempt
     from visus.report.page import render_page
     from visus.report.svg import standalone
     from visus.report.tables import to_csv, to_latex
 
     out = Path(out)
-    forms: tuple[Format, ...] = ("png", "svg", "pdf")
+    faults: list[str] = []
     tables = list(zip(file_names(result.tables, "table"), result.tables.values(), strict=True))
     figures = list(zip(file_names((f.name for f in result.figures), "figure"), result.figures, strict=True))
+    before = _unmarked(out)
     mark(
         out,
         [
-            *("index.html", "result.json", "arrays.npz"),
+            *before,
+            *PAGES,
             *(f"tables/{name}.{form}" for name, _ in tables for form in ("csv", "tex")),
-            *(f"figures/{name}.{form}" for name, _ in figures for form in forms),
+            *(f"figures/{name}.{form}" for name, _ in figures for form in FORMATS),
         ],
     )
     # The numbers first: they must be safe even when a drawing fails.
     result.save(out)
+    files = []
     for name, table in tables:
-        write_text(out / "tables" / f"{name}.csv", to_csv(table))
-        write_text(out / "tables" / f"{name}.tex", to_latex(table, label=name))
+        for form, make in (("csv", partial(to_csv, table)), ("tex", partial(to_latex, table, label=name))):
+            text = attempt(f"table {name} as {'CSV' if form == 'csv' else 'LaTeX'}", make, faults)
+            if text is not None:
+                write_text(out / "tables" / f"{name}.{form}", text)
+                files.append(f"tables/{name}.{form}")
     for name, figure in figures:
-        canvas = draw(figure, result.arrays)
-        for form in forms:
-            data = to_bytes(canvas, form)
-            write_bytes(out / "figures" / f"{name}.{form}", standalone(data) if form == "svg" else data)
-    write_text(out / "index.html", render_page(result, in_folder=True))
+        canvas = attempt(f"figure {name}", partial(draw, figure, result.arrays), faults)
+        for image in FORMATS if canvas is not None else ():
+            data = attempt(f"figure {name} as {image.upper()}", partial(to_bytes, canvas, image), faults)
+            if data is not None:
+                write_bytes(out / "figures" / f"{name}.{image}", standalone(data) if image == "svg" else data)
+                files.append(f"figures/{name}.{image}")
+    page = render_page(replace(result, warnings=(*result.warnings, *faults)), in_folder=True, present=frozenset(files))
+    write_text(out / "index.html", page)
+    clear(out, but=[*PAGES, *files])
+    for fault in faults:
+        log(fault)
     return out / "index.html"
+
+
+def _unmarked(out: Path) -> list[str]:
+    """What a version without markers wrote in `out`, by the result.json that it left there."""
+    if (out / MARKER).is_file() or written_in(out) is None:
+        return []
+    try:
+        body = json.loads((out / "result.json").read_text("utf-8"))
+        tables = file_names(body["tables"], "table")
+        figures = file_names((f["name"] for f in body["figures"]), "figure")
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [f"tables/{n}.{e}" for n in tables for e in ("csv", "tex")] + [
+        f"figures/{n}.{e}" for n in figures for e in ("png", "svg", "pdf")
+    ]

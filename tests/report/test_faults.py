@@ -1,0 +1,194 @@
+"""A figure or a table that fails costs itself alone: the page stands, names it, links to nothing that is missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure as Canvas
+
+from visus.outputs import MARKER, written_in
+from visus.report import draw as drawing
+from visus.report import render_page, write_report
+from visus.result import Figure, Result, Table
+
+
+def lines(name: str, y: list[float]) -> Figure:
+    return Figure(name, "lines", f"Title of {name}", "", {"x_label": "x", "y_label": "y", "x_log": False, "y_log": False, "marks": [], "series": [
+        {"name": "a", "x": [1.0, 2.0], "y": y, "low": None, "high": None}]})  # fmt: skip
+
+
+def result(*figures: Figure, **tables: Table) -> Result:
+    return Result(
+        "vae", "A study", ("One finding.",), tables, figures, {"dots": np.zeros((3, 2), np.float32)}, ("Known.",), {}
+    )
+
+
+def warnings_of(page: str) -> list[str]:
+    aside = page[page.index('<aside class="warnings"') : page.index("</aside>")]
+    return re.findall(r"<li[^>]*>([^<]*)</li>", aside)
+
+
+BROKEN = [
+    Figure("broken", "lines", "No series", "", {}),
+    Figure("broken", "no such kind", "Unknown", "", {}),  # type: ignore[arg-type]
+    Figure("broken", "map", "No array", "", {"points": "nowhere", "labels": "nowhere", "classes": [], "ids": [], "sprite": None, "trust": {}}),
+    Figure("broken", "gallery", "No pictures", "", {"images": "dots", "captions": [], "groups": None}),
+    Figure("broken", "heatmap", "Ragged", "", {"values": [[1.0], [2.0, 3.0]], "rows": ["a", "b"], "columns": ["c"], "label": "",
+        "low": None, "high": None}),
+    Figure("broken", "intervals", "Text for a number", "", {"x_label": "", "y_label": "", "groups": [
+        {"name": "a", "labels": ["x"], "values": ["many"], "low": [0], "high": [1]}]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("figure", BROKEN, ids=lambda f: f"{f.kind} {f.title}")
+def test_a_figure_that_fails_costs_itself_and_is_named(figure: Figure, tmp_path: Path) -> None:
+    page = write_report(result(lines("first", [1, 2]), figure, lines("last", [2, 1])), tmp_path).read_text("utf-8")
+    known, said = warnings_of(page)
+    assert known == "Known."
+    assert said.startswith("Figure broken could not be made (")
+    assert said.endswith("its numbers are in result.json.")
+    assert "Title of first" in page
+    assert "Title of last" in page
+    assert not list(tmp_path.glob("figures/broken.*"))
+    for link in re.findall(r'href="(figures/[^"]+)"', page):
+        assert (tmp_path / link).is_file()
+    assert Result.load(tmp_path).figures[1].name == "broken"
+    assert "One finding." in page
+
+
+ERRORS = (
+    ValueError("axis limits cannot be NaN"),
+    np.linalg.LinAlgError("Singular matrix"),
+    ZeroDivisionError(),
+    MemoryError(),
+    RuntimeError("no font\nhere"),
+)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
+def test_whatever_drawing_raises_costs_one_figure(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(data: Any, arrays: Any, width: float) -> Canvas:
+        raise error
+
+    write_report(result(lines("good", [1, 2])), tmp_path / "warm")  # every kind is registered
+    monkeypatch.setitem(drawing.DRAW, "heatmap", fails)
+    page = write_report(
+        result(Figure("bad", "heatmap", "", "", {}), lines("good", [1, 2])), tmp_path / "out"
+    ).read_text("utf-8")
+    (said,) = [w for w in warnings_of(page) if "Figure bad" in w]
+    assert type(error).__name__ in said
+    assert "\n" not in said
+    assert (tmp_path / "out" / "figures" / "good.png").is_file()
+
+
+def test_a_form_that_fails_is_not_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Canvas.savefig
+
+    def savefig(self: Canvas, *args: Any, format: str, **named: Any) -> None:
+        if format == "pdf":
+            raise OSError("cannot embed the font")
+        own(self, *args, format=format, **named)
+
+    monkeypatch.setattr(Canvas, "savefig", savefig)
+    page = write_report(result(lines("one", [1, 2])), tmp_path).read_text("utf-8")
+    assert any(
+        w.startswith("Figure one as PDF could not be made (OSError: cannot embed the font)") for w in warnings_of(page)
+    )
+    assert 'href="figures/one.png"' in page
+    assert "one.pdf" not in page
+    assert "Title of one" in page
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise ValueError("no text for this cell")
+
+
+def test_a_table_that_fails_costs_itself(tmp_path: Path) -> None:
+    good, bad = Table(("a",), ((1,),), title="Good"), Table(("a",), (("x",),), title="Bad", digits=2)
+    page = write_report(result(good=good, bad=bad), tmp_path).read_text("utf-8")
+    assert len(warnings_of(page)) == 1
+    object.__setattr__(bad, "rows", ((Unprintable(),),))
+    page = render_page(result(good=good, bad=bad))
+    assert any(
+        w.startswith("Table bad could not be made (ValueError: no text for this cell)") for w in warnings_of(page)
+    )
+    assert "Good" in page
+
+
+def test_an_export_that_fails_is_not_offered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fails(table: Table, *, label: str) -> str:
+        raise KeyError(label)
+
+    monkeypatch.setattr("visus.report.tables.to_latex", fails)
+    monkeypatch.setattr("visus.report.page.to_latex", fails)
+    page = write_report(result(one=Table(("a",), ((1,),))), tmp_path).read_text("utf-8")
+    assert "Table one as LaTeX could not be made" in page
+    assert 'download="one.csv"' in page
+    assert 'download="one.tex"' not in page
+    assert (tmp_path / "tables" / "one.csv").is_file()
+    assert not (tmp_path / "tables" / "one.tex").exists()
+
+
+def test_every_kind_stands_nan_infinities_and_one_point(make_sample: Callable[..., Result]) -> None:
+    sample = make_sample(n=20, maps=2)
+    page = render_page(sample)
+    for value in (float("nan"), float("inf"), 0.0):
+        spoilt = replace(
+            sample,
+            arrays={k: np.full_like(v, value) if v.dtype.kind == "f" else v for k, v in sample.arrays.items()},
+            figures=tuple(replace(f, data=_spoilt(dict(f.data), value)) for f in sample.figures),
+        )
+        assert "could not be made" not in render_page(spoilt)
+    assert "could not be made" not in page
+
+
+def _spoilt(data: Any, value: float) -> Any:
+    if isinstance(data, dict):
+        return {k: _spoilt(v, value) for k, v in data.items()}
+    if isinstance(data, list):
+        return [_spoilt(v, value) for v in data]
+    return value if isinstance(data, float) else data
+
+
+def test_what_an_earlier_run_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    write_report(result(lines("old", [1, 2]), lines("both", [1, 2]), gone=Table(("a",), ((1,),))), tmp_path)
+    (tmp_path / "figures" / "mine.png").write_bytes(b"my own")
+    (tmp_path / "notes.txt").write_text("my own")
+    write_report(result(lines("both", [1, 2])), tmp_path)
+    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["both.pdf", "both.png", "both.svg", "mine.png"]
+    assert not (tmp_path / "tables").exists()
+    assert (tmp_path / "notes.txt").read_text() == "my own"
+    assert written_in(tmp_path) == {
+        MARKER,
+        "index.html",
+        "result.json",
+        "arrays.npz",
+        *(f"figures/both.{e}" for e in ("png", "svg", "pdf")),
+    }
+
+
+def test_what_a_version_without_markers_left_is_removed_too(tmp_path: Path) -> None:
+    write_report(result(lines("old", [1, 2]), gone=Table(("a",), ((1,),))), tmp_path)
+    (tmp_path / MARKER).unlink()
+    (tmp_path / "figures" / "mine.png").write_bytes(b"my own")
+    write_report(result(lines("new", [1, 2])), tmp_path)
+    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["mine.png", "new.pdf", "new.png", "new.svg"]
+    assert not (tmp_path / "tables").exists()
+
+
+def test_a_marker_that_names_files_elsewhere_removes_none(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_report(result(), out)
+    (tmp_path / "dear.txt").write_text("dear")
+    (out / MARKER).write_text((out / MARKER).read_text() + f"../dear.txt\n{tmp_path / 'dear.txt'}\n")
+    write_report(result(), out)
+    assert (tmp_path / "dear.txt").is_file()
