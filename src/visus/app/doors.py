@@ -38,17 +38,19 @@ def _door(name: str) -> Callable[..., Result]:
     @functools.wraps(study)
     def call(*args: Any, out: str | Path | None = None, threads: int | None = None, **kwargs: Any) -> Result:
         from visus.app.progress import where_watched
-        from visus.paths import check_writable
+        from visus.outputs import check_out
         from visus.progress import collecting
         from visus.report import write_report
         from visus.studies.provenance import complete
         from visus.threads import using
 
-        if out is not None:
-            check_writable(out)
-        start = time.perf_counter()
         bound = signature.bind(*args, **(dict(kwargs, out=out) if has_out else kwargs))
         bound.apply_defaults()
+        if out is not None:
+            out = check_out(out, name, [value for key, value in bound.arguments.items() if key != "out"])
+            if has_out:
+                bound.arguments["out"] = str(out)
+        start = time.perf_counter()
         with where_watched(name), using(threads) as chosen, collecting() as remarks:
             result: Result = study(*bound.args, **bound.kwargs)
         given = {**result.provenance, "threads": f"{chosen.count} of {chosen.cores} cores"}
