@@ -209,13 +209,13 @@ SHUFFLED = np.random.default_rng(5).permutation(150)
 UNIT = IMAGES / np.linalg.norm(IMAGES, axis=1, keepdims=True)
 
 
-def _torch(path: Path, **arrays: np.ndarray) -> None:
+def _torch(path: Path, *, legacy: bool = False, **arrays: np.ndarray) -> None:
     import torch
 
-    torch.save(
-        {k: torch.from_numpy(v).bfloat16() if v.dtype.kind == "f" else torch.from_numpy(v) for k, v in arrays.items()},
-        path,
-    )
+    tensors = {
+        k: torch.from_numpy(v).bfloat16() if v.dtype.kind == "f" else torch.from_numpy(v) for k, v in arrays.items()
+    }
+    torch.save(tensors, path, _use_new_zipfile_serialization=not legacy)
 
 
 def _safetensors(path: Path, **arrays: np.ndarray) -> None:
@@ -274,6 +274,21 @@ def _retrieval(path: Path) -> None:
     )
 
 
+def _shards(path: Path) -> None:
+    path.mkdir()
+    for name, x in (("img_emb", REPEATED), ("text_emb", TEXTS)):
+        for i, part in enumerate(np.array_split(x, 11)):
+            np.save(path / f"{name}_{i}.npy", part)
+
+
+def _ragged(path: Path) -> None:
+    """A row an image, its captions a list; one has fewer, another more."""
+    lists = np.split(np.arange(150), [5, 9, 15, *range(20, 150, 5)])
+    images = [IMAGES[i].tolist() for i in range(30)]
+    texts = [[(TEXTS[j] - TEXTS[j] + IMAGES[i] + 0.05 * TEXTS[j]).tolist() for j in own] for i, own in enumerate(lists)]
+    _parquet(path, {"image": images, "text": texts})
+
+
 def _folder(path: Path) -> None:
     path.mkdir()
     np.save(path / "images.npy", IMAGES)
@@ -307,6 +322,11 @@ FORMS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "fixed lists": ("a.parquet", _fixed),
     "clip-retrieval": ("emb", _retrieval),
     "a folder of npy": ("emb", _folder),
+    "shards beside one another": ("emb", _shards),
+    "a ragged list of captions": ("a.parquet", _ragged),
+    "a matrix": ("a.npz", lambda p: np.savez(p, images=IMAGES, texts=TEXTS, image_text=np.arange(30)[:, None] == OWNER)),
+    "whole numbers as floats": ("a.npz", lambda p: np.savez(p, images=IMAGES, texts=TEXTS, text_image=OWNER.astype(float))),
+    "torch, before 1.6": ("a.pt", lambda p: _torch(p, legacy=True, images=REPEATED, texts=TEXTS)),
     "torch": ("a.pt", lambda p: _torch(p, image_features=REPEATED, text_features=TEXTS)),
     "safetensors": ("a.safetensors", lambda p: _safetensors(p, images=IMAGES, texts=TEXTS, text_image=OWNER)),
 }  # fmt: skip
@@ -319,7 +339,7 @@ def test_every_form_is_the_same_set_of_pairs(tmp_path: Path, form: str) -> None:
     s = from_file(tmp_path / name)
     assert s.texts is not None
     assert (len(s.images), len(set(s.image_keys)), len(set(s.text_keys)), s.named) == (150, 30, 150, False)
-    assert (s.partners.sum(axis=1) == 5).all()
+    assert sorted(s.partners.sum(axis=1)) == ([4] + [5] * 28 + [6] if form == "a ragged list of captions" else [5] * 30)
     cosines = np.einsum(
         "nd,nd->n",
         *(x.astype(float) / np.linalg.norm(x.astype(float), axis=1, keepdims=True) for x in (s.images, s.texts)),
@@ -342,6 +362,15 @@ def test_several_images_a_text_are_right_each(tmp_path: Path) -> None:
         (150, 1.0, 100.0),
         (30, 5.0, 100.0),
     ]
+
+
+def test_every_image_with_every_text_is_no_set_of_class_names(tmp_path: Path) -> None:
+    a, b = np.divmod(np.arange(100), 10)
+    np.savez(tmp_path / "all.npz", images=IMAGES[a], texts=IMAGES[10 + b])
+    s = from_file(tmp_path / "all.npz")
+    assert not s.named
+    assert len(set(s.groups)) == 1
+    assert "1 groups that share neither image nor text" in clip_alignment.part(s, sizes=None, seed=0).warnings[0]
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

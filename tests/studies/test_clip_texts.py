@@ -193,3 +193,21 @@ def test_captions_that_are_one_empty_or_names_of_files_are_said(tmp_path: Path, 
     assert "2 of 9 images have no caption (the first: 001.png)" in remarks.cautions[1]
     with pytest.raises(DataError, match="are all empty"):
         captions_of(holes, np.array([1, 3]))
+
+
+def test_a_picture_in_several_rows_is_one_picture_whatever_a_network_makes_of_it(
+    tmp_path: Path, encoder: DualEncoder
+) -> None:
+    folder = captioned(
+        tmp_path / "rows", [f"caption {w}" for w in ["red", "blue", "green", "white", "black", "grey", "pink", "brown"]]
+    )
+    for i in range(0, 8, 2):  # as sets with a row a caption have it
+        (folder / f"{i + 1:03}.png").write_bytes((folder / f"{i:03}.png").read_bytes())
+    with collecting() as remarks:
+        s = clip_subject.from_model(
+            encoder, load_images(str(folder)), prompts=["plain"], synonyms=None, device="cpu", seed=0
+        )
+    assert s.image_keys.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert len(set(s.text_keys)) == 8
+    assert (s.partners.sum(axis=1) == 2).all()
+    assert "images: 8 are 4 different pictures, pixel for pixel; each counts once" in remarks.notes

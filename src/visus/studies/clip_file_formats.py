@@ -14,6 +14,7 @@ from visus.errors import DataError
 
 SUFFIXES = "npz, Parquet, safetensors, pt, or a folder of npy files"
 PICKLES = "holds Python objects, which are not read without pickles; save arrays of numbers"
+_SHARD = re.compile(r"[_\-.]\d+$")
 _NUMBERED = re.compile(r"\W*(\w*?[a-zA-Z]\w*?)['\"]?[\s,_.\-\[]*['\"]?(\d+)\W*")
 
 Column = np.ndarray | DataError
@@ -39,6 +40,8 @@ def _file(path: Path) -> dict[str, Column]:
         start = file.read(8)
     if start[:4] == b"PAR1" or suffix in (".parquet", ".pq"):
         return _parquet([path])
+    if suffix in (".pt", ".pth", ".bin", ".ckpt"):
+        return _torch(path)
     if suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -54,7 +57,7 @@ def _file(path: Path) -> dict[str, Column]:
         with np.load(path, allow_pickle=False) as stored:
             return {name: _stored(stored, name, path) for name in stored.files}
     raise DataError(
-        f"{path} is no npz or Parquet file (nor safetensors or pt); save one with numpy.savez or to_parquet"
+        f"{path} is no npz or Parquet file (nor safetensors or pt), or is cut off; save one with numpy.savez or to_parquet"
     )
 
 
@@ -68,7 +71,12 @@ def _stored(stored: Any, name: str, path: Path) -> Column:
 
 def _folder(folder: Path) -> dict[str, Column]:
     """NAME.npy, or subfolders of numbered shards (clip-retrieval: img_emb/img_emb_0.npy ...) and of metadata in Parquet."""
-    found: dict[str, Column] = {file.stem: _npy([file]) for file in sorted(folder.glob("*.npy"))}
+    files: dict[str, list[Path]] = {}
+    for file in sorted(folder.glob("*.npy"), key=_natural):
+        files.setdefault(_SHARD.sub("", file.stem), []).append(file)
+    found: dict[str, Column] = {}
+    for name, shards in files.items():
+        found |= {name: _npy(shards)} if _whole(name, shards) else {file.stem: _npy([file]) for file in shards}
     for inner in sorted(p for p in folder.iterdir() if p.is_dir()):
         shards = sorted(inner.glob("*.npy"), key=_natural)
         if shards:
@@ -80,6 +88,14 @@ def _folder(folder: Path) -> dict[str, Column]:
     if not found:
         raise DataError(f"{folder} holds no npy and no Parquet file; put images.npy and texts.npy there")
     return found
+
+
+def _whole(name: str, shards: Sequence[Path]) -> bool:
+    """Whether files are one array in parts: NAME_0.npy, NAME_1.npy and so on, or NAME.npy alone."""
+    stems = [file.stem for file in shards]
+    return stems == [name] or (
+        len(stems) > 1 and [s.removeprefix(name).strip("_-.") for s in stems] == [str(i) for i in range(len(stems))]
+    )
 
 
 def _npy(files: Sequence[Path]) -> Column:
@@ -167,6 +183,8 @@ def _column(values: Any, name: str, path: Path) -> Column:
             return DataError(f"{path}: {name} is missing in row {int(np.flatnonzero(hole)[0])}")
         widths = values.value_lengths().to_numpy(zero_copy_only=False)
         if len(widths) and widths.min() != widths.max():
+            if len(shape) == 1 and (filled := _filled(values, widths)) is not None:
+                return filled
             return DataError(
                 f"{path}: the rows of {name} have {widths.min()} to {widths.max()} numbers; they must have equally many"
             )
@@ -181,6 +199,33 @@ def _column(values: Any, name: str, path: Path) -> Column:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(shape)
     return DataError(f"{path}: {name} holds {kind}, no numbers; save lists of numbers")
+
+
+def _filled(values: Any, widths: np.ndarray) -> np.ndarray | None:
+    """Lists of vectors, several and not equally many a row, as float [n, most, d] filled up with NaN; None where they are no such."""
+    import pyarrow as pa
+
+    inner = values.flatten()
+    while isinstance(inner, pa.ExtensionArray):
+        inner = inner.storage
+    if not hasattr(inner, "value_lengths") or inner.null_count:
+        return None
+    lengths = inner.value_lengths().to_numpy(zero_copy_only=False)
+    numbers = inner.flatten()
+    if (
+        not len(lengths)
+        or lengths.min() != lengths.max()
+        or numbers.null_count
+        or not pa.types.is_floating(numbers.type)
+    ):
+        return None
+    found = np.full(
+        (len(widths), int(widths.max()), int(lengths[0])), np.nan, numbers.to_numpy(zero_copy_only=False).dtype
+    )
+    found[np.arange(widths.max()) < widths[:, None]] = numbers.to_numpy(zero_copy_only=False).reshape(
+        -1, int(lengths[0])
+    )
+    return found
 
 
 def _gathered(columns: dict[str, Column]) -> dict[str, Column]:

@@ -15,11 +15,15 @@ from visus.studies.clip_file_formats import Column
 _VECTOR = r"(emb|embs|embed|embeds|embedding|embeddings|feat|feats|feature|features|vec|vecs|vector|vectors|encoding|encodings)"
 _IMAGE = r"(images?|imgs?|vision|visual|pictures?|photos?|pixels?)"
 _TEXT = r"(texts?|txts?|captions?|sentences?|language|titles?)"
+_BEFORE, _BEHIND = (
+    r"((clip|siglip|open_?clip|all|norm|normed|normali[sz]ed)_)?",
+    r"(_(norm|normed|(un)?normali[sz]ed|np|array|list|all))?",
+)
 _ID = r"(ids?|keys?|paths?|names?|files?|filenames?|file_names?|urls?)"
 _ROW = r"(index|idx|idxs|indices|rows?|map)"
 ROLES: Mapping[str, re.Pattern[str]] = {
-    "images": re.compile(rf"{_IMAGE}(_{_VECTOR})?|{_VECTOR}_{_IMAGE}"),
-    "texts": re.compile(rf"{_TEXT}(_{_VECTOR})?|{_VECTOR}_{_TEXT}"),
+    "images": re.compile(rf"{_BEFORE}({_IMAGE}(_{_VECTOR})?|{_VECTOR}_{_IMAGE}){_BEHIND}"),
+    "texts": re.compile(rf"{_BEFORE}({_TEXT}(_{_VECTOR})?|{_VECTOR}_{_TEXT}){_BEHIND}"),
     "image_ids": re.compile(rf"{_IMAGE}_?{_ID}|{_IMAGE}_{_ROW}|file_?names?|file_?paths?"),
     "text_ids": re.compile(rf"{_TEXT}_?{_ID}|{_TEXT}_{_ROW}|sent_?ids?"),
     "text_image": re.compile(rf"{_TEXT}(_to|2)?_?{_IMAGE}(_{_ROW}|_{_ID})?"),

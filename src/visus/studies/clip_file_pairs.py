@@ -184,6 +184,8 @@ def _linked(columns: Named, n: int, m: int, path: Path) -> tuple[tuple[np.ndarra
             known = found.get(ids)
         if link is None or (m == n and role == "image_text" and "text_image" in found):
             continue
+        if link.ndim == 2:
+            return _by_matrix(link, role, n, m, names[role], path)
         at = _resolved(link, known, many, few, names[role], path)
         here = np.arange(many)
         how = f"pairs by {names[role]}"
@@ -200,10 +202,25 @@ def _linked(columns: Named, n: int, m: int, path: Path) -> tuple[tuple[np.ndarra
     return (np.arange(n), np.arange(n)), "row by row"
 
 
+def _by_matrix(
+    link: np.ndarray, role: str, n: int, m: int, name: str, path: Path
+) -> tuple[tuple[np.ndarray, np.ndarray], str]:
+    """Pairs from a matrix of what belongs together: bool, or 0 and 1, [n, m] of image_text or [m, n] of text_image."""
+    shape = (m, n) if role == "text_image" else (n, m)
+    if link.shape != shape or link.dtype.kind not in "biu" or not ((link == 0) | (link == 1)).all() or not link.any():
+        raise DataError(
+            f"{path}: {name} is {link.dtype} {list(link.shape)}; it must be a row each, or bool {list(shape)}"
+        )
+    a, b = np.nonzero(link)
+    return ((b, a) if role == "text_image" else (a, b)), f"pairs by the matrix {name}"
+
+
 def _resolved(link: np.ndarray, known: np.ndarray | None, many: int, few: int, name: str, path: Path) -> np.ndarray:
     """int64 [many]: the row of the other side that each link names, by its id where ids [few] are known, else by its place."""
     if link.ndim != 1 or len(link) != many:
         raise DataError(f"{path}: {name} is {list(link.shape)}; save one for each of {many:,} rows")
+    if link.dtype.kind == "f" and np.isfinite(link).all() and (link == np.rint(link)).all():
+        link = link.astype(np.int64)  # whole numbers, as pandas keeps them beside gaps
     places = link.dtype.kind in "iu" and int(link.min()) >= 0 and int(link.max()) < few
     if known is not None and known.ndim == 1 and len(known) == few and known.dtype.kind == link.dtype.kind:
         if len(np.unique(known)) < few:

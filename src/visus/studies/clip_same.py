@@ -27,12 +27,12 @@ def same_vectors(x: np.ndarray, what: str, path: Path, *, ids: np.ndarray | None
     if ids is not None:
         _check_ids(x, ids, what, path)
         return either(code, ids)
-    own = precision_of(x)
-    for name in ("bfloat16", "float16"):
-        coarse = same_rows(x, noise=max(NOISE[name], NOISE[own]))
+    own = NOISE[precision_of(x)]
+    if len(np.unique(same_rows(x, noise=max(NOISE["bfloat16"], own)))) == found:
+        return code
+    for name in ("float16", "bfloat16"):
+        coarse = same_rows(x, noise=max(NOISE[name], own))
         kept = len(np.unique(coarse))
-        if kept == found:
-            return code
         if 2 * kept <= found and len(np.unique(same_rows(x, noise=4 * NOISE[name], share=0.1))) == kept:
             note(
                 f"embeddings: {len(x):,} {what} are {kept:,} up to the rounding of {name}, in which they seem to have been computed"
@@ -66,6 +66,8 @@ def class_like(shown: np.ndarray, keys: np.ndarray, labels: np.ndarray | None) -
     shown, keys, labels: int64 [n]. So they are where every class has one text of its own and several images, or where half of the texts and more have
     at least CLASS_LIKE images each (FEW_EACH, where texts are few).
     """
+    if len(np.unique(shown)) < FEW_EACH * len(np.unique(keys)) and labels is None:
+        return False
     pairs = np.unique(np.stack([keys, shown], axis=1), axis=0)
     images_of = np.unique(pairs[:, 0], return_counts=True)[1]
     if len(images_of) < 2:

@@ -39,7 +39,7 @@ def search(
     from visus.studies.clip_texts import warn_of_cuts
 
     vectors = np.concatenate([_query(encoder, q, device=device, download=download) for q in queries])
-    images, rows, quarantine = embed(encoder, imageset, device=device)
+    images, rows, quarantine, _ = embed(encoder, imageset, device=device)
     found = top_k(vectors, images, min(shown, len(images)))
     everyone = unit(images)
     mean = unit(vectors) @ everyone.mean(axis=0)

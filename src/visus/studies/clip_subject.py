@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visus.errors import DataError
+from visus.progress import note
 from visus.studies.clip_texts import captions_of, text_keys, warn_of_cuts
 
 if TYPE_CHECKING:
@@ -149,12 +150,15 @@ def as_backbone(encoder: DualEncoder) -> Backbone:
     return Backbone(encoder.spec, module, (tap,), {"late": EMBEDDING}, encoder.preprocess, random=encoder.random)
 
 
-def embed(encoder: DualEncoder, imageset: ImageSet, *, device: str) -> tuple[np.ndarray, np.ndarray, Any]:
-    """(float32 [m, d] embeddings, int64 [m] their positions in the set, what was set aside); cached and resumed as features are."""
+def embed(encoder: DualEncoder, imageset: ImageSet, *, device: str) -> tuple[np.ndarray, np.ndarray, Any, np.ndarray]:
+    """(float32 [m, d] embeddings, int64 [m] their positions in the set, what was set aside, str [m] hashes of their pixels).
+
+    Cached and resumed as features are.
+    """
     from visus.features.extract import extract
 
     found = extract(imageset, as_backbone(encoder), [EMBEDDING], device=device)
-    return np.asarray(found[EMBEDDING]), np.asarray(found.rows), found.quarantine
+    return np.asarray(found[EMBEDDING]), np.asarray(found.rows), found.quarantine, found.pixels
 
 
 def from_model(
@@ -171,7 +175,6 @@ def from_model(
     A picture's text is the first of its captions; without captions its class in the first prompt of 'short'.
     Raises DataError for a set with neither.
     """
-    from visus.measures.partners import same_rows
     from visus.models.dual_reading import warn_of_spelled
     from visus.models.prompts import template_set
 
@@ -189,7 +192,7 @@ def from_model(
     said: tuple[str, ...] = ()
     if imageset.captions is not None:
         rows, said = captions_of(imageset, rows)
-    images, kept, quarantine = embed(encoder, imageset.subset(rows), device=device)
+    images, kept, quarantine, pixels = embed(encoder, imageset.subset(rows), device=device)
     rows, said = rows[kept], tuple(said[int(i)] for i in kept) if said else ()
     labels = None if imageset.labels is None else imageset.labels[rows]
     named = False
@@ -199,7 +202,7 @@ def from_model(
         said = tuple(template.format(_spoken(imageset.classes[int(k)])) for k in labels)
         named = True
     what = "class names" if named else "captions"
-    keys, shown = text_keys(encoder, said, what), same_rows(images)
+    keys, shown = text_keys(encoder, said, what), _pictures(pixels)
     for texts_of, called in (([w for c in meant for w in c], "class names"), ([] if named else said, "captions")):
         warn_of_spelled(encoder.words, texts_of, called)
     distinct = sorted(set(said))
@@ -219,6 +222,17 @@ def from_model(
         labels, classes, weights, used, imageset, rows, encoder.logit_scale, encoder.logit_bias, encoder.sigmoid,
         encoder.random, (*imageset.quarantine, *quarantine), tuple(warnings), {"context, tokens": encoder.context}, shown,
     )  # fmt: skip
+
+
+def _pictures(pixels: np.ndarray) -> np.ndarray:
+    """int64 [n], in the order of first appearance: equal for pictures that are the same pixel for pixel."""
+    _, first, code = np.unique(pixels, return_index=True, return_inverse=True)
+    if len(first) < len(pixels):
+        note(f"images: {len(pixels):,} are {len(first):,} different pictures, pixel for pixel; each counts once")
+    place = np.empty(len(first), np.int64)
+    place[np.argsort(first)] = np.arange(len(first))
+    found: np.ndarray = place[code.reshape(-1)]
+    return found
 
 
 def _check_classes(
