@@ -24,13 +24,14 @@ BATCH = 32
 class Classified:
     """rows: int64 [n], positions in the ImageSet of the pictures that could be decoded. probabilities: float32 [n, k].
 
-    quarantine: pictures that could not. device: where the model ran.
+    quarantine: pictures that could not. device: where the model ran. pixels: uint8 [n, 16], hashes of the decoded pictures.
     """
 
     rows: np.ndarray
     probabilities: np.ndarray
     quarantine: tuple[Quarantined, ...]
     device: str
+    pixels: np.ndarray
 
 
 def classify_images(backbone: Backbone, imageset: ImageSet, *, device: str = "auto") -> Classified:
@@ -41,6 +42,7 @@ def classify_images(backbone: Backbone, imageset: ImageSet, *, device: str = "au
     import torch
 
     from visus.images.base import Quarantined
+    from visus.images.digest import pixel_digest
 
     if backbone.labels is None:
         raise DataError(backbone.unclassified)
@@ -49,9 +51,13 @@ def classify_images(backbone: Backbone, imageset: ImageSet, *, device: str = "au
     blocks: list[np.ndarray] = []
     bad: list[Quarantined] = []
 
+    pixels = np.zeros((len(imageset), 16), np.uint8)
+
     def one(i: int) -> np.ndarray | str:
         try:
-            return backbone.preprocess(imageset.decode(i))
+            picture = imageset.decode(i)
+            pixels[i] = np.frombuffer(pixel_digest(picture), np.uint8)
+            return backbone.preprocess(picture)
         except DataError as error:
             return str(error)
 
@@ -69,7 +75,8 @@ def classify_images(backbone: Backbone, imageset: ImageSet, *, device: str = "au
                 rows += [i for i, _ in good]
             progress.advance(len(pictures))
     found = np.concatenate(blocks) if blocks else np.zeros((0, len(backbone.labels)), np.float32)
-    return Classified(np.array(rows, np.int64), found, tuple(bad), chosen)
+    at = np.array(rows, np.int64)
+    return Classified(at, found, tuple(bad), chosen, pixels[at])
 
 
 def _batches(n: int) -> Iterator[range]:

@@ -94,6 +94,14 @@ def random_twin(spec: str, *, seed: int) -> Backbone:
     return load_backbone(spec + ("&" if "?" in spec else "?") + "weights=none", seed=seed)
 
 
+def pixels_of(features: Features, kept: np.ndarray) -> np.ndarray:
+    """Hashes of the decoded pictures at positions `kept` of the ImageSet, str [len(kept)], in that order."""
+    import numpy as np
+
+    found: np.ndarray = features.pixels[np.searchsorted(features.rows, kept)]
+    return found
+
+
 def rows_of(features: Features, tap: str, kept: np.ndarray) -> np.ndarray:
     """float32 [len(kept), d]: one tap's vectors for the pictures at positions `kept` of the ImageSet, in that order."""
     import numpy as np

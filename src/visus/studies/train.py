@@ -175,7 +175,7 @@ def _vit(imageset: ImageSet, plan: Plan, named: ImageSet | None) -> Result:
     from visus.training.fresh import train_vit
 
     done = train_vit(imageset, plan, named)
-    judged = report.judge_vit(imageset, plan.parts, load_backbone(str(plan.folder)))
+    judged = report.judge_vit(imageset, plan.parts, load_backbone(str(plan.folder)), done.pixels)
     settings = _provenance(imageset, plan, names=named.name if named else None)
     return report.vit_result(imageset, done, judged, plan.folder, settings)
 

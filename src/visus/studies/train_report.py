@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visus.measures import wilson
+from visus.measures.repeats import repeats
 from visus.models.prompts import EMOJI
 from visus.result import Figure, Result, Table
+from visus.studies import repeated
 from visus.studies.common import interval_text, percent
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Judged:
     macro: Mapping[str, float]
     gaps: tuple[Gap, Gap] | None = None
     calibration: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def judge_clip(
@@ -156,8 +159,11 @@ def _zero_shot(
         macro[title] = macro_recall(y, said, n_classes=k)
 
 
-def judge_vit(imageset: ImageSet, parts: Parts, backbone: Backbone) -> Judged:
-    """Accuracy, macro recall and calibration on the test part."""
+def judge_vit(imageset: ImageSet, parts: Parts, backbone: Backbone, learned: np.ndarray | None = None) -> Judged:
+    """Accuracy, macro recall and calibration on the test part; and, where some of it was learned from, the accuracy without these.
+
+    learned: uint8 [n, 16], hashes of the training and validation pictures, in that order.
+    """
     from visus.measures import ece, macro_recall
     from visus.models.classify import classify_images
 
@@ -166,10 +172,24 @@ def judge_vit(imageset: ImageSet, parts: Parts, backbone: Backbone) -> Judged:
     guess = said.probabilities.argmax(1)
     k = len(imageset.classes)
     common = float(np.bincount(y, minlength=k).max() / len(y))
-    score = Score(f"{k} classes; the commonest alone gives the chance", int(np.sum(guess == y)), len(y), common)
-    return Judged(
-        {"accuracy": score}, {"accuracy": macro_recall(y, guess, n_classes=k)}, None, ece(said.probabilities, y)
-    )
+    asked = f"{k} classes; the commonest alone gives the chance"
+    scores = {"accuracy": Score(asked, int(np.sum(guess == y)), len(y), common)}
+    warnings: list[str] = []
+    if learned is not None and len(learned):
+        rows = np.concatenate([parts.train, parts.validation, parts.test[said.rows]])
+        pixels = np.array([h.tobytes().hex() for h in (*learned, *said.pixels)])
+        n, m = len(parts.train), len(learned)
+        place = np.arange(len(rows))
+        twice = repeats(pixels, np.asarray(imageset.labels)[rows], place[:m], place[m:], [(place[:n], place[n:m])])
+        warnings = repeated.warnings(twice, [imageset.ids[i] for i in rows], place[m:])
+        left = ~twice.test
+        if twice.count and left.any():
+            scores["accuracy without repeats"] = Score(
+                f"without {twice.count:,} test images that are training images too",
+                int(np.sum(guess[left] == y[left])), int(left.sum()), float(np.bincount(y[left], minlength=k).max() / left.sum()),
+            )  # fmt: skip
+    macro = {"accuracy": macro_recall(y, guess, n_classes=k)}
+    return Judged(scores, macro, None, ece(said.probabilities, y), tuple(warnings))
 
 
 def clip_result(
@@ -217,7 +237,11 @@ def vit_result(
     findings[0] += (
         f" Macro recall {percent(judged.macro['accuracy'])}, calibration error (15 bins) {percent(judged.calibration or 0.0)}."
     )
-    return _result("vit", imageset, done, findings, {"held-out": _table(judged)}, folder, settings, "accuracy, %")
+    if without := judged.scores.get("accuracy without repeats"):
+        findings.append(_finding(f"accuracy {without.asked}", without))
+    return _result(
+        "vit", imageset, done, findings, {"held-out": _table(judged)}, folder, settings, "accuracy, %", judged.warnings
+    )
 
 
 def _finding(name: str, score: Score) -> str:

@@ -234,11 +234,12 @@ def judge(
     seed: int,
 ) -> tuple[Subject, Result]:
     """From features to scores and a Result: score every layer of every model on the pictures that all of them could decode."""
+    from visus.measures.repeats import repeats
     from visus.progress import task
     from visus.result import Result
     from visus.studies import transfer_pictures as pictures
     from visus.studies import transfer_words as words
-    from visus.studies.common import labels_of, tap_label
+    from visus.studies.common import labels_of, pixels_of, tap_label
     from visus.studies.layers import score_layer
     from visus.studies.transfer_subject import Subject
     from visus.studies.transfer_tables import tables
@@ -268,7 +269,9 @@ def judge(
                 )
                 scores.append(score)
                 progress.advance()
-    subject = Subject(imageset, splits, kept, y, tuple(s.backbone for s in seen), tuple(scores))
+    pixels = pixels_of(seen[0].features, kept)
+    twice = repeats(pixels, y, splits.train, splits.test, splits.folds)
+    subject = Subject(imageset, splits, kept, y, tuple(s.backbone for s in seen), tuple(scores), twice)
     figures, arrays = pictures.draw(subject, features, maps=maps, seed=seed)
     return subject, Result(
         study="transfer",

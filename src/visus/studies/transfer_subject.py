@@ -13,6 +13,7 @@ from visus.studies.pairs import Pair, compare_right
 if TYPE_CHECKING:
     from visus.images import ImageSet, Splits
     from visus.measures.confusion import ConfusedPair
+    from visus.measures.repeats import Repeats
     from visus.models import Backbone
     from visus.studies.layers import LayerScore
 
@@ -21,7 +22,8 @@ CONFUSED_SHOWN = 8
 
 @dataclass(frozen=True)
 class Subject:
-    """All that was measured: the kept pictures (positions in the ImageSet), their labels, the split among them, every score."""
+    """All that was measured: the kept pictures (positions in the ImageSet), their labels, the split among them, every score, and which
+    images stand on both sides of the split."""
 
     images: ImageSet
     splits: Splits
@@ -29,6 +31,12 @@ class Subject:
     y: np.ndarray
     backbones: tuple[Backbone, ...]
     scores: tuple[LayerScore, ...]
+    repeats: Repeats | None = None
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Names of the kept pictures."""
+        return tuple(self.images.ids[i] for i in self.kept)
 
     @property
     def test_y(self) -> np.ndarray:

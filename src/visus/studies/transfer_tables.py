@@ -9,6 +9,7 @@ import numpy as np
 
 from visus.measures.probe_null import PERMUTATIONS
 from visus.result import Table
+from visus.studies import repeated
 from visus.studies.common import quarantine_table
 from visus.studies.pairs import table_of_pairs
 from visus.studies.transfer_subject import Subject, confused, layer_pairs, model_pairs
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 def tables(s: Subject, features: Sequence[Features], *, seed: int) -> dict[str, Table]:
     """Every table of the study, in reading order."""
     found = {"accuracy": _accuracy(s)}
+    if s.repeats is not None and s.repeats.count:
+        found["accuracy without repeats"] = repeated.accuracy_without(
+            s.repeats, ("model", "layer", "method"), answers(s)
+        )
+        found["repeated images"] = repeated.listed(s.repeats, s.ids, s.splits.test, s.y, s.images.classes)
     if any(score.shuffled is not None for score in s.scores):
         found["controls"] = _controls(s)
     if len(s.backbones) > 1:
@@ -38,6 +44,15 @@ def tables(s: Subject, features: Sequence[Features], *, seed: int) -> dict[str, 
     set_aside = {(q.id, q.reason): q for q in (*s.images.quarantine, *(q for f in features for q in f.quarantine))}
     if set_aside:
         found["quarantine"] = quarantine_table(set_aside.values())
+    return found
+
+
+def answers(s: Subject) -> list[repeated.Answered]:
+    """Which test images every layer's probe and kNN got right."""
+    found = []
+    for score in s.scores:
+        for method, said in (("linear probe", score.probe.predictions), ("kNN", score.knn_predictions)):
+            found.append(repeated.Answered((score.model, score.label, method), said == s.test_y))
     return found
 
 
@@ -205,8 +220,14 @@ def _images(s: Subject) -> Table:
         ("class", "train and validation", "test"),
         tuple(rows),
         title="The images",
-        note=f"Choices were made on {how} images.",
+        note=f"Choices were made on {how} images." + _no_repeats(s),
     )
+
+
+def _no_repeats(s: Subject) -> str:
+    if s.repeats is None or s.repeats.count:
+        return ""
+    return " No test image is, pixel for pixel, a training image."
 
 
 def _cost(s: Subject, features: Sequence[Features]) -> Table:

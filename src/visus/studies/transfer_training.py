@@ -45,6 +45,7 @@ def train(s: Subject, seen: Sequence[Seen], how: Conduct) -> tuple[Part, dict[st
     """Train every regime of every model, one model after the other, each with its share of the time that is left."""
     from visus.studies import regime_pictures as pictures
     from visus.studies import regime_words as words
+    from visus.studies import repeated
     from visus.studies.regime_scores import Regimes
     from visus.studies.regime_tables import tables
     from visus.studies.regimes import train_regimes
@@ -79,6 +80,9 @@ def train(s: Subject, seen: Sequence[Seen], how: Conduct) -> tuple[Part, dict[st
     warnings += [f"{m}, {text}" for m, done in trained.items() for text in done.unfit]
     warnings += [f"{m}, {t}" for m, done in trained.items() for t in done.left_out if ": left out" in t]
     found = {**tables(regimes, seed=seed), "trained models": _folders(trained)}
+    if s.repeats is not None and s.repeats.count:
+        right = [repeated.Answered((c.model, c.words), c.right(s.test_y).mean(axis=0)) for c in scores]
+        found["regimes without repeats"] = repeated.accuracy_without(s.repeats, ("model", "regime"), right)
     part = Part(words.findings(regimes, seed=seed), found, pictures.draw(regimes), {}, tuple(warnings))
     return part, trained
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from visus.studies import repeated
 from visus.studies.common import interval_text, null_warnings, percent
 from visus.studies.pairs import Pair
 from visus.studies.transfer_subject import Subject, compare, confused, model_pairs
@@ -37,6 +38,8 @@ def findings(s: Subject, *, seed: int) -> tuple[str, ...]:
         f"A linear probe on the {best.label} features of {best.model} is right on {percent(best.probe.top1)} of {n:,} test images "
         f"({interval_text(low, high)}), against {against}."
     )
+    if s.repeats is not None and s.repeats.count:
+        said.append(repeated.finding(s.repeats, "it", best.probe.predictions == s.test_y))
     for b in s.backbones:
         said += _depth(s, b, seed=seed)
     if len(s.backbones) > 1:
@@ -87,6 +90,8 @@ def _sentence(p: Pair) -> str:
 def warnings(s: Subject, *, twins: Sequence[bool], controls: bool) -> tuple[str, ...]:
     """What a reader must know before trusting a number."""
     said, n = [], len(s.test_y)
+    if s.repeats is not None:
+        said += repeated.warnings(s.repeats, s.ids, s.splits.test)
     for c in s.scores:
         if c.probe.at_edge:
             said.append(

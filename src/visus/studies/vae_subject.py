@@ -107,6 +107,7 @@ def load(
     note = f"{height} x {width} pixels, {'grey' if channels == 1 else 'colour'}"
     if own != (height, width):
         note += ", resized and cropped from the middle"
+    _repeated(parts, imageset, rows)
     labels = None if imageset.labels is None else {name: imageset.labels[at] for name, at in rows.items()}
     kept_ids = {name: tuple(imageset.ids[int(i)] for i in at) for name, at in rows.items()}
     return Subject(
@@ -114,6 +115,26 @@ def load(
         f"{imageset.fingerprint} {height}x{width}x{channels} {seed} {_content(parts)}",
         note, tuple(quarantine),
     )  # fmt: skip
+
+
+def _repeated(parts: dict[str, np.ndarray], imageset: ImageSet, rows: dict[str, np.ndarray]) -> None:
+    """Say which test pictures are, as the VAE sees them, pictures that it is trained on: likelihood and memorisation flatter there."""
+    import xxhash
+
+    from visus.measures.repeats import repeats
+    from visus.progress import caution
+
+    pixels = np.array([xxhash.xxh3_128_hexdigest(p.tobytes()) for pictures in parts.values() for p in pictures])
+    starts = np.cumsum([0, *(len(p) for p in parts.values())])
+    place = {name: np.arange(a, b) for name, a, b in zip(parts, starts[:-1], starts[1:], strict=True)}
+    twice = repeats(pixels, None, place["train"], place["test"])
+    if twice.count:
+        ids = [imageset.ids[int(i)] for at in rows.values() for i in at]
+        k = int(np.flatnonzero(twice.test)[0])
+        caution(
+            f"the same image in test and in training: {twice.count:,} of {len(twice.test):,} test pictures, pixel for pixel as the VAE sees "
+            f"them ({ids[place['test'][k]]} = {ids[twice.twin[k]]}): test figures are flattered by them; remove the copies."
+        )
 
 
 def _content(parts: dict[str, np.ndarray]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from visus.measures.probe_null import PERMUTATIONS
 from visus.result import Figure, Table
+from visus.studies import repeated
 from visus.studies.common import null_warnings, percent
 from visus.studies.pairs import Pair, compare_right, table_of_pairs
 from visus.studies.parts import Part
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from visus.images import ImageSet
     from visus.measures.probe import ProbeResult
     from visus.measures.probe_null import PermutationNull
+    from visus.measures.repeats import Repeats
     from visus.models import Backbone
     from visus.studies.vit_subject import Viewer
 
@@ -41,18 +43,31 @@ class Pooled:
     random: float | None = None
 
 
+@dataclass(frozen=True)
+class Repeated:
+    """Which test pictures are training pictures too, with the names, labels and classes of all that were probed. test: int64 rows."""
+
+    repeats: Repeats
+    ids: tuple[str, ...]
+    test: np.ndarray
+    y: np.ndarray
+    classes: tuple[str, ...]
+
+
 def pool(
     viewer: Viewer, imageset: ImageSet, *, controls: bool, device: str, seed: int
-) -> tuple[list[Pooled], np.ndarray]:
-    """Probes of one vision transformer, and the labels of the test pictures; controls: beside every probe.
+) -> tuple[list[Pooled], np.ndarray, Repeated]:
+    """Probes of one vision transformer, the labels of the test pictures, and which of these are training pictures too; controls: beside
+    every probe.
 
     Without a CLS token only mean and pre-logits are there. Prefix tokens are never averaged in.
     """
     from visus.errors import VisusError
     from visus.measures.probe import linear_probe
     from visus.measures.probe_null import permutation_null
+    from visus.measures.repeats import repeats
     from visus.progress import log, task
-    from visus.studies.common import labels_of, random_twin
+    from visus.studies.common import labels_of, pixels_of, random_twin
     from visus.studies.transfer import common_ground
 
     assert viewer.anatomy is not None
@@ -102,7 +117,12 @@ def pool(
             random = fitted(of_twin[layer, pooling]).top1 if of_twin else None
             probes.append(Pooled(viewer.spec, layer, pooling, x.shape[1], probe, shuffled, random))
             progress.advance()
-    return probes, y[splits.test]
+    twice = repeats(pixels_of(found[0], kept), y, splits.train, splits.test, splits.folds)
+    return (
+        probes,
+        y[splits.test],
+        Repeated(twice, tuple(imageset.ids[i] for i in kept), splits.test, y, imageset.classes),
+    )
 
 
 def _extracted(
@@ -139,12 +159,12 @@ def _vectors(
     return vectors
 
 
-def part(found: Sequence[tuple[Sequence[Pooled], np.ndarray]], *, seed: int) -> Part:
+def part(found: Sequence[tuple[Sequence[Pooled], np.ndarray, Repeated]], *, seed: int) -> Part:
     """A table of probes with their controls, paired differences at every depth, curves through depth, and which wins by how much."""
     from visus.measures import wilson
 
     rows, pairs, said, figures, warnings = [], [], [], [], []
-    for k, (probes, y) in enumerate(found):
+    for k, (probes, y, _) in enumerate(found):
         model = probes[0].model
         last = max(p.layer for p in probes)
         series = []
@@ -153,7 +173,7 @@ def part(found: Sequence[tuple[Sequence[Pooled], np.ndarray]], *, seed: int) -> 
             for p in own:
                 hits = int((p.probe.predictions == y).sum())
                 low, high = wilson(hits, len(y))
-                where = f"layer {p.layer}" if p.layer else "behind the pooling"
+                where = _where(p)
                 rows.append(
                     (
                         model, where, pooling, p.width, 100 * p.probe.top1, 100 * low, 100 * high, 100 * p.probe.macro_recall,
@@ -217,11 +237,27 @@ def part(found: Sequence[tuple[Sequence[Pooled], np.ndarray]], *, seed: int) -> 
             bold={"validation, %": "max"},
         )
     }
+    twice = found[0][2]  # of the same pictures and split for every model
+    if twice.repeats.count:
+        without = [
+            repeated.Answered((p.model, _where(p), p.pooling), p.probe.predictions == y)
+            for probes, y, _ in found
+            for p in probes
+        ]
+        tables["pooling without repeats"] = repeated.accuracy_without(
+            twice.repeats, ("model", "where", "pooling"), without
+        )
+        tables["repeated images"] = repeated.listed(twice.repeats, twice.ids, twice.test, twice.y, twice.classes)
+    warnings += repeated.warnings(twice.repeats, twice.ids, twice.test)
     if pairs:
         tables["pooling pairs"] = table_of_pairs(
             pairs, "Poolings compared, at the last layer and through depth", what="Linear probes"
         )
     return Part(tuple(said), tables, tuple(figures), {}, tuple(warnings))
+
+
+def _where(p: Pooled) -> str:
+    return f"layer {p.layer}" if p.layer else "behind the pooling"
 
 
 def _of_null(p: Pooled) -> tuple[float | None, float | None]:

@@ -19,6 +19,7 @@ import torch
 from visus import paths, threads
 from visus.images.base import ImageSet
 from visus.images.decode import DecodeError
+from visus.images.digest import pixel_digest
 from visus.models.base import Preprocess
 from visus.progress import task
 from visus.training.augment import augmented, cached_draws
@@ -132,22 +133,33 @@ def at_size(preprocess: Preprocess, size: int) -> Preprocess:
 
 
 def decoded(
-    imageset: ImageSet, rows: np.ndarray, preprocess: Preprocess, *, what: str, unread: dict[int, str] | None = None
+    imageset: ImageSet,
+    rows: np.ndarray,
+    preprocess: Preprocess,
+    *,
+    what: str,
+    unread: dict[int, str] | None = None,
+    pixels: np.ndarray | None = None,
 ) -> np.ndarray:
     """[len(rows), h, w, 3] of the preprocessing's dtype (uint8): the pictures at positions `rows`, decoded once, one thread a core.
 
     unread: takes the places in `rows` of pictures that cannot be decoded, with the reason; without it the first one raises DecodeError.
+    pixels: uint8 [len(rows), 16], takes the hashes of the decoded pictures.
     """
     out = room((len(rows), *preprocess.size, 3), preprocess.dtype)
 
     def work(chunk: range) -> int:
         for i in chunk:
             try:
-                out[i] = preprocess(imageset.decode(int(rows[i])))
+                picture = imageset.decode(int(rows[i]))
+                out[i] = preprocess(picture)
             except DecodeError as error:
                 if unread is None:
                     raise
                 unread[i] = str(error)
+                continue
+            if pixels is not None:
+                pixels[i] = np.frombuffer(pixel_digest(picture), np.uint8)
         return len(chunk)
 
     chunks = list(_chunks(len(rows), 64))

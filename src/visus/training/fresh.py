@@ -121,13 +121,15 @@ def parts_of(imageset: ImageSet, *, seed: int) -> Parts:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: its epochs, and the module in eval mode with the best epoch's weights. pictures: how many it saw an epoch."""
+    """A finished training: its epochs, and the module in eval mode with the best epoch's weights. pictures: how many it saw an epoch. pixels:
+    uint8 [n, 16], hashes of the decoded training and validation pictures, in the order of the plan's parts; empty where they were not taken."""
 
     fit: Fit
     module: Any
     preprocess: Preprocess
     parameters: int
     pictures: int
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros((0, 16), np.uint8))
 
 
 def train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
@@ -204,12 +206,13 @@ def _train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None) -> Traine
     checkpoints = _claim(plan, "vit", imageset, named)
     parts, sizes, recipe = plan.parts, plan.sizes, plan.recipe
     preprocess = square(sizes.image)
+    pixels = np.zeros((len(parts.train) + len(parts.validation), 16), np.uint8)
     held = NamedPictures(
-        decoded(imageset, parts.validation, preprocess, what="validation"),
+        decoded(imageset, parts.validation, preprocess, what="validation", pixels=pixels[len(parts.train) :]),
         imageset.labels[parts.validation],
         np.full(len(parts.validation), UNKNOWN),
     )
-    pictures = decoded(imageset, parts.train, preprocess, what="training")
+    pictures = decoded(imageset, parts.train, preprocess, what="training", pixels=pixels[: len(parts.train)])
     drawn = artists(imageset)
     train = NamedPictures(
         pictures,
@@ -235,7 +238,7 @@ def _train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None) -> Traine
         save_vit(folder, vit, sizes, classes, preprocess)
 
     done = _run(network, objective, plan, checkpoints, save)
-    return Trained(done, vit, preprocess, sum(p.numel() for p in vit.parameters()), objective.n)
+    return Trained(done, vit, preprocess, sum(p.numel() for p in vit.parameters()), objective.n, pixels)
 
 
 def _with_names(
