@@ -24,13 +24,17 @@ _EARLIER = ("index.html", "result.json", "arrays.npz", "figures/", "tables/", "f
 def mark(folder: str | Path, written: Iterable[str]) -> None:
     """Add names to the marker of `folder`, which is made where it is missing: paths relative to it, '/' behind a whole folder.
 
-    Call it before what is named is written. Raises StoreError when the folder cannot be written.
+    Call it before what is named is written. Raises StoreError when the folder cannot be written, or holds another's file of that name.
     """
-    folder = Path(folder)
-    known = set(_read(folder / MARKER))
-    wanted = known | set(written)
-    if wanted != known or not (folder / MARKER).is_file():
-        write_text(folder / MARKER, "\n".join([_HEAD, *sorted(wanted)]) + "\n")
+    file = Path(folder) / MARKER
+    known = _read(file)
+    if known is None and file.exists():
+        raise StoreError(
+            f"{file} was not written by visus, and visus keeps a file of that name there; give another --out"
+        )
+    wanted = {*(known or ()), *written}
+    if known is None or wanted != set(known):
+        write_text(file, "\n".join([_HEAD, *sorted(wanted)]) + "\n")
 
 
 def written_in(folder: str | Path) -> frozenset[str] | None:
@@ -39,8 +43,8 @@ def written_in(folder: str | Path) -> frozenset[str] | None:
     A folder of an earlier version has no marker; it is known by its result.json.
     """
     folder = Path(folder)
-    if (folder / MARKER).is_file():
-        return frozenset([MARKER, *_read(folder / MARKER)])
+    if (known := _read(folder / MARKER)) is not None:
+        return frozenset([MARKER, *known])
     return frozenset(_EARLIER) if _is_result(folder / "result.json") else None
 
 
@@ -120,14 +124,13 @@ def is_output(folder: str | Path) -> bool:
     return folder.is_dir() and (folder.name == DEFAULT or written_in(folder) is not None)
 
 
-def _read(marker: Path) -> list[str]:
+def _read(marker: Path) -> list[str] | None:
+    """The names in a marker; None where there is none, or another's file of that name."""
     try:
-        lines = marker.read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"cannot read {marker}: {error}; delete it, or give another --out") from error
-    return [line for line in lines if line and not line.startswith("#")]
+        head, *names = marker.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError, ValueError):
+        return None
+    return [name for name in names if name] if head == _HEAD else None
 
 
 def _is_result(file: Path) -> bool:

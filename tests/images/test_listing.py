@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 from PIL import Image
 
 import visus
@@ -29,6 +31,12 @@ def photos(tmp_path: Path) -> Path:
     root = tmp_path / "photos"
     root.mkdir()
     return root
+
+
+def picture() -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(data, "PNG")
+    return data.getvalue()
 
 
 def plant(root: Path, *names: str) -> None:
@@ -113,9 +121,25 @@ def test_marker_lists_what_was_written_and_is_added_to(photos: Path) -> None:
     mark(photos, ["a/", "b.txt"])
     mark(photos, ["c"])
     assert written_in(photos) == {MARKER, "a/", "b.txt", "c"}
-    (photos / MARKER).write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(StoreError, match="delete it"):
+
+
+@pytest.mark.parametrize("theirs", [b"\xff\xfe\xff", b"a.png\n", b""])
+def test_anothers_file_of_that_name_hides_nothing_and_is_kept(photos: Path, theirs: bytes) -> None:
+    plant(photos, "a.png", "b.png")
+    (photos / MARKER).write_bytes(theirs)
+    assert len(load_images(str(photos))) == 2
+    with pytest.raises(StoreError, match="was not written by visus"):
         mark(photos, ["d"])
+    assert (photos / MARKER).read_bytes() == theirs
+
+
+def test_tables_of_features_are_no_tables_of_pictures(tmp_path: Path) -> None:
+    cells = [{"bytes": picture(), "path": None}] * 4
+    Dataset.from_dict({"image": cells, "label": [0, 1, 0, 1]}).to_parquet(str(tmp_path / "x.parquet"))
+    mark(tmp_path / "visus-out" / "extract", ["features/"])
+    (tmp_path / "visus-out" / "extract" / "features").mkdir()
+    Dataset.from_dict({"f0": [1.0]}).to_parquet(str(tmp_path / "visus-out" / "extract" / "features" / "p.parquet"))
+    assert len(load_images(f"parquet:{tmp_path}")) == 4
 
 
 def test_nothing_is_made_before_the_listing(tmp_path: Path) -> None:

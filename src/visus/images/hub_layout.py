@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from visus.errors import DataError
+from visus.images.listing import walk
 
 ENDINGS = (".parquet", ".arrow")
 SPLITS = {
@@ -40,7 +41,7 @@ class Layout:
 
 def layout_of(root: Path) -> Layout:
     """The configurations of a folder of tables. Raises DataError where it holds none, or its card cannot be read."""
-    files = sorted(f for f in root.rglob("*") if f.suffix.lower() in ENDINGS and f.is_file() and not _hidden(f, root))
+    files = sorted(f for f in (root / f for f in walk(root).files) if f.suffix.lower() in ENDINGS and f.is_file())
     card = _card(root)
     configs, chosen = _by_card(root, files, card)
     configs = configs or _by_folder(root, files)
@@ -93,10 +94,6 @@ def split_of(path: PurePosixPath) -> tuple[str, str]:
 
 def _split(name: str) -> str:
     return SPLITS.get(name.lower(), name)
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _by_folder(root: Path, files: Iterable[Path]) -> dict[str, dict[str, tuple[Path, ...]]]:
