@@ -54,7 +54,7 @@ def clear(folder: str | Path, *, but: Iterable[str]) -> None:
     A file that somebody else put there is in no marker and stays. Raises StoreError when one cannot be removed.
     """
     folder, kept = Path(folder), set(but)
-    listed = _read(folder / MARKER)
+    listed = _read(folder / MARKER) or []
     gone = [name for name in listed if name not in kept and not name.endswith("/")]
     for name in gone:
         file = folder / name

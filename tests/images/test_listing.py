@@ -97,13 +97,25 @@ def test_output_of_a_version_without_marker(photos: Path) -> None:
 
 def test_an_interrupted_training_and_an_empty_default_folder_are_no_classes(photos: Path) -> None:
     plant(photos, "a/1.png", "b/1.png")
-    mark(photos / "visus-out" / "train", ["training.json", "checkpoints/"])
+    mark(photos / "visus-out" / "train", ["checkpoints/"])
+    (photos / "visus-out" / "train" / "training.json").write_text("{}")
     (photos / "visus-out" / "train" / "checkpoints").mkdir()
     (photos / "visus-out" / "train" / "checkpoints" / "last.ckpt").write_bytes(b"x")
     (photos / "visus-out" / "vae").mkdir()
     images = load_images(str(photos))
     assert images.classes == ("a", "b")
     assert not images.quarantine
+
+
+def test_a_page_leaves_what_a_training_needs(photos: Path) -> None:
+    mark(photos, ["checkpoints/"])
+    (photos / "training.json").write_text("{}")
+    (photos / "checkpoints").mkdir()
+    (photos / "checkpoints" / "last.ckpt").write_bytes(b"x")
+    for _ in range(2):
+        output(photos)
+    assert (photos / "training.json").is_file()
+    assert (photos / "checkpoints" / "last.ckpt").is_file()
 
 
 def test_the_cache_inside_the_folder_is_not_read(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -364,7 +364,9 @@ def _claim(plan: Plan, kind: str, *sets: ImageSet | None) -> Path:
         raise DataError(
             f"{plan.folder} holds a training with other settings or images; choose another --out, or delete that one"
         )
-    mark(plan.folder, [SETTINGS, f"{CHECKPOINTS}/"])
+    mark(
+        plan.folder, [f"{CHECKPOINTS}/"]
+    )  # the settings are no picture, and stay when a new page takes the place of the old one
     if not file.is_file():
         write_text(file, text)
     return plan.folder / CHECKPOINTS
