@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import pickle
+import shutil
 import struct
 import tarfile
 from pathlib import Path
@@ -216,6 +218,45 @@ def test_idx(name: str, packed: bool, tmp_path: Path, monkeypatch: pytest.Monkey
         if packed:
             (paths.data_home() / name / "t10k-labels-idx1-ubyte").unlink()
         load_images(name)
+
+
+def _mnist(folder: Path, seed: int) -> np.ndarray:
+    folder.mkdir(parents=True, exist_ok=True)
+    x = pixels(seed, 2 * N, 5, 4)
+    for k, split in enumerate(("train", "t10k")):
+        part = x[k * N : (k + 1) * N]
+        head = struct.pack(">IIII", 0x803, N, 5, 4)
+        for name, data in (
+            ("images-idx3", head + part.tobytes()),
+            ("labels-idx1", struct.pack(">II", 0x801, N) + bytes(range(N))),
+        ):
+            path = folder / f"{split}-{name}-ubyte.gz"
+            path.write_bytes(gzip.compress(data, mtime=0))
+            os.utime(path, (1e9, 1e9))  # older than anything unpacked
+    return x
+
+
+def test_a_packed_file_that_changed_is_unpacked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISUS_DATA", str(tmp_path))
+    for seed in (1, 2, 2):
+        x = _mnist(tmp_path / "mnist", seed)
+        same(load_images("mnist"), x, [*range(N), *range(N)])
+
+
+def test_another_archive_is_unpacked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISUS_DATA", str(tmp_path))
+    for shift in (0, 1):
+        x, _ = cifar10(tmp_path / "made", "4")
+        if shift:
+            entry = pickle.loads((tmp_path / "made" / "test_batch").read_bytes())  # noqa: S301  (our own bytes)
+            entry["data"] = 255 - entry["data"]
+            (tmp_path / "made" / "test_batch").write_bytes(pickle.dumps(entry, 4))
+        with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as tar:
+            tar.add(tmp_path / "made", "cifar-10-batches-py")
+        shutil.rmtree(tmp_path / "made")
+        os.utime(tmp_path / "cifar-10-python.tar.gz", (1e9, 1e9))
+        first = np.asarray(load_images("cifar10?split=test").decode(0))
+        assert np.array_equal(first, 255 - x[150] if shift else x[150])
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "stl10", "mnist", "fashion-mnist"])

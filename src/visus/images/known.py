@@ -8,11 +8,12 @@ labels only, and a hundred thousand pictures take no memory.
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import shutil
 import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
@@ -23,6 +24,7 @@ from visus import paths
 from visus.errors import DataError, OfflineError
 from visus.images.arrays import Block, BlockSource
 from visus.images.base import ImageSet
+from visus.images.digest import files_digest
 from visus.images.download import Remote, by_hand, fetch
 from visus.images.formats import Part, cifar_binary, cifar_pickles, idx, stl_binary
 from visus.images.registry import source
@@ -218,20 +220,61 @@ def _roots(known: Known) -> list[Path]:
 
 
 def _find(known: Known, splits: tuple[str, ...]) -> tuple[Layout, Path] | None:
-    """Files of a layout that lie in one folder, unpacked first where they are packed."""
-    for layout in known.layouts:
-        needed = _needed(layout, splits)
-        for root in _roots(known):
+    """Files of a layout that lie in one folder, unpacked first where they are packed; what $VISUS_DATA holds goes before the lab's own."""
+    for root in _roots(known):
+        for layout in known.layouts:
+            needed = _needed(layout, splits)
             for folder in (root, *(root / f for f in layout.folders)):
-                if all((folder / f).is_file() for f in needed):
+                if all((folder / f).is_file() for f in needed) and not _outdated(folder, needed):
                     return layout, folder
                 if all((folder / f).is_file() or (folder / f"{f}.gz").is_file() for f in needed):
                     return layout, _unpack_gz(known, folder, needed)
-    for root in _roots(known):
         for archive in known.archives:
             if (root / archive).is_file() and (found := _unpack_tar(known, root / archive, splits)):
                 return found
     return None
+
+
+def _outdated(folder: Path, needed: list[str]) -> bool:
+    """Whether one of these files was unpacked here from a packed file that lies beside it and has changed since."""
+    origins = _origins(folder)
+    return any(
+        name in origins
+        and (folder / origins[name][0]).is_file()
+        and _packed_digest(folder / origins[name][0]) != origins[name][1]
+        for name in needed
+    )
+
+
+def _origins(folder: Path) -> dict[str, tuple[str, str]]:
+    """File -> (name of the packed file that it came from, digest of that), of what was unpacked into a folder."""
+    try:
+        body = json.loads(_record(folder).read_text("utf-8"))
+        return {str(name): (str(packed), str(digest)) for name, (packed, digest) in body.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _note_origins(folder: Path, names: Iterable[str], packed: Path) -> None:
+    """Remember what these files were unpacked from."""
+    digest = _packed_digest(packed)
+    known = {**_origins(folder), **{name: (packed.name, digest) for name in names}}
+    paths.write_text(_record(folder), json.dumps(known, indent=1) + "\n")
+
+
+def _record(folder: Path) -> Path:
+    """Where it is written down what the files of a folder came from."""
+    import xxhash
+
+    return (
+        paths.home()
+        / "unpacked"
+        / f"{xxhash.xxh3_64_hexdigest(str(folder.absolute()).encode('utf-8', 'surrogateescape'))}.json"
+    )
+
+
+def _packed_digest(packed: Path) -> str:
+    return files_digest([packed], about=str(packed))
 
 
 def _needed(layout: Layout, splits: tuple[str, ...]) -> list[str]:
@@ -253,18 +296,20 @@ def _obtain(known: Known, splits: tuple[str, ...], *, download: bool) -> tuple[L
 
 
 def _unpack_gz(known: Known, folder: Path, names: list[str]) -> Path:
-    """Put every file, unpacked, into data_home()/NAME; what lies there and is no older is kept."""
+    """Put every file, unpacked, into data_home()/NAME; what lies there and came from the same content is kept."""
     target = paths.data_home() / known.name
+    origins = _origins(target)
     for name in names:
         made, origin = target / name, folder / name
         packed = not origin.is_file()
         if packed:
             origin = folder / f"{name}.gz"
-        if made.is_file() and (made == origin or _newer(made, origin)):
+        if made.is_file() and (made == origin or origins.get(name, ("", ""))[1] == _packed_digest(origin)):
             continue
         log(f"unpacking {origin.name} into {target}, once")
         with paths.atomic_path(made) as temporary, temporary.open("wb") as out, _open(origin, packed=packed) as stream:
             _copy(stream, out, origin)
+        _note_origins(target, [name], origin)
     return target
 
 
@@ -273,10 +318,6 @@ def _open(path: Path, *, packed: bool) -> IO[bytes]:
         return cast("IO[bytes]", gzip.open(path, "rb")) if packed else path.open("rb")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _newer(made: Path, origin: Path) -> bool:
-    return made.stat().st_mtime >= origin.stat().st_mtime
 
 
 def _copy(packed: IO[bytes], out: IO[bytes], name: Path) -> None:
@@ -290,6 +331,12 @@ def _unpack_tar(known: Known, archive: Path, splits: tuple[str, ...]) -> tuple[L
     """Unpack what both splits need, by file name alone (no path of the archive is followed), into data_home()/NAME."""
     folder = paths.data_home() / known.name
     wanted = {f for layout in known.layouts for f in _needed(layout, _PARTS)}
+    digest, origins = _packed_digest(archive), _origins(folder)
+    for layout in known.layouts:
+        needed = _needed(layout, splits)
+        if all((folder / f).is_file() and origins.get(f, ("", ""))[1] == digest for f in needed):
+            return layout, folder
+    made = []
     log(f"unpacking {archive.name} into {folder}, once")
     try:
         with tarfile.open(archive, "r:gz") as tar, task(f"unpacking {archive.name}", None) as t:
@@ -300,10 +347,12 @@ def _unpack_tar(known: Known, archive: Path, splits: tuple[str, ...]) -> tuple[L
                     continue
                 with paths.atomic_path(folder / name) as temporary, temporary.open("wb") as out:
                     _copy(stream, out, archive)
+                made.append(name)
                 t.advance()
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{archive} is damaged or incomplete; remove it and fetch it again") from error
+    _note_origins(folder, made, archive)
     for layout in known.layouts:
-        if all((folder / f).is_file() for f in _needed(layout, splits)):
+        if set(_needed(layout, splits)) <= set(made):
             return layout, folder
     raise DataError(f"{archive} lacks files of {known.name}; remove it and fetch it again")
