@@ -114,6 +114,7 @@ MODEL: dict[str, Callable[[torch.nn.Module], object]] = {
     "eps": lambda net: setattr(net.stem[1], "eps", 0.1),  # type: ignore[index]
     "an attribute": lambda net: setattr(net, "scale", 2.0),
     "an activation": lambda net: net.body.__setitem__(2, torch.nn.ReLU()),  # type: ignore[operator]
+    "a hook": lambda net: net.body.register_forward_hook(lambda module, inputs, out: out * 2),  # type: ignore[operator, union-attr]
     "a method": lambda net: setattr(net, "forward", MethodType(_forward, net)),
 }
 

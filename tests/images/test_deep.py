@@ -132,6 +132,17 @@ def test_a_set_that_uses_a_corner_of_the_scale_is_cautioned(tmp_path: Path) -> N
     assert any("nearly one grey" in line for line in remarks.cautions)
 
 
+def test_a_few_hot_pixels_that_make_the_scale_are_cautioned(tmp_path: Path) -> None:
+    pictures = [twelve(40, 40) for _ in range(6)]
+    pictures[3][0, 0] = 65535
+    with collecting() as remarks:
+        load_images(str(folder(tmp_path, *pictures)))
+        load_images(str(tmp_path))  # as remembered
+    (line,) = remarks.cautions
+    assert "1 of 9,600 values are above 12 bits" in line
+    assert "nearly black" in line
+
+
 def test_a_picture_deeper_than_those_looked_at_changes_the_scale_of_all(tmp_path: Path) -> None:
     pictures = [np.full((3, 3), 255, np.uint16)] * 40
     root = folder(tmp_path, *pictures, np.full((3, 3), 60000, np.uint16))

@@ -15,6 +15,7 @@ import numpy as np
 
 BITS = (8, 10, 12, 14, 16)
 FLAT = 1 / 8  # of the scale: what uses less of it comes out as one grey
+RARE = 1e-3  # of all values: so few of them do not make a picture
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ class Deep:
         if not finite.size:
             return Range()
         found = (float(finite.min()), float(finite.max()))
-        return Range(floats=found, pictures=1) if self.floating else Range(whole=found, pictures=1)
+        above = tuple(int(np.count_nonzero(finite > 2**b - 1)) for b in BITS)
+        whole, floats = (None, found) if self.floating else (found, None)
+        return Range(whole, floats, 1, int(finite.size), above)
 
     def to_bytes(self, known: Range | None) -> np.ndarray:
         """uint8 of the same shape (grey with alpha as [h, w, 4]). known: of the set; None: this picture stands alone."""
@@ -69,11 +72,14 @@ class Deep:
 
 @dataclass(frozen=True)
 class Range:
-    """Smallest and largest values of deep pictures. whole: of integers, floats: of floats, None where there were none."""
+    """Smallest and largest values of deep pictures. whole: of integers, floats: of floats, None where there were none. values: how many
+    there are; above: how many of them exceed each of BITS."""
 
     whole: tuple[float, float] | None = None
     floats: tuple[float, float] | None = None
     pictures: int = 0
+    values: int = 0
+    above: tuple[int, ...] = (0,) * len(BITS)
 
     def words(self) -> str:
         """What was taken, for the page."""
@@ -94,16 +100,25 @@ class Range:
         found = [(pair, limits(*pair, floating=f)) for pair, f in ((self.whole, False), (self.floats, True)) if pair]
         return any(high > low and high - low < FLAT * (white - black) for (low, high), (black, white) in found)
 
+    def outliers(self) -> tuple[int, int] | None:
+        """(how many values exceed, these bits) where a handful alone make the scale, and all others come out nearly black."""
+        tops = [limits(*pair, floating=f) for pair, f in ((self.whole, False), (self.floats, True)) if pair]
+        white = max((w for black, w in tops if black == 0), default=0.0)
+        for bits, n in zip(BITS, self.above, strict=True):
+            if 0 < n <= RARE * self.values and 2**bits - 1 < FLAT * white:
+                return n, bits
+        return None
+
 
 def merged(ranges: Iterable[Range]) -> Range:
     """The range of all pictures together."""
     whole: tuple[float, float] | None = None
     floats: tuple[float, float] | None = None
-    n = 0
+    n, values, above = 0, 0, np.zeros(len(BITS), np.int64)
     for r in ranges:
-        n += r.pictures
+        n, values, above = n + r.pictures, values + r.values, above + np.array(r.above, np.int64)
         whole, floats = _wider(whole, r.whole), _wider(floats, r.floats)
-    return Range(whole, floats, n)
+    return Range(whole, floats, n, values, tuple(above.tolist()))
 
 
 def limits(low: float, high: float, *, floating: bool) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,6 +74,11 @@ def _tell(span: Range) -> None:
     if not (words := span.words()):
         return
     note(f"pixels: {span.pictures:,} picture{'s' * (span.pictures > 1)} hold {words}")
+    if (few := span.outliers()) is not None:
+        caution(
+            f"pictures of more than 8 bits: {few[0]:,} of {span.values:,} values are above {few[1]} bits and make the scale ({words}), so that all "
+            "others come out nearly black; cut these values before"
+        )
     if span.flat():
         caution(
             f"pictures of more than 8 bits use little of their scale ({words}) and come out as nearly one grey; "
@@ -91,13 +97,13 @@ def _read(path: Any) -> Range | None:
     try:
         body = json.loads(path.read_text("utf-8"))
         pairs = [None if body[k] is None else (float(body[k][0]), float(body[k][1])) for k in ("whole", "floats")]
-        return Range(pairs[0], pairs[1], int(body["pictures"]))
+        return Range(pairs[0], pairs[1], int(body["pictures"]), int(body["values"]), tuple(map(int, body["above"])))
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
 
 
 def _write(path: Any, found: Range) -> None:
-    body = {"whole": found.whole, "floats": found.floats, "pictures": found.pictures}
+    body = asdict(found)
     try:
         paths.write_text(path, json.dumps(body))
     except StoreError as error:  # it only saves time: say so and go on

@@ -35,10 +35,12 @@ def own_code(roots: Iterable[Any]) -> str:
 
 
 def attributes(module: torch.nn.Module) -> str:
-    """The plain attributes (numbers, texts, switches, and tuples, lists and dicts of them) of a module and of all inside, and what
-    functions were put in place of its methods."""
+    """The plain attributes (numbers, texts, switches, and tuples, lists and dicts of them) of a module and of all inside, what
+    functions were put in place of its methods, and what hooks are on it."""
     lines = []
     for path, part in module.named_modules():
+        if hooks := [*part._forward_pre_hooks.values(), *part._forward_hooks.values()]:
+            lines.append(f"{path} hooks {len(hooks)} {own_code(hooks)}")
         for name, value in sorted(vars(part).items()):
             if name.startswith("_") or name in _PASSING:
                 continue
