@@ -260,6 +260,12 @@ REAL: dict[str, tuple[str, list[str], dict[str, str]]] = {
         {"a": "x", "b": "y", "c": "x"},
     ),
     "an escaped sign": ("name,label\na.jpg,R&amp;B\nb.jpg,Rock\n", ["a.jpg", "b.jpg"], {"a": "R&amp;B", "b": "Rock"}),
+    "a value of two lines": (
+        'name,note,label\na.jpg,"one\ntwo",x\nb.jpg,"5"" wide",y\n',
+        ["a.jpg", "b.jpg"],
+        {"a": "x", "b": "y"},
+    ),
+    "inches": ('name\tlabel\na.jpg\t5" pipe\nb.jpg\t7" pipe\n', ["a.jpg", "b.jpg"], {"a": '5" pipe', "b": '7" pipe'}),
     "x and y of keras": ("x,y\na.jpg,cat\nb.jpg,dog\n", ["a.jpg", "b.jpg"], {"a": "cat", "b": "dog"}),
 }
 
@@ -324,6 +330,9 @@ REFUSED: dict[str, tuple[str, str]] = {
     "two labels by two paths": ("name,label\nx/00.jpg,cat\ny/00.jpg,dog\n", "has two labels"),
     "artists alone": (table(("name", "artist"), *((n, "ab"[i % 2]) for i, n in enumerate(MANY))), "give it as --groups"),
     "boxes of two classes": ("ImageId,PredictionString\n00,a 1 2 3 4 b 1 2 3 4\n01,a 1 2 3 4\n", "multi-label"),
+    "a quote never closed": ('name,label\n00.jpg,cat\n01.jpg,"big\n02.jpg,dog\n03.jpg,cat\n', "line 3: a quote is opened here"),
+    "ids that are only part of the names": ("id,label\nx00,a\nx01,b\n", "the first names 'x00', the folder holds '00.jpg'"),
+    "labels that are row numbers": (table(("name", "label"), *((n, i) for i, n in enumerate(MANY))), "`label` is no column of classes"),
     "names alone": ("name\n" + "".join(f"{n}\n" for n in MANY), "expected name,label"),
     "no row fits": (
         "name,label\nx.jpg,a\ny.jpg,b\n", r"no usable image: no row of table.csv names one \(the first names 'x.jpg', the folder holds '00.jpg'\)",

@@ -150,6 +150,9 @@ def _table(path: Path, lines: list[str], first: int, mark: str) -> LabelTable:
             raise DataError(f"{path}, line {first + reader.line_num}: not CSV ({error}); write name,label") from error
     if not rows:
         raise DataError(f"{path} has no rows; write one name,label for each image")
+    if any("\n" in cell for cell in rows[-1][1]) and sum(line.count('"') for line in body) % 2:
+        opened = rows[-2][0] + 1 if len(rows) > 1 else first + 1
+        raise DataError(f"{path}, line {opened}: a quote is opened here and never closed; close it, or double it")
     return LabelTable(path, tuple(_even(path, rows)))
 
 
