@@ -83,7 +83,7 @@ def test_json_is_ascii_and_nothing_else_is_on_stdout(name: str) -> None:
     assert body["findings"] == ["90 % ± 2 → 🐱", "café \udcff.png"]
 
 
-def test_a_reader_that_goes_or_a_stream_that_is_closed_stops_nothing() -> None:
+def test_a_reader_that_goes_or_a_stream_that_is_closed_stops_nothing(tmp_path: Path) -> None:
     shell = f'"{sys.executable}" -c "$PROGRAM"'
     environment = {**os.environ, "PROGRAM": PROGRAM}
 
@@ -111,6 +111,8 @@ def test_a_reader_that_goes_or_a_stream_that_is_closed_stops_nothing() -> None:
         full = sh(f"{shell} > /dev/full")
         assert full.returncode == 2
         assert full.stderr.splitlines()[-1].startswith("visus: stdout cannot be written")
+        deaf = sh(f'"{sys.executable}" -m visus.app.cli clip --embeddings none.npz --out "{tmp_path}" 2> /dev/full')
+        assert (deaf.returncode, deaf.stdout) == (2, "")
 
 
 def test_signs_are_spelled_where_an_encoding_lacks_them_and_only_there() -> None:

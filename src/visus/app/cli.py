@@ -125,13 +125,13 @@ for _name in STUDIES:
 
 def main() -> None:
     """Run the command line. A user's error is one line on stderr and exit code 2; a reader of stdout that has gone (head) is none."""
-    from visus.app.streams import abandon, prepare
+    from visus.app.streams import abandon, last_words, prepare
 
     prepare()
     try:
         app()
     except VisusError as error:
-        sys.stderr.write(f"visus: {' '.join(str(error).split())}\n")
+        last_words(" ".join(str(error).split()))
         sys.exit(2)
     except BrokenPipeError:
         abandon()
@@ -140,7 +140,7 @@ def main() -> None:
         if error.errno != errno.ENOSPC or error.filename is not None:
             raise
         abandon()
-        sys.stderr.write("visus: stdout cannot be written: its disk is full; the page and result.json are in --out\n")
+        last_words("stdout cannot be written, its disk is full; free some space, or send it elsewhere")
         sys.exit(2)
 
 

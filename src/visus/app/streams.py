@@ -32,6 +32,15 @@ def console(*, stderr: bool = False) -> Console:
     return made if made.width >= NARROWEST else Console(stderr=stderr, width=80)
 
 
+def last_words(text: str) -> None:
+    """One line on stderr, if anybody can hear it."""
+    try:
+        sys.stderr.write(f"visus: {text}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):  # closed, or on a full disk
+        sys.stderr = open(os.devnull, "w", encoding="utf-8", errors=HANDLER)  # noqa: SIM115
+
+
 def abandon() -> None:
     """Send the rest of stdout nowhere: its reader has gone, and flushing at exit would complain."""
     try:
