@@ -370,7 +370,9 @@ def test_every_image_with_every_text_is_no_set_of_class_names(tmp_path: Path) ->
     s = from_file(tmp_path / "all.npz")
     assert not s.named
     assert len(set(s.groups)) == 1
-    assert "1 groups that share neither image nor text" in clip_alignment.part(s, sizes=None, seed=0).warnings[0]
+    assert (
+        "make 1 groups that share no image or text, too few" in clip_alignment.part(s, sizes=None, seed=0).warnings[0]
+    )
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -387,7 +389,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"images": np.random.default_rng(0).normal(size=(64, 150)), "texts": np.random.default_rng(1).normal(size=(64, 150))},
         "may be 64 pairs or 64 dimensions",
     ),
-    "ids of different images": ({"images": REPEATED, "texts": TEXTS, "image_ids": OWNER // 2}, "have one id and different vectors"),
+    "ids of different images": ({"images": REPEATED, "texts": TEXTS, "image_ids": OWNER // 2}, "have one id .or wording. and different vectors"),
     "packed bits": ({"images": np.abs(REPEATED * 40).astype(np.uint8), "texts": TEXTS}, "packed bits or shifted integers"),
     "one vector": ({"images": np.ones((9, 4)), "texts": np.random.default_rng(0).normal(size=(9, 4))}, "all 9 images are one vector"),
     "pictures": ({"images": np.zeros((9, 8, 8, 3), np.uint8), "texts": TEXTS}, r"images is uint8 \[9, 8, 8, 3\]"),

@@ -21,6 +21,8 @@ from visus.models.zero_shot import zero_shot_classifier
 from visus.progress import collecting
 from visus.studies import clip_subject
 from visus.studies.clip_texts import captions_of, text_keys
+from visus.studies.train_report import judge_clip
+from visus.training.fresh import Parts
 
 LONG = "a very long description of a street in the rain with many people, two dogs, a red bus and an old man who reads a paper, seen from above, "
 
@@ -211,3 +213,14 @@ def test_a_picture_in_several_rows_is_one_picture_whatever_a_network_makes_of_it
     assert len(set(s.text_keys)) == 8
     assert (s.partners.sum(axis=1) == 2).all()
     assert "images: 8 are 4 different pictures, pixel for pixel; each counts once" in remarks.notes
+
+
+def test_what_is_trained_is_judged_by_the_captions_that_it_reads(tmp_path: Path, encoder: DualEncoder) -> None:
+    folder = captioned(tmp_path / "photos", [f"group {'abcd'[i % 4]}: {LONG}number {i}" for i in range(24)])
+    imageset, rows = load_images(str(folder)), np.arange(24)
+    with collecting() as remarks:
+        judged = judge_clip(imageset, Parts(rows, rows[:0], rows), encoder, encoder, None, seed=0)
+    score = judged.scores["recall@5, image to name"]
+    assert (score.asked, score.n) == ("image to name, among 4 names", 24)
+    assert score.hits == 24
+    assert any("24 different captions are 4 to the model" in c for c in remarks.cautions)

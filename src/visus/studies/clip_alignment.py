@@ -115,7 +115,7 @@ def part(s: Subject, *, sizes: Sequence[int] | None, seed: int, untrained: Subje
     if len(np.unique(groups)) < 8:
         return Part(
             warnings=(
-                f"{n:,} pairs in {len(np.unique(groups))} groups that share neither image nor text are too few to fit an alignment "
+                f"{n:,} pairs make {len(np.unique(groups))} groups that share no image or text, too few to fit an alignment "
                 "and judge it; it is left out.",
             )
         )

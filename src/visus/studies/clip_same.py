@@ -55,8 +55,8 @@ def _check_ids(x: np.ndarray, ids: np.ndarray, what: str, path: Path) -> None:
     if len(far):
         a, b = int(of[far[0]]), int(far[0])
         raise DataError(
-            f"{path}: rows {a} and {b} of {what} have one id and different vectors (cosine {float(rows[a] @ rows[b]):.2f}); give each "
-            f"{what[:-1]} one vector, or leave the ids out"
+            f"{path}: rows {a} and {b} of {what} have one id (or wording) and different vectors (cosine {float(rows[a] @ rows[b]):.2f}); give each "
+            f"{what[:-1]} one vector, or leave these out"
         )
 
 

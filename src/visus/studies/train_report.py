@@ -74,9 +74,13 @@ def judge_clip(
     """
     from visus.measures.gap import modality_gap
     from visus.measures.retrieval import ranks
+    from visus.studies.clip_texts import text_keys
     from visus.training.captioned import candidates, names_of
 
     names, keys = names_of(imageset)
+    # Names that the tokenizer makes one (cut, lower case) are one to be found, the first of them.
+    _, first, code = np.unique(text_keys(trained, names, "captions"), return_index=True, return_inverse=True)
+    keys = first[code.reshape(-1)][keys]
     choice = candidates(keys, parts.test, parts.train)
     mine, own = np.searchsorted(choice, keys[parts.test]), np.unique(np.searchsorted(choice, keys[parts.test]))
     found, gaps = [], []
