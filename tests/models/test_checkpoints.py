@@ -586,3 +586,132 @@ def test_adapters_are_merged_into_their_base(classifies, tmp_path, monkeypatch):
     (folder / "adapter_config.json").write_text(json.dumps({**said, "base_model_name_or_path": str(tmp_path / "gone")}))
     with pytest.raises(DataError, match="is not there"):
         load_backbone(str(folder))
+
+
+@pytest.mark.parametrize("name", ["open_clip_pytorch_model.bin", "epoch_2.pt", "final.pth"])
+def test_an_open_clip_folder_takes_any_torch_file_and_never_stays_random(name, clip_weights, tmp_path):
+    """A folder with a lone .pt was once built with random weights, without a word."""
+    import json
+
+    from visus import load_dual
+
+    cfg, models = clip_weights
+    pixels = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.2], "resize_mode": "squash", "interpolation": "bilinear"}
+    body = {"model_cfg": {**cfg, "quick_gelu": True}, "preprocess_cfg": pixels}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(body))
+    with pytest.raises(DataError, match="no weights"):
+        load_backbone(str(tmp_path))
+    state = models[True].state_dict()
+    torch.save({"state_dict": pre("module.", state), "epoch": 1, "name": "x"}, tmp_path / name)
+    backbone, encoder = load_backbone(str(tmp_path)), load_dual(str(tmp_path))
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = models[True].encode_image(x)
+    late = backbone.forward(x, backbone.resolve(["late"]))[backbone.aliases["late"]]
+    torch.testing.assert_close(late, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(encoder.image_embedding(x), expected, rtol=1e-5, atol=1e-5)
+    assert backbone.preprocess.mean == (0.4, 0.5, 0.6)
+    assert backbone.preprocess.resize == (32, 32)
+    if name == "final.pth":
+        torch.save(state, tmp_path / "other.pth")
+        with pytest.raises(DataError, match="several files of weights"):
+            load_backbone(str(tmp_path))
+
+
+def test_repositories_of_timm_and_open_clip_in_the_hubs_cache_load(clip_weights, tmp_path, monkeypatch):
+    import json
+
+    from huggingface_hub import constants
+    from timm.models._hub import save_for_hf
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def snapshot(name: str) -> Any:
+        repo = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+        commit = "0123456789abcdef0123456789abcdef01234567"
+        (repo / "refs").mkdir(parents=True)
+        (repo / "refs" / "main").write_text(commit)
+        (repo / "snapshots" / commit).mkdir(parents=True)
+        return repo / "snapshots" / commit
+
+    model = made(CNN)
+    save_for_hf(model, str(snapshot("some/cnn")), safe_serialization=True)
+    same("hf:some/cnn", model, head=True)
+    cfg, models = clip_weights
+    folder = snapshot("some/clip")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": cfg, "preprocess_cfg": {}}))
+    save_file(
+        {k: v.contiguous() for k, v in models[False].state_dict().items()}, str(folder / "open_clip_model.safetensors")
+    )
+    backbone = load_backbone("hf:some/clip")
+    x = torch.zeros(1, 3, 32, 32)
+    with torch.no_grad():
+        expected = models[False].encode_image(x)
+    late = backbone.forward(x, backbone.resolve(["late"]))[backbone.aliases["late"]]
+    torch.testing.assert_close(late, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model."])
+def test_a_timm_folder_of_wrapped_names(prefix, tmp_path):
+    from timm.models._hub import save_for_hf
+
+    model = made(CNN)
+    save_for_hf(model, str(tmp_path), safe_serialization=True)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({"state_dict": pre(prefix, model.state_dict()), "args": args()}, tmp_path / "pytorch_model.bin")
+    same(str(tmp_path), model, head=True)
+
+
+def test_files_of_any_name_that_torch_wrote(resnets, said, tmp_path):
+    trunk = {f"_feature_blocks.{k}": v for k, v in no_fc(resnets[0]).items()}
+    content = {
+        "classy_state_dict": {"base_model": {"model": {"trunk": trunk, "heads": {"0.clf.weight": torch.zeros(3)}}}},
+        "iteration": 3,
+    }
+    for name in ("model_final_checkpoint_phase999.torch", "weights"):
+        torch.save(content, tmp_path / name)
+        assert load_backbone(f"{tmp_path / name}?arch=timm:resnet18").labels is None
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x07\x12")
+    with pytest.raises(DataError, match="no checkpoint that visus reads"):
+        load_backbone(f"{tmp_path / 'model.onnx'}?arch=timm:resnet18")
+
+
+@pytest.mark.parametrize(
+    "kind", ["grey", "one output", pytest.param("vit of 64 pixels", marks=pytest.mark.slow), "half a network"]
+)
+def test_torchvision_files_at_their_own_sizes(kind, said, tmp_path, monkeypatch):
+    from torchvision import models
+
+    from visus.models import from_torchvision
+
+    monkeypatch.setattr(from_torchvision, "note", said.append)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        if kind.startswith("vit"):
+            model = models.vit_b_32(image_size=64, num_classes=3).eval()
+        else:
+            model = models.resnet18(num_classes=1 if kind == "one output" else 3).eval()
+        if kind == "grey":
+            model.conv1 = torch.nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+    state = model.state_dict()
+    if kind == "half a network":
+        state = {k: v for k, v in state.items() if not k.startswith("layer4.1")}
+    torch.save({"state_dict": pre("module.", state)}, tmp_path / "w.pth")
+    spec = f"{tmp_path / 'w.pth'}?arch=torchvision:{'vit_b_32' if kind.startswith('vit') else 'resnet18'}"
+    if kind == "half a network":
+        with pytest.raises(DataError, match=r"missing \(layer4\.1"):
+            load_backbone(spec)
+        return
+    backbone = load_backbone(spec)
+    h, w = backbone.preprocess.size
+    assert (h, w) == ((64, 64) if kind.startswith("vit") else (224, 224))
+    x = torch.randn(1, backbone.preprocess.channels, h, w, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = model(x)
+    found = backbone.classify(x)
+    if kind == "one output":
+        torch.testing.assert_close(found.softmax(1)[:, 1], logits.sigmoid()[:, 0])
+        assert len(backbone.labels) == 2
+    else:
+        torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-4)
+        assert backbone.labels == ("class 0", "class 1", "class 2")

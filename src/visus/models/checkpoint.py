@@ -125,7 +125,7 @@ def _shards(index: Path) -> dict[str, torch.Tensor]:
     return {k: v for n in names for k, v in read(index.parent / n).items()}
 
 
-def _states(found: Any, place: str, depth: int = 3) -> Iterable[tuple[str, dict[str, torch.Tensor]]]:
+def _states(found: Any, place: str, depth: int = 6) -> Iterable[tuple[str, dict[str, torch.Tensor]]]:
     """(place, tensors by name) of every mapping that holds tensors under names, the outermost first."""
     if not isinstance(found, Mapping):
         return

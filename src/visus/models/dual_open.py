@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from visus.errors import DataError, OfflineError, SpecError
-from visus.models.checkpoint import read, take_in
+from visus.models.checkpoint import opened, read, take_in
 from visus.models.dual import DualEncoder
 from visus.models.dual_new import CONFIG, PROCESSOR, TOKENIZER, WEIGHTS
 from visus.models.dual_text import SETTINGS, Words, json_words, simple_words
@@ -71,7 +71,6 @@ def _is_file(spec: Spec) -> bool:
 
 def _file(spec: Spec, *, download: bool) -> DualEncoder:
     from visus.models import from_openclip
-    from visus.models.checkpoint import opened
 
     check_options(spec, ("arch", "key"))
     arch = parse_spec(spec.options["arch"], ("openclip",), revisions=("openclip",))
@@ -203,25 +202,14 @@ def _open_clip_folder(spec: Spec, folder: Path, *, random: bool) -> DualEncoder:
             f"{folder} has no text tower (text_cfg in {OPEN_CLIP}), so it reads no texts; give a whole dual encoder"
         )
     if not random:
-        file = folder / OPEN_CLIP_WEIGHTS
-        if not file.is_file():
+        file = from_openclip.weights_of(folder)
+        if file is None:
             raise DataError(
-                f"{folder} is no whole dual encoder: {file.name} is missing; put it there or add ?weights=none"
+                f"{folder} is no whole dual encoder: {OPEN_CLIP_WEIGHTS} is missing; put it there or add ?weights=none"
             )
-        _check_texts(_names(file), folder)
-    model = from_openclip.create(f"local-dir:{folder}", load_weights=not random)
+        _check_texts([n for tensors in opened(file).states.values() for n in tensors], folder)
+    model = from_openclip.open_folder(folder, random=random)
     return _open_clip(spec, model, texts, folder, random=random)
-
-
-def _names(file: Path) -> list[str]:
-    """The tensors' names in a safetensors file; raises DataError for one that is damaged."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="pt") as content:
-            return list(content.keys())
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{file} cannot be read as a checkpoint: {first_line(error)}") from error
 
 
 def _named(spec: Spec, *, random: bool, download: bool) -> DualEncoder:

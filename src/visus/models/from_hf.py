@@ -16,7 +16,7 @@ from visus.models.base import Backbone, Preprocess
 from visus.models.checkpoint import choose, read
 from visus.models.checkpoint import opened as contents_of
 from visus.models.heads import UNREAD, declared, names_of, said
-from visus.models.hub import PATIENCE, allow, first_line, hub_cache, hub_url
+from visus.models.hub import PATIENCE, allow, first_line, hub_cache, hub_file, hub_url
 from visus.models.points import Layout
 from visus.models.pooling_hf import pooling, whole
 from visus.models.preprocess_hf import preprocess_of
@@ -41,7 +41,32 @@ BROKEN = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportE
 def load_hf(spec: Spec, *, download: bool) -> Backbone:
     """A vision model of transformers from the Hugging Face hub or its local cache."""
     check_options(spec, ("weights",))
+    if (folder := _foreign(spec, download=download)) is not None:
+        from visus.models.local import load_local
+
+        return load_local(Spec("", str(folder), None, spec.options, spec.text), download=download)
     return load(spec, spec.name, download=download)
+
+
+def _foreign(spec: Spec, *, download: bool) -> Path | None:
+    """The snapshot of a repository that timm or open_clip wrote, with its weights; None for others, and for one that is not cached."""
+    from visus.models.from_openclip import WEIGHTS as OPEN_CLIP
+    from visus.models.local import WEIGHTS as TIMM
+    from visus.models.local import read_config
+
+    try:
+        file = hub_file(spec.name, ("config.json", "open_clip_config.json"), download=False, revision=spec.revision)
+    except (OfflineError, ValueError):  # ValueError: no name that a repository could have
+        return None
+    folder = file.parent
+    names: tuple[str, ...] = OPEN_CLIP
+    if file.name == "config.json":
+        body, names = read_config(folder), TIMM
+        if "model_type" in body or "architecture" not in body:
+            return None
+    if not random_init(spec):
+        hub_file(spec.name, names, download=download, revision=folder.name)
+    return folder
 
 
 @dataclass(frozen=True)
@@ -137,6 +162,8 @@ def _choose(text: str, where: str, kwargs: dict[str, Any], *, head: int | None) 
 
     config = AutoConfig.from_pretrained(where, trust_remote_code=False, **kwargs)
     kind = config.model_type
+    if kind == "timm_wrapper":  # only where its config has just been fetched
+        raise SpecError(f"{text!r} is a model of timm, whose config is in the cache now: give the same command again")
     architecture = (config.architectures or [""])[0]
     names = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.get(kind, ())
     names = (names,) if isinstance(names, str) else tuple(names or ())
@@ -208,7 +235,7 @@ def _from(
         if bar:
             logging.enable_progress_bar()
     wrong = sorted(str(k[0] if isinstance(k, tuple) else k) for k in report.get("mismatched_keys", ()))
-    missing = sorted(k for k in report["missing_keys"] if "pooler" not in k and k not in wrong)
+    missing = sorted(k for k in report["missing_keys"] if "pooler.dense" not in k and k not in wrong)
     if headless:
         inside = f"{model.base_model_prefix}."
         missing, wrong = ([k for k in names if k.startswith(inside)] for names in (missing, wrong))

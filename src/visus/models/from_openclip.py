@@ -11,7 +11,7 @@ from typing import Any
 from visus.errors import DataError, SpecError
 from visus.models.assemble import assemble
 from visus.models.base import Backbone, Preprocess
-from visus.models.checkpoint import Contents, choose, take_chosen
+from visus.models.checkpoint import Chosen, Contents, choose, opened, take_chosen
 from visus.models.from_timm import three
 from visus.models.hub import first_line, hub_file, url_file
 from visus.models.points import Layout
@@ -23,6 +23,8 @@ from visus.spec import Spec, check_options, unknown
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
+FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth",
+         "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")  # fmt: skip
 OPENAI = {"input_resolution", "context_length", "vocab_size"}  # what the archives of OpenAI hold beside weights
 
 
@@ -74,8 +76,6 @@ def open_file(arch: Spec, contents: Contents, spec: Spec) -> Any:
     activation is noted. Raises SpecError for an unknown name or tag, DataError for weights that do not fit.
     """
     import open_clip
-    from open_clip.convert import convert_state_dict
-    from open_clip.model import convert_to_custom_text_state_dict
 
     if arch.name not in open_clip.list_models():
         raise unknown("open_clip architecture", arch.name, open_clip.list_models())
@@ -88,8 +88,8 @@ def open_file(arch: Spec, contents: Contents, spec: Spec) -> Any:
     own = open_clip.get_model_config(arch.name)
     model = create(arch.name, **tagged(cfg))
     names = set(model.state_dict())
-    chosen = choose(contents, names | {n.removeprefix("text.") for n in names}, key=spec.options.get("key"), what=what)
-    tensors = {k: v for k, v in chosen.tensors.items() if not k.endswith("position_ids")}
+    chosen = _chosen(contents, names, what=what, key=spec.options.get("key"))
+    tensors = chosen.tensors
     openai = bool(OPENAI & tensors.keys())
     tensors = {k: v for k, v in tensors.items() if k not in OPENAI}
     again: dict[str, Any] = {}
@@ -110,14 +110,55 @@ def open_file(arch: Spec, contents: Contents, spec: Spec) -> Any:
             else "; weights trained with the other want the architecture's other name (-quickgelu) or ARCH@TAG"
         )
         note(f"{contents.file.name}: {'QuickGELU' if quick else 'GELU'}, as {said}{other}")
-    tensors = convert_state_dict(model, tensors)
+    _take(model, replace(chosen, tensors=tensors), contents, what=what)
+    return model
+
+
+def open_folder(folder: Path, *, random: bool) -> Any:
+    """open_clip's model of a folder with an open_clip_config.json, both towers; `random`: without its weights.
+
+    Raises DataError for weights that are missing, several, or do not fit.
+    """
+    model = create(f"local-dir:{folder}", load_weights=False)
+    if not random:
+        file = weights_of(folder)
+        if file is None:
+            raise DataError(
+                f"{folder} holds a config and no weights; put open_clip_model.safetensors beside it, or add ?weights=none"
+            )
+        contents, what = opened(file), f"{file} into its open_clip_config.json"
+        _take(model, _chosen(contents, set(model.state_dict()), what=what), contents, what=what)
+    return model
+
+
+def weights_of(folder: Path) -> Path | None:
+    """The file of weights in a folder: by its usual name, else the only one; None for none. Raises DataError for several."""
+    named = next((folder / n for n in FILES if (folder / n).is_file()), None)
+    found = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".pt", ".pth"))
+    if named is None and len(found) > 1:
+        raise DataError(
+            f"{folder} holds several files of weights: {', '.join(p.name for p in found[:4])}; leave one there"
+        )
+    return named or next(iter(found), None)
+
+
+def _chosen(contents: Contents, names: set[str], *, what: str, key: str | None = None) -> Chosen:
+    found = choose(contents, names | {n.removeprefix("text.") for n in names}, key=key, what=what)
+    return replace(found, tensors={k: v for k, v in found.tensors.items() if not k.endswith("position_ids")})
+
+
+def _take(model: Any, chosen: Chosen, contents: Contents, *, what: str) -> None:
+    """Load the weights as open_clip.load_checkpoint does, but for resampling: other authors' names, one tower's names, scalars."""
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import convert_to_custom_text_state_dict
+
+    tensors = convert_state_dict(model, {k: v for k, v in chosen.tensors.items() if k not in OPENAI})
     if "positional_embedding" in tensors and not hasattr(model, "positional_embedding"):
         tensors = convert_to_custom_text_state_dict(tensors)
     for scalar in ("logit_scale", "logit_bias"):
         if scalar in tensors and getattr(model, scalar, None) is not None:
             tensors[scalar] = tensors[scalar].reshape(getattr(model, scalar).shape)
     take_chosen(model, replace(chosen, tensors=tensors), contents, what=what)
-    return model
 
 
 def _image_side(tensors: Mapping[str, Any]) -> int | None:

@@ -10,14 +10,14 @@ from typing import Any
 
 from visus.errors import DataError
 from visus.models.base import Backbone
-from visus.models.checkpoint import read, take_in
+from visus.models.checkpoint import choose, opened, take_chosen
 from visus.models.heads import tags_beside
 from visus.models.registry import random_init, source
 from visus.models.weights_file import load_file
 from visus.progress import note
 from visus.spec import Spec, check_options
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.pt", "model.pth")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "model.pt", "model.pth")
 
 
 @source("")
@@ -97,17 +97,7 @@ def _open_clip_folder(spec: Spec, path: Path) -> Backbone:
 
     check_options(spec, ("weights",))
     random = random_init(spec)
-    if (
-        not random
-        and not any(path.glob("*.safetensors"))
-        and not any(path.glob("*.bin"))
-        and not any(path.glob("*.pt"))
-    ):
-        raise DataError(
-            f"{path} holds a config and no weights; put open_clip_model.safetensors beside it, or add ?weights=none"
-        )
-    model = from_openclip.create(f"local-dir:{path}", load_weights=not random)
-    return from_openclip.wrap(model, spec.text, random=random)
+    return from_openclip.wrap(from_openclip.open_folder(path, random=random), spec.text, random=random)
 
 
 def _timm_folder(spec: Spec, path: Path, config: Mapping[str, Any]) -> Backbone:
@@ -131,7 +121,8 @@ def _timm_folder(spec: Spec, path: Path, config: Mapping[str, Any]) -> Backbone:
             raise DataError(
                 f"{path} holds a config and no weights; put model.safetensors beside it, or add ?weights=none"
             )
-        take_in(model, read(file), what=f"{file} into timm:{name}")
+        contents, what = opened(file), f"{file} into timm:{name}"
+        take_chosen(model, choose(contents, model.state_dict(), what=what), contents, what=what)
     labels = config.get("label_names")
     if labels is None and (tags := tags_beside(path, model.num_classes)):
         labels, config = list(tags), {**config, "multi_label": True}

@@ -84,6 +84,10 @@ def _transformer(
     elif "embed_dim" in found:
         found |= _heads(name, found["embed_dim"])
     found |= _side(name, tensors, common, (int(patches[2]), int(patches[3])), options)
+    if "depth" in found:
+        caution(
+            f"The weights have {found['depth']} blocks, {name} has {_depth(common)}: a network of {found['depth']} blocks was built."
+        )
     if said := {k: v for k, v in found.items() if k != "num_heads"}:
         note(f"sizes of {name} by the tensors: {', '.join(f'{k} {v}' for k, v in said.items())}")
     return found

@@ -103,7 +103,7 @@ class HeadInputTrunk(Trunk):
 
         handle = self.model.get_submodule(self.head).register_forward_pre_hook(entering)
         try:
-            return unwrap(self.model(x))
+            return self._logits(self.model(x))
         finally:
             handle.remove()
 

@@ -18,7 +18,7 @@ from visus.models.preprocess import checked_channels
 from visus.progress import note
 from visus.spec import Spec, check_options, parse_spec, unknown
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".tar", ".ckpt", ".json")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".tar", ".ckpt")
 OPTIONS = ("arch", "key", "img_size", "num_heads")
 LIBRARIES = ("timm", "torchvision", "openclip")
 
@@ -26,8 +26,8 @@ LIBRARIES = ("timm", "torchvision", "openclip")
 def load_file(spec: Spec, path: Path) -> Backbone:
     """The backbone whose weights lie in a file. Raises SpecError for a missing ?arch=, DataError for weights that do not fit."""
     check_options(spec, OPTIONS)
-    if path.suffix not in SUFFIXES or (path.suffix == ".json" and not path.name.endswith(".index.json")):
-        raise DataError(f"{path} is no checkpoint that visus reads; it reads {', '.join(SUFFIXES[:-1])} and folders")
+    if not (path.suffix in SUFFIXES or path.name.endswith(".index.json") or _is_torchs(path)):
+        raise DataError(f"{path} is no checkpoint that visus reads; it reads {', '.join(SUFFIXES)} and folders")
     contents = opened(path)
     arch = architecture_of(spec, path, contents)
     if arch.scheme == "openclip":
@@ -37,6 +37,13 @@ def load_file(spec: Spec, path: Path) -> Backbone:
     if arch.scheme == "torchvision":
         return _torchvision(spec, arch, contents)
     return _timm(spec, arch, contents)
+
+
+def _is_torchs(path: Path) -> bool:
+    """Whether a file of any other name is one that torch.save wrote, by its first bytes: an archive, or a pickle of the older kind."""
+    with path.open("rb") as file:
+        head = file.read(2)
+    return head in (b"PK", b"\x80\x02")
 
 
 def architecture_of(spec: Spec, path: Path, contents: Contents) -> Spec:
