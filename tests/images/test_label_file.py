@@ -266,6 +266,12 @@ REAL: dict[str, tuple[str, list[str], dict[str, str]]] = {
         {"a": "x", "b": "y"},
     ),
     "inches": ('name\tlabel\na.jpg\t5" pipe\nb.jpg\t7" pipe\n', ["a.jpg", "b.jpg"], {"a": '5" pipe', "b": '7" pipe'}),
+    "a count above": (
+        "3\nkind other\na.jpg 1 5\nb.jpg -1 5\nc.jpg 1 5\n",
+        ["a.jpg", "b.jpg", "c.jpg"],
+        {"a": "1", "b": "-1", "c": "1"},
+    ),
+    "a nameless column of names": (",0\na.jpg,x\nb.jpg,y\n", ["a.jpg", "b.jpg"], {"a": "x", "b": "y"}),
     "x and y of keras": ("x,y\na.jpg,cat\nb.jpg,dog\n", ["a.jpg", "b.jpg"], {"a": "cat", "b": "dog"}),
 }
 

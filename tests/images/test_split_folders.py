@@ -219,6 +219,11 @@ def test_what_cannot_be_told_is_asked(load: Load, tops: Sequence[str], inside: S
     assert not said.cautions
 
 
+def test_the_larger_folder_is_proposed_for_training(load: Load) -> None:
+    with pytest.raises(DataError, match=r"\?train=zwei&test=eins where"):
+        load(classed("eins") + tree("zwei/cat", "zwei/dog", n=5))
+
+
 def test_folders_that_hold_others_in_part_are_classes(load: Load) -> None:
     """Deep class folders whose subfolders have names of their own, or pictures beside them."""
     images, _ = load(tree("cat/siamese", "cat/persian", "dog/pug", "dog/poodle"))

@@ -164,6 +164,7 @@ def _label(
                 "several of them; an image needs one class here: choose one column with --label-column"
             )
     if len(fit) > 1:
+        fit = [i for i in fit if len(set(cells[i])) > 1] or fit
         # Beside a column whose values come again, one with another value in every row is none of classes, however few the rows are.
         fit = (
             [i for i in fit if len(set(cells[i])) < len(cells[i])] or [i for i in fit if not counts_up(cells[i])] or fit

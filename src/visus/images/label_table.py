@@ -85,6 +85,8 @@ def readings(path: Path) -> tuple[list[LabelTable], DataError | None]:
     if first is None:
         raise DataError(f"{path} has no rows; write one name,label for each image")
     first = _behind_comments(lines, first)
+    if lines[first].strip().isdigit() and int(lines[first]) in (len(lines) - first - 1, len(lines) - first - 2):
+        first += 1  # the number of rows, as CelebA's lists have it above their header
     head = lines[first].strip()
     if head.lower().startswith("sep=") and len(head) == 5:
         marks, first = [head[4]], first + 1

@@ -98,6 +98,8 @@ def has_header(table: LabelTable, named: Named, labels: frozenset[str]) -> bool:
     cells = [word(c) for c in table.rows[0][1]]
     if cells[named.at] in NAMES and any(c in labels for i, c in enumerate(cells) if i != named.at):
         return True
+    if not cells[named.at] and not table.rows[0][1][named.at]:
+        return True
     if named.files[0] or is_picture_name(table.rows[0][1][named.at]) or "/" in table.rows[0][1][named.at]:
         return False
     rest = [(i, c) for i, c in enumerate(table.rows[0][1]) if i != named.at and c]

@@ -149,7 +149,7 @@ def layout(root: str, found: Found, *, level: str | None = None, labelled: bool 
     ):
         others = [t for t in tops if t not in named]
         if others and not labelled and not any(holds[t] for t in named):
-            return Layout((Shelf(base),), _ask(root, tops, names, ()))
+            return Layout((Shelf(base),), _ask(root, tops, names, (), tree))
         return _splits(root, named, inner)
     if len(tops) < 2 or labelled:
         return Layout((Shelf(base),))
@@ -157,7 +157,7 @@ def layout(root: str, found: Found, *, level: str | None = None, labelled: bool 
         return first
     common = sorted(set.intersection(*(set(h) for h in holds.values())) or set.union(*(set(h) for h in holds.values())))
     if agreeing and len(set.union(*(set(h) for h in holds.values()))) > 1 and tree.loose(tops) <= LOOSE:
-        return Layout((Shelf(base),), _ask(root, tops, names, common))
+        return Layout((Shelf(base),), _ask(root, tops, names, common, tree))
     return Layout((Shelf(base),))
 
 
@@ -196,9 +196,9 @@ def _class_first(tops: Sequence[str], names: Mapping[str, str], tree: _Tree) -> 
     return Layout(tuple(shelves))
 
 
-def _ask(root: str, tops: Sequence[str], names: Mapping[str, str], common: Sequence[str]) -> str:
+def _ask(root: str, tops: Sequence[str], names: Mapping[str, str], common: Sequence[str], tree: _Tree) -> str:
     shown = ", ".join(show(names[t]) for t in tops[:3]) + (f" and {len(tops) - 3} more" if len(tops) > 3 else "")
-    a, b = (show(tops[0]), show(tops[1]))
+    a, b = map(show, tree.largest(tops)[:2])
     if not common:
         return (
             f"{root} holds {shown}, of which some are named as splits and none holds class folders; say folder:{root}?classes=top where "
@@ -285,6 +285,10 @@ class _Tree:
                 if only and key(only.rpartition("/")[2]).casefold() not in classes:
                     inner[top] = only
         return inner
+
+    def largest(self, tops: Sequence[str]) -> list[str]:
+        """The folders by how many pictures they hold, most first."""
+        return sorted(tops, key=lambda top: (-self._below[top], top))
 
     def loose(self, tops: Sequence[str]) -> float:
         """Share of the pictures below `tops` that lie in them directly."""
