@@ -175,3 +175,27 @@ def test_what_a_model_would_make_of_a_picture_is_bounded_too() -> None:
     with pytest.raises(DecodeError, match="250 x 2 would be resized to 128,000 x 1,024"):
         large(Image.new("RGB", (250, 2)))
     assert np.asarray(large(Image.new("RGB", (60, 2)))).shape == (1024, 1024, 3)
+
+
+def test_tables_and_known_sets_on_a_sick_disk_are_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datasets import Dataset
+
+    path = tmp_path / "x.parquet"
+    Dataset.from_dict({"image": [{"bytes": tiny.noise(1).source.read(0), "path": None}]}).to_parquet(str(path))
+
+    def sick(*args: Any, **options: Any) -> Any:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dataset, "from_parquet", sick)
+        with pytest.raises(ReadError, match="run the same command again"):
+            load_images(str(path))
+    assert len(load_images(str(path))) == 1
+    from visus.images import known
+
+    layout = known.KNOWN["mnist"].layouts[0]
+    monkeypatch.setattr(known, "_find", lambda *a: (known.Layout(layout.files, (), sick, ()), tmp_path))
+    with pytest.raises(ReadError, match="mnist"):
+        load_images("mnist")

@@ -11,6 +11,7 @@ from visus import paths
 from visus.errors import DataError, OfflineError, SpecError
 from visus.images.base import ImageSet
 from visus.images.hub_layout import ENDINGS, SPLITS, Layout, choose, layout_of
+from visus.images.reading import failed, lasting
 from visus.images.registry import source
 from visus.images.tables import OPTIONS, Part, build
 from visus.progress import caution, note, task
@@ -73,6 +74,11 @@ def _opened(file: Path) -> Any:
             return Dataset.from_file(str(file))
         return Dataset.from_parquet(str(file), cache_dir=str(paths.home() / "datasets"))
     except (DatasetGenerationError, OSError, ValueError) as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, OSError) and cause.errno is not None and not lasting(cause):
+                raise failed(str(file), cause.strerror or str(cause)) from error
+            cause = cause.__cause__
         raise DataError(f"cannot read {file}: damaged or not a table; remove it or fetch it again") from error
 
 

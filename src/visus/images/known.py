@@ -15,6 +15,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
@@ -27,6 +28,7 @@ from visus.images.base import ImageSet
 from visus.images.digest import files_digest
 from visus.images.download import Remote, by_hand, fetch
 from visus.images.formats import Part, cifar_binary, cifar_pickles, idx, stl_binary
+from visus.images.reading import patiently
 from visus.images.registry import source
 from visus.progress import log, task
 from visus.spec import Spec, check_options, unknown
@@ -185,7 +187,14 @@ def load_known(spec: Spec, *, labels: Path | None, download: bool) -> ImageSet:
     splits = _PARTS if wanted is None else (wanted,)
     layout, folder = _find(known, splits) or _obtain(known, splits, download=download)
     also = [folder / f for f in layout.also]
-    parts = {s: layout.read([folder / f for f in layout.files[s]], also) for s in splits}
+
+    def read(split: str) -> Part:
+        return layout.read([folder / f for f in layout.files[split]], also)
+
+    try:
+        parts = {s: patiently(partial(read, s), f"{spec.name} in {folder}") for s in splits}
+    except OSError as error:
+        raise DataError(f"cannot read {spec.name} in {folder}: {error.strerror or error}; check the files") from error
     return _build(spec, known, parts)
 
 

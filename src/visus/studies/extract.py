@@ -84,7 +84,10 @@ def extract(
         rows.append((name, "×".join(map(str, tap.shape)), len(features), width, str(folder)))
     tables = {
         "features": Table(
-            ("layer", "output shape", "images", "features", "folder"), tuple(rows), title="Where the features are"
+            ("layer", "output shape", "images", "features", "folder"),
+            tuple(rows),
+            title="Where the features are",
+            note="Folders of Parquet files: index, id (unique among all sets), name, label, pixels (hash of the decoded image), vector.",
         )
     }
     set_aside = (*imageset.quarantine, *features.quarantine)
