@@ -267,3 +267,55 @@ def test_pictures_are_classified_by_the_heads_kind(tmp_path, pictures) -> None:
     found = classify_images(backbone, load_images(str(pictures)), device="cpu")
     assert found.probabilities.dtype == np.float32
     assert np.abs(found.probabilities.sum(axis=1) - 1).max() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("HGNetV2", {"embedding_size": 8, "depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 16, 16], "stage_in_channels": [8, 8, 8, 16],
+                     "stage_mid_channels": [4, 4, 4, 4], "stage_out_channels": [8, 8, 16, 16], "stage_numb_of_layers": [1, 1, 1, 1],
+                     "stem_channels": [3, 4, 8], "stage_num_blocks": [1, 1, 1, 1]}),
+        ("Pvt", {"image_size": 64, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]}),
+    ],
+)  # fmt: skip
+def test_classifiers_without_a_base_model_or_names_are_read_at_their_head(
+    tmp_path, name: str, config: dict[str, Any]
+) -> None:
+    import transformers
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = getattr(transformers, f"{name}ForImageClassification")(
+            getattr(transformers, f"{name}Config")(**config, num_labels=3)
+        ).eval()
+    model.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**PROCESSOR, "size": {"height": 64, "width": 64}}))
+    backbone = load_backbone(str(tmp_path))
+    x = batch(backbone)
+    seen: list[torch.Tensor] = []
+    head = model.fc if name == "HGNetV2" else model.classifier
+    handle = head.register_forward_hook(lambda m, args, out: seen.append(args[0]))
+    with torch.inference_mode():
+        torch.testing.assert_close(backbone.classify(x), model(pixel_values=x).logits)
+    handle.remove()
+    torch.testing.assert_close(backbone.forward(x, backbone.resolve(["late"]))["pooled"], seen[-1])
+    assert backbone.labels == ("class 0", "class 1", "class 2")
+
+
+def test_a_torchvision_network_with_one_output_is_binary_too() -> None:
+    from types import SimpleNamespace
+
+    from torchvision.models import ResNet
+    from torchvision.models.resnet import BasicBlock
+    from torchvision.transforms._presets import ImageClassification
+
+    from visus.models.from_torchvision import wrap
+
+    net = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=1).eval()
+    weights = SimpleNamespace(
+        meta={"categories": ["a", "b", "c"]}, transforms=lambda: ImageClassification(crop_size=64, resize_size=64)
+    )
+    backbone = wrap(net, "net.pt", weights, random=False)
+    x = batch(backbone)
+    assert backbone.labels == ("class 0", "class 1")
+    torch.testing.assert_close(backbone.classify(x).softmax(dim=1)[:, 1], own(net, x)[:, 0].sigmoid())

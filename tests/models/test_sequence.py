@@ -419,3 +419,69 @@ def test_attention_on_no_patch_at_all_has_none() -> None:
     assert torch.isnan(distance[:, 2]).all()
     assert torch.isfinite(entropy[:, 0]).all()
     assert torch.isfinite(relevance(backbone, x)).all()
+
+
+TIMM = {  # by timm's name: tokens that are no patches in the first and in the last chain over tokens (None: none is over tokens), grid of maps
+    "vit_tiny_patch16_224": (1, 1, (14, 14)), "deit_tiny_distilled_patch16_224": (2, 2, (14, 14)), "eva02_tiny_patch14_224": (1, 1, (16, 16)),
+    "vit_wee_patch16_reg1_gap_256": (1, 1, (16, 16)), "vit_relpos_small_patch16_224": (0, 0, (14, 14)), "flexivit_small": (1, 1, (15, 15)),
+    "vit_tiny_r_s16_p8_224": (1, 1, (7, 7)), "vit_small_patch16_dinov3": (5, 5, (16, 16)), "test_vit3": (1, 1, (10, 10)),
+    "vit_pe_core_tiny_patch16_384": (1, 1, (24, 24)), "vit_xsmall_patch16_clip_224": (1, 1, (14, 14)),
+    "cait_xxs24_224": (0, 1, None), "xcit_nano_12_p16_224": (0, 1, None), "convit_tiny": (0, 1, None), "pit_ti_224": (1, 1, None),
+    "pit_ti_distilled_224": (2, 2, None), "mvitv2_tiny": (0, 0, None), "mvitv2_small_cls": (1, 1, None), "hiera_tiny_224": (0, 0, None),
+    "crossvit_tiny_240": (1, 1, None), "coat_lite_tiny": (0, 1, None), "volo_d1_224": (1, 1, None), "levit_128s": (0, 0, None),
+    "twins_svt_small": (0, 0, None), "pvt_v2_b0": (0, 0, None), "mixer_s32_224": (0, 0, None), "caformer_s18": (0, 0, None),
+    "efficientformer_l1": (0, 0, None), "swin_tiny_patch4_window7_224": (None, None, None), "nest_tiny_jx": (None, None, None),
+    "davit_tiny": (None, None, None), "visformer_tiny": (None, None, None), "tiny_vit_5m_224": (None, None, None), "fastvit_t8": (None, None, None),
+    "samvit_base_patch16_224": (None, None, None), "tnt_s_patch16_224": (None, None, None), "maxvit_tiny_tf_224": (None, None, None),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TIMM)
+def test_every_family_of_timm(name: str) -> None:
+    first, last, grid = TIMM[name]
+    backbone = load_backbone(f"timm:{name}?weights=none")
+    tokens = [t for t in backbone.taps if t.kind == "tokens"]
+    if first is None:
+        assert not tokens
+    else:
+        assert (tokens[0].prefix, tokens[-1].prefix) == (first, last)
+    assert not any("tokens" in why for why in backbone.info.get(LEFT_OUT, {}).values())  # type: ignore[attr-defined]
+    x = batch(backbone, 1)
+    with torch.inference_mode():
+        own = backbone.module.model.forward_head(backbone.module.model.forward_features(x), pre_logits=True)  # type: ignore[operator, union-attr]
+    assert torch.equal(next(iter(backbone.forward(x, backbone.resolve(["late"])).values())), own.flatten(1))
+    if grid is None:
+        with pytest.raises(SpecError):
+            anatomy(backbone)
+    else:
+        assert anatomy(backbone).grid == grid
+
+
+@pytest.mark.parametrize(
+    ("more", "prefix", "cls"),
+    [
+        ({"class_token": False, "reg_tokens": 2, "global_pool": "avg"}, 2, None), ({"reg_tokens": 3}, 4, 0),
+        ({"reg_tokens": 3, "no_embed_class": True}, 4, 0), ({"patch_size": (8, 4)}, 1, 0), ({"img_size": (30, 50), "patch_size": 7}, 1, 0),
+    ],
+)  # fmt: skip
+def test_vision_transformers_of_timm_with_other_tokens_and_patches(
+    more: dict[str, Any], prefix: int, cls: int | None
+) -> None:
+    import timm
+
+    from visus.models.from_timm import wrap
+
+    args = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": 4, **more}
+    size = args["img_size"] if isinstance(args["img_size"], tuple) else (32, 32)
+    model = timm.create_model("vit_tiny_patch16_224", pretrained_cfg_overlay={"input_size": (3, *size)}, **args).eval()
+    backbone = wrap(model, "vit", random=True)
+    inside = anatomy(backbone)
+    assert (inside.prefix, inside.suffix, inside.cls) == (prefix, 0, cls)
+    assert inside.grid == model.patch_embed.grid_size
+    assert inside.patch == model.patch_embed.patch_size
+    x = batch(backbone)
+    last = backbone.resolve(["blocks.1"])
+    with torch.inference_mode():
+        tokens = model.blocks(model.norm_pre(model._pos_embed(model.patch_embed(x))))
+    torch.testing.assert_close(backbone.forward(x, last)["blocks.1"], tokens[:, prefix:].mean(dim=1))

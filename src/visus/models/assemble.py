@@ -34,7 +34,10 @@ def assemble(
         name, why = next(iter(found.left_out.items()))
         more = f", and {len(found.left_out) - 1:,} more like it" if len(found.left_out) > 1 else ""
         note(f"{spec}: {name} is no point to measure at ({why}){more}")
-    if labels is not None and found.outputs is not None and found.outputs != len(labels):
+    if labels is not None and found.outputs == 1:
+        trunk.binary = True
+        labels = names_of(1, labels, spec=spec)
+    elif labels is not None and found.outputs is not None and found.outputs != len(labels):
         labels = names_of(found.outputs, labels, spec=spec)
     return Backbone(
         spec=spec,

@@ -21,7 +21,7 @@ from visus.models.points import Layout
 from visus.models.pooling_hf import pooling, whole
 from visus.models.preprocess_hf import preprocess_of
 from visus.models.registry import random_init, source
-from visus.models.trunk import HFTrunk
+from visus.models.trunk import HeadInputTrunk, HFTrunk, Logits, Trunk
 from visus.progress import log
 from visus.spec import Spec, check_options
 
@@ -248,6 +248,8 @@ def wrap(model: Any, text: str, preprocess: Any, *, classifies: bool, random: bo
     base = ""
     if classifies:
         base = "vision_model" if hasattr(model, "vision_model") else model.base_model_prefix
+    whole_net = classifies and base not in dict(model.named_children())  # HGNetV2 and its kin hold no base model
+    base = "" if whole_net else base
     inner = model.get_submodule(base) if base else model
     vision = getattr(config, "vision_config", None) or config
     pool = pooling(inner, vision)
@@ -263,15 +265,24 @@ def wrap(model: Any, text: str, preprocess: Any, *, classifies: bool, random: bo
         )
     elif classifies:
         said(head, config.num_labels, spec=text, declared=bool(config.problem_type))
-        given = [str(config.id2label.get(i, f"class {i}")) for i in range(config.num_labels)]
+        known = config.id2label or {}
+        given = [str(known.get(i, f"class {i}")) for i in range(config.num_labels)] if known else None
         names = names_of(config.num_labels, given, spec=text, sure=random)
-    trunk = HFTrunk(model, base, pool, classifies=classifies, beside=whole(inner, vision))
+    trunk: Trunk = HFTrunk(model, base, pool, classifies=classifies, beside=whole(inner, vision))
+    root = f"model.{base}" if base else "model"
+    if whole_net:
+        heads = [path for path, m in model.named_modules() if getattr(m, "out_features", None) == config.num_labels]
+        if not heads:
+            raise DataError(
+                f"{text} ({type(model).__name__}) ends in no linear classifier, which visus could read; give another model"
+            )
+        trunk, root = HeadInputTrunk(Logits(model), f"net.{heads[-1]}"), "model.net"
     trunk.binary = names is not None and config.num_labels == 1
     return assemble(
         text,
         trunk,
         preprocess,
-        root=f"model.{base}" if base else "model",
+        root=root,
         layout=Layout(channels_last=False),
         labels=names,
         random=random,

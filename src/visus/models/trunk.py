@@ -72,8 +72,20 @@ class PlainTrunk(Trunk):
         return unwrap(self.pooled(unwrap(self.model(x))))
 
 
+class Logits(nn.Module):
+    """A transformers classifier as a function of its pictures: logits [b, k]."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.net(pixel_values=x).logits
+        return logits
+
+
 class HeadInputTrunk(Trunk):
-    """torchvision: what enters the last linear layer are the features."""
+    """torchvision, and classifiers of transformers without a base model: what enters the last linear layer are the features."""
 
     def __init__(self, model: nn.Module, head: str) -> None:
         super().__init__(model)
