@@ -325,6 +325,16 @@ FORMS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "shards beside one another": ("emb", _shards),
     "a ragged list of captions": ("a.parquet", _ragged),
     "a matrix": ("a.npz", lambda p: np.savez(p, images=IMAGES, texts=TEXTS, image_text=np.arange(30)[:, None] == OWNER)),
+    "rows of each image's captions": (
+        "a.npz",
+        lambda p: np.savez(p, image_encodings=IMAGES, text_encodings=TEXTS, image_to_text_map=np.arange(150).reshape(30, 5)),
+    ),
+    "both maps": (
+        "a.npz",
+        lambda p: np.savez(
+            p, image_encodings=IMAGES, text_encodings=TEXTS, text_to_image_map=OWNER, image_to_text_map=np.arange(150).reshape(30, 5)
+        ),
+    ),
     "whole numbers as floats": ("a.npz", lambda p: np.savez(p, images=IMAGES, texts=TEXTS, text_image=OWNER.astype(float))),
     "torch, before 1.6": ("a.pt", lambda p: _torch(p, legacy=True, images=REPEATED, texts=TEXTS)),
     "torch": ("a.pt", lambda p: _torch(p, image_features=REPEATED, text_features=TEXTS)),
@@ -384,6 +394,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"images": IMAGES, "texts": TEXTS, "image_ids": np.arange(30)[::-1], "text_image": OWNER},
         "may be rows or ids",
     ),
+    "captions out of range": (
+        {"images": IMAGES, "texts": TEXTS, "img2txt": np.arange(150).reshape(30, 5) + 1},
+        "goes from 1 to 150; rows go from 0 to 149",
+    ),
+    "a matrix that fits nothing": ({"images": IMAGES, "texts": TEXTS, "image_text": np.ones((30, 30), bool)}, r"it must be \[30, 150\]"),
     "two of a kind": ({"image_embeds": REPEATED, "image_features": REPEATED, "texts": TEXTS}, "image_embeds, image_features, each of which"),
     "dimensions first": (
         {"images": np.random.default_rng(0).normal(size=(64, 150)), "texts": np.random.default_rng(1).normal(size=(64, 150))},

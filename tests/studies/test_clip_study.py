@@ -350,6 +350,9 @@ def test_other_mistakes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         visus.clip(part=[","])
     with pytest.raises(DataError, match="--prompts needs a model that reads texts"):
         visus.clip(prompts=["plain"], embeddings=str(tmp_path / "few.npz"))
+    for more in ({"limit": 9}, {"labels": "labels.csv"}):
+        with pytest.raises(DataError, match="is of images, which --embeddings has not"):
+            visus.clip(embeddings=str(tmp_path / "few.npz"), **more)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="is empty"):
         visus.clip(search=[" "], limit=300)
     (tmp_path / "text.npz").write_text("hello")

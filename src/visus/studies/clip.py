@@ -89,6 +89,10 @@ def clip(
             raise DataError(
                 f"{'--prompts' if prompts else '--synonyms'} needs a model that reads texts, which --embeddings brings not; save class_texts"
             )
+        if limit is not None or labels:
+            raise DataError(
+                f"{'--labels' if labels else '--limit'} is of images, which --embeddings has not; change the file instead (labels are an array in it)"
+            )
         subject = clip_file.from_file(Path(embeddings).expanduser())
         about: dict[str, object] = {"embeddings": embeddings}
     else:

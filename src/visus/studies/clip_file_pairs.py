@@ -205,14 +205,24 @@ def _linked(columns: Named, n: int, m: int, path: Path) -> tuple[tuple[np.ndarra
 def _by_matrix(
     link: np.ndarray, role: str, n: int, m: int, name: str, path: Path
 ) -> tuple[tuple[np.ndarray, np.ndarray], str]:
-    """Pairs from a matrix of what belongs together: bool, or 0 and 1, [n, m] of image_text or [m, n] of text_image."""
-    shape = (m, n) if role == "text_image" else (n, m)
-    if link.shape != shape or link.dtype.kind not in "biu" or not ((link == 0) | (link == 1)).all() or not link.any():
+    """Pairs from a table: bool, or 0 and 1, [n, m] of image_text or [m, n] of text_image; or rows of the other side [n, k], filled up with -1."""
+    many, few = (m, n) if role == "text_image" else (n, m)
+    if link.dtype.kind not in "biu" or len(link) != many:
         raise DataError(
-            f"{path}: {name} is {link.dtype} {list(link.shape)}; it must be a row each, or bool {list(shape)}"
+            f"{path}: {name} is {link.dtype} {list(link.shape)}; it must be rows from 0, or bool {[many, few]}"
         )
-    a, b = np.nonzero(link)
-    return ((b, a) if role == "text_image" else (a, b)), f"pairs by the matrix {name}"
+    if link.dtype.kind == "b" or (link.shape[1] == few and few > 2 and bool(((link == 0) | (link == 1)).all())):
+        if link.shape[1] != few or not link.any():
+            raise DataError(
+                f"{path}: {name} is {link.dtype} {list(link.shape)}; it must be {[many, few]}, some of it true"
+            )
+        a, b = np.nonzero(link)
+    else:
+        if int(link.max()) >= few or int(link.min()) < -1:
+            raise DataError(f"{path}: {name} goes from {link.min()} to {link.max()}; rows go from 0 to {few - 1:,}")
+        a, place = np.nonzero(link >= 0)
+        b = link[a, place].astype(np.int64)
+    return ((b, a) if role == "text_image" else (a, b)), f"pairs by the table {name}"
 
 
 def _resolved(link: np.ndarray, known: np.ndarray | None, many: int, few: int, name: str, path: Path) -> np.ndarray:
