@@ -124,8 +124,9 @@ def train(
         raise DataError(
             f"{'--zero-shot' if zero_shot else '--names'} does not go with {kind}; it is for the other kind"
         )
+    need = "needed" if kind == "vit" else "wanted"
     imageset = load_images(
-        images or IMAGES[kind], labels=labels, label_column=label_column, groups=groups, download=download
+        images or IMAGES[kind], labels=labels, label_column=label_column, groups=groups, classes=need, download=download
     )
     imageset = imageset.limit(limit, seed=seed)
     plan = Plan(
@@ -146,13 +147,13 @@ def train(
         load_backbone(teacher, seed=seed, download=download) if teacher else None,
         read_vectors(Path(vectors).expanduser()) if vectors else None,
         words,
-        load_images(beside, download=download) if beside else None,
+        load_images(beside, classes="wanted", download=download) if beside else None,
         Devices(choose_device(device), devices, precision),
         seconds_of(budget),
     )
     if kind == "clip":
         return _clip(imageset, plan, load_images(zero_shot, download=download) if zero_shot else None)
-    return _vit(imageset, plan, load_images(names, download=download) if names else None)
+    return _vit(imageset, plan, load_images(names, classes="wanted", download=download) if names else None)
 
 
 def _clip(imageset: ImageSet, plan: Plan, shown: ImageSet | None) -> Result:
