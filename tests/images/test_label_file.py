@@ -272,6 +272,11 @@ REAL: dict[str, tuple[str, list[str], dict[str, str]]] = {
         {"a": "1", "b": "-1", "c": "1"},
     ),
     "a nameless column of names": (",0\na.jpg,x\nb.jpg,y\n", ["a.jpg", "b.jpg"], {"a": "x", "b": "y"}),
+    "addresses": (
+        "file,label\nhttp://x.org/my%20a.jpg,x\nb%2520.jpg,y\n",
+        ["my a.jpg", "b%20.jpg"],
+        {"my a": "x", "b%20": "y"},
+    ),
     "x and y of keras": ("x,y\na.jpg,cat\nb.jpg,dog\n", ["a.jpg", "b.jpg"], {"a": "cat", "b": "dog"}),
 }
 
@@ -311,10 +316,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "python lists": ("name,labels\n" + "".join(f"{n},\"['cat', 'dog']\"\n" for n in MANY), "multi-label"),
     "a number to predict": (
-        table(("name", "price"), *((n, 1.5 + i * 0.37) for i, n in enumerate(MANY))), r"no column of classes.*another value in each",
+        table(("name", "price"), *((n, 1.5 + i * 0.37) for i, n in enumerate(MANY))), r"12 different fractions: a number to be predicted",
     ),
     "fractions of which some repeat": (
-        table(("name", "target"), *((n, round(0.1 + (i // 1.2) * 0.13, 2)) for i, n in enumerate(MANY))), "to be predicted, no class|another value",
+        table(("name", "target"), *((n, round(0.1 + (i // 1.2) * 0.13, 2)) for i, n in enumerate(MANY))), "to be predicted, no class",
     ),
     "captions": (table(("name", "label"), *((n, f"a photo of thing {i}") for i, n in enumerate(MANY))), "another value in each of 12 rows"),
     "coordinates": (table(("filename", "x", "y"), *((n, i % 3, i % 4) for i, n in enumerate(MANY))), "`x` is a place or a size"),

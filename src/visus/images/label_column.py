@@ -224,12 +224,12 @@ def _unfit(header: str, cells: Sequence[str]) -> str:
 def _no_classes(cells: Sequence[str]) -> str:
     full = [v for v in cells if v.casefold() not in MISSING]
     values = set(full)
-    if len(full) >= FEW and len(values) == len(full):
-        return f"has another value in each of {len(full):,} rows"
     numbers = [n for n in map(_number, values) if n is not None]
     broken = len(numbers) == len(values) and any(n != int(n) for n in numbers if abs(n) < 1e15)
     if broken and (2 * len(values) > len(full) or len(values) > 50):
         return f"holds {len(values):,} different fractions: a number to be predicted, no class"
+    if len(full) >= FEW and len(values) == len(full):
+        return f"has another value in each of {len(full):,} rows"
     return ""
 
 

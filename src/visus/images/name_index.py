@@ -6,6 +6,7 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 # How a name and a file are spelt to be compared, most faithful first: (case kept, ending kept).
 _LEVELS = ((True, True), (True, False), (False, True), (False, False))
@@ -67,7 +68,8 @@ class NameIndex:
         for level in range(NUMBER):
             if found := self._at(level, steps):
                 return found, level
-        return [], 0
+        plain = unquote(name) if "%" in name else name  # as addresses are written
+        return self.find(plain) if plain != name else ([], 0)
 
     def shared(self, name: str, file: str) -> int:
         """How many parts of the file's whole path, from its end, the name agrees with; the last one counts always."""
