@@ -21,7 +21,7 @@ from visus.models.zero_shot import zero_shot_classifier
 from visus.progress import collecting
 from visus.studies import clip_subject
 from visus.studies.clip_texts import captions_of, text_keys
-from visus.studies.train_report import judge_clip
+from visus.studies.train_report import Score, _zero_shot, judge_clip
 from visus.training.fresh import Parts
 
 LONG = "a very long description of a street in the rain with many people, two dogs, a red bus and an old man who reads a paper, seen from above, "
@@ -68,11 +68,13 @@ def captioned(root: Path, captions: list[str]) -> Path:
     return root
 
 
-def test_sixty_long_captions_that_the_cut_makes_five_are_five_texts_and_it_is_said(tmp_path: Path) -> None:
+def test_sixty_long_captions_that_the_cut_makes_five_are_five_texts_and_it_is_said(
+    tmp_path: Path, encoder: DualEncoder
+) -> None:
     folder = captioned(tmp_path / "photos", [f"group {'abcde'[i % 5]}: {LONG}number {i} of sixty" for i in range(60)])
     with collecting() as remarks:
         s = clip_subject.from_model(
-            visus.load_dual("visus:emoji-clip"),
+            encoder,
             load_images(str(folder)),
             prompts=["plain"],
             synonyms=None,
@@ -224,3 +226,18 @@ def test_what_is_trained_is_judged_by_the_captions_that_it_reads(tmp_path: Path,
     assert (score.asked, score.n) == ("image to name, among 4 names", 24)
     assert score.hits == 24
     assert any("24 different captions are 4 to the model" in c for c in remarks.cautions)
+
+
+def test_classes_that_are_one_text_to_a_trained_model_are_said(tmp_path: Path, encoder: DualEncoder) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        (tmp_path / ("Mouse", "mouse pad")[i % 2]).mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(
+            tmp_path / ("Mouse", "mouse pad")[i % 2] / f"{i}.png"
+        )
+    shown = replace(load_images(str(tmp_path)), classes=("Mouse", "mouse"))
+    scores: dict[str, Score] = {}
+    with collecting() as remarks:
+        _zero_shot(shown, np.arange(20), encoder, encoder, scores, {})
+    assert remarks.cautions[0].startswith("The classes 'Mouse' and 'mouse' are one text to the model")
+    assert all(s.n == 20 for s in scores.values())

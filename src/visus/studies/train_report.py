@@ -150,11 +150,18 @@ def _zero_shot(
     macro: dict[str, float],
 ) -> None:
     from visus.measures import macro_recall
+    from visus.models.dual_reading import same_classes
+    from visus.progress import caution
     from visus.studies.common import labels_of
 
     y, k = labels_of(shown)[test], len(shown.classes)
     pictures, before = trained.encode_images(shown, test), untrained.encode_images(shown, test)
     for name, prompts in PROMPTS.items():
+        if same := same_classes(trained.words, [(c,) for c in shown.classes], prompts):
+            caution(
+                f"The classes {shown.classes[same[0]]!r} and {shown.classes[same[1]]!r} are one text to the model with {name} prompts: zero-shot "
+                "cannot tell them apart."
+            )
         said = (pictures @ trained.zero_shot(shown.classes, prompts).T).argmax(1)
         random = (before @ untrained.zero_shot(shown.classes, prompts).T).argmax(1)
         title = f"zero-shot, {name} prompts"
