@@ -19,10 +19,10 @@ from torch.overrides import TorchFunctionMode
 
 from visus.errors import DataError
 from visus.models.streams import function_name
+from visus.models.vit import Anatomy, anatomy, output
 
 if TYPE_CHECKING:
     from visus.models.base import Backbone
-    from visus.models.vit import Anatomy
 
 FUSED = functional.scaled_dot_product_attention
 
@@ -168,8 +168,6 @@ def count_heads(backbone: Backbone, blocks: Sequence[str], tokens: int) -> int:
         n = met.q.shape[2] if met.q is not None else tokens
         found[number] = met.heads if n == tokens and number not in found else 0
 
-    from visus.models.vit import output
-
     h, w = backbone.preprocess.size
     parameter = next(iter(backbone.module.parameters()))
     with torch.inference_mode(), meeting(backbone, blocks, visit, range(len(blocks)), tokens, every=True):
@@ -196,7 +194,7 @@ def attention(
     without a CLS token the mean over the patches' rows. 'all': [b, heads, n, n] over all tokens. layers: from 0, negative ones
     from the end. Raises SpecError for no vision transformer, DataError for a layer that it does not have.
     """
-    inside = _anatomy(backbone)
+    inside = anatomy(backbone)
     count = len(inside.blocks)
     wrong = [k for k in layers if not -count <= k < count]
     if wrong or not len(layers):
@@ -222,7 +220,7 @@ def statistics(backbone: Backbone, batch: torch.Tensor) -> tuple[torch.Tensor, t
     entropy: of the CLS row over the patches, brought to a sum of 1. distance: over the patches' rows, among patches (Dosovitskiy et al.
     2021, section 4.5); both as visus.measures.attention defines them.
     """
-    inside = _anatomy(backbone)
+    inside = anatomy(backbone)
     side = torch.arange(inside.patches, device=batch.device)
     centres = torch.stack([side // inside.grid[1] * inside.patch[0], side % inside.grid[1] * inside.patch[1]], dim=1)
     apart = torch.cdist(centres.float(), centres.float())
@@ -257,7 +255,7 @@ def rollout(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:
 
     Heads averaged, A = (mean + I) / 2, multiplied up as the layers run: one product is held. Without a CLS token: the patches' mean row.
     """
-    inside = _anatomy(backbone)
+    inside = anatomy(backbone)
     total: list[torch.Tensor] = []
 
     def visit(number: int, met: Attended) -> None:
@@ -277,18 +275,6 @@ def read_off(matrix: torch.Tensor, inside: Anatomy) -> torch.Tensor:
 
 
 def _run(backbone: Backbone, inside: Anatomy, batch: torch.Tensor, visit: Visit, layers: Sequence[int]) -> torch.Tensor:
-    from visus.models.vit import output
-
     with torch.inference_mode(), meeting(backbone, inside.blocks, visit, layers, inside.tokens):
         found: torch.Tensor = output(backbone, batch)
     return found
-
-
-def _anatomy(backbone: Backbone) -> Anatomy:
-    """The anatomy, looked at once for every backbone."""
-    from visus.models.vit import anatomy
-
-    known: Anatomy | None = backbone.__dict__.get("_anatomy")
-    if known is None:
-        known = backbone.__dict__["_anatomy"] = anatomy(backbone)
-    return known

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from visus.errors import SpecError
-from visus.models.attention import Attended, _anatomy, meeting
+from visus.models.attention import Attended, meeting
 from visus.models.tapping import _eval_mode, unwrap
-from visus.models.vit import output
+from visus.models.vit import anatomy, output
 
 if TYPE_CHECKING:
     from visus.models.base import Backbone
@@ -23,7 +23,7 @@ def relevance(backbone: Backbone, batch: torch.Tensor, targets: torch.Tensor | N
     patches. y: the logit `targets` (int64 [b]; None: the largest), or the norm of a network's feature that has no classifier. Weights keep
     their requires_grad, and no gradient is left on them.
     """
-    inside = _anatomy(backbone)
+    inside = anatomy(backbone)
     matrices: dict[int, torch.Tensor] = {}
 
     def visit(number: int, met: Attended) -> torch.Tensor:

@@ -102,33 +102,30 @@ def _declared(trunk: nn.Module, found: Appearance, picture: torch.Tensor) -> Ite
     """(kind, positions of the tokens that move with these weights), of every kind of token that the network keeps weights of."""
     before = None
     for kind in DECLARED:
-        weights = [p for name, p in trunk.named_parameters() if _kept_as(name, kind)]
-        if not weights:
-            continue
-        if before is None:
-            before = again(trunk, found, picture)
-        with _moved(weights):
-            after = again(trunk, found, picture)
-        if before is not None and after is not None and before.shape == after.shape:
-            moved = ~_same(before[0], after[0])
-            if before.shape[1] == 1 or not bool(moved.all()):  # behind attention all of them move, and it says nothing
-                yield kind, torch.nonzero(moved).flatten().tolist()
+        for weights in [p for name, p in trunk.named_parameters() if p.ndim and _kept_as(name, kind)]:
+            if before is None:
+                before = again(trunk, found, picture)
+            with _moved(weights):
+                after = again(trunk, found, picture)
+            if before is not None and after is not None and before.shape == after.shape:
+                moved = torch.nonzero(~_same(before[0], after[0])).flatten().tolist()
+                if (
+                    len(moved) <= weights.numel() // weights.shape[-1]
+                ):  # behind attention more of them move, and it says nothing
+                    yield kind, moved
 
 
 @contextmanager
-def _moved(weights: Sequence[nn.Parameter]) -> Iterator[None]:
+def _moved(weights: nn.Parameter) -> Iterator[None]:
     """The weights moved by noise, for the length of the block."""
-    kept = [p.detach().clone() for p in weights]
-    generator = torch.Generator().manual_seed(1)
+    kept = weights.detach().clone()
     try:
         with torch.no_grad():
-            for p in weights:
-                p.add_(torch.randn(p.shape, generator=generator).to(p))
+            weights.add_(torch.randn(weights.shape, generator=torch.Generator().manual_seed(1)).to(weights))
         yield
     finally:
         with torch.no_grad():
-            for p, value in zip(weights, kept, strict=True):
-                p.copy_(value)
+            weights.copy_(kept)
 
 
 class _Met(Exception):  # noqa: N818 - not an error: it ends a forward pass

@@ -52,12 +52,19 @@ class Anatomy:
 
 
 def anatomy(backbone: Backbone) -> Anatomy:
-    """Look at a network as a vision transformer. Two pictures or so go through it.
+    """Look at a network as a vision transformer: once for every backbone, for which a picture goes through it and a few through its first layers.
 
     Raises SpecError for a network that is none, or of whose tokens it cannot be told which stand for which patch, with what was found: no
     chain of equal blocks over one sequence of patches, blocks that do not attend once, a class token that these blocks do not hold, several
     class tokens, patches that are left out or in another order than that of reading.
     """
+    known: Anatomy | None = backbone.__dict__.get("_anatomy")
+    if known is None:
+        known = backbone.__dict__["_anatomy"] = _look(backbone)
+    return known
+
+
+def _look(backbone: Backbone) -> Anatomy:
     from visus.models.attention import count_heads
 
     def refused(found: str) -> SpecError:
