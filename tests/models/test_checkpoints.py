@@ -715,3 +715,32 @@ def test_torchvision_files_at_their_own_sizes(kind, said, tmp_path, monkeypatch)
     else:
         torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-4)
         assert backbone.labels == ("class 0", "class 1", "class 2")
+
+
+def test_losses_and_layers_among_hyper_parameters_are_inert(vit, said, tmp_path):
+    from functools import partial
+
+    extras = {"criterion": torch.nn.CrossEntropyLoss(label_smoothing=0.1), "optimizer": partial(torch.optim.AdamW, lr=1e-3), "act": torch.nn.GELU,
+              "net": vit[1]}  # fmt: skip
+    torch.save(
+        {"state_dict": pre("net.", vit[0].state_dict()), "hyper_parameters": extras, "epoch": 3}, tmp_path / "last.ckpt"
+    )
+    same(f"{tmp_path / 'last.ckpt'}?arch=timm:{VIT}", vit[0], head=True)
+
+
+def test_dinov2s_own_names_are_timms(said, tmp_path):
+    """Its registers have another name, and its class token a place of its own in the positional embedding."""
+    name, small = "vit_small_patch14_reg4_dinov2", {"embed_dim": 48, "depth": 2, "num_heads": 6}
+    model = made(name, **small, num_classes=0)
+    state = dict(model.state_dict())
+    place = torch.randn(1, 1, 48)
+    state["register_tokens"] = state.pop("reg_token")
+    state["pos_embed"] = torch.cat([place, state["pos_embed"]], dim=1)
+    state["cls_token"] = state["cls_token"] - place
+    torch.save({**state, "mask_token": torch.zeros(1, 48)}, tmp_path / "dinov2.pth")
+    backbone = load_backbone(f"{tmp_path / 'dinov2.pth'}?arch=timm:{name}")
+    x = torch.randn(1, 3, 518, 518, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model.forward_head(model.forward_features(x), pre_logits=True)
+    late = backbone.forward(x, backbone.resolve(["late"]))[backbone.aliases["late"]]
+    torch.testing.assert_close(late, expected, rtol=1e-4, atol=1e-4)

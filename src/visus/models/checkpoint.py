@@ -89,12 +89,12 @@ def opened(file: Path) -> Contents:
         return Contents(file, {"": _shards(file)})
     if file.suffix == ".safetensors":
         return Contents(file, {"": _safe(file)})
-    from visus.models.unpickled import content
+    from visus.models.unpickled import content, no_weights
 
     found = content(file)
     states = dict(_states(found, ""))
     if not states:
-        raise DataError(f"{file} holds no tensors by name; save a model's state_dict")
+        raise no_weights(file)
     rest = {k: v for k, v in found.items() if isinstance(k, str) and not isinstance(v, torch.Tensor)}
     return Contents(
         file, states, {k: v for k, v in rest.items() if not any(p == k or p.startswith(f"{k}.") for p in states)}

@@ -22,7 +22,7 @@ from visus.models.pooling_hf import pooling, whole
 from visus.models.preprocess_hf import preprocess_of
 from visus.models.registry import random_init, source
 from visus.models.trunk import HeadInputTrunk, HFTrunk, Logits, Trunk
-from visus.progress import log
+from visus.progress import log, note
 from visus.spec import Spec, check_options
 
 # Dual encoders whose image tower is taken: model type -> class in transformers.
@@ -236,6 +236,10 @@ def _from(
             logging.enable_progress_bar()
     wrong = sorted(str(k[0] if isinstance(k, tuple) else k) for k in report.get("mismatched_keys", ()))
     missing = sorted(k for k in report["missing_keys"] if "pooler.dense" not in k and k not in wrong)
+    left = sorted(report.get("unexpected_keys", ()))
+    if left:
+        examples = f"{', '.join(left[:3])}{', ...' if len(left) > 3 else ''}"
+        note(f"{where or 'the checkpoint'}: {len(left)} tensors are not of {cls.__name__} and left out ({examples})")
     if headless:
         inside = f"{model.base_model_prefix}."
         missing, wrong = ([k for k in names if k.startswith(inside)] for names in (missing, wrong))

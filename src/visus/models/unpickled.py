@@ -36,11 +36,12 @@ class Inert:
         self.state = state
 
 
-# Settings of training scripts that hold values alone: dictionaries of these libraries are read as dictionaries, the rest is inert.
+# Settings of training scripts: dictionaries of these libraries are read as dictionaries. Other objects of theirs, and what Lightning's
+# hyper-parameters hold of torch itself (losses, layers, optimisers), are inert: no tensor in them counts as a weight.
 DICTIONARIES = ("AttributeDict", "EasyDict", "ConfigDict", "CfgNode", "AttrDict", "Munch", "Box", "dotdict", "edict")
-SETTINGS = ("omegaconf.", "hydra.", "pytorch_lightning.utilities.", "lightning.pytorch.utilities.", "lightning.fabric.utilities.",
-            "lightning_fabric.utilities.", "mmengine.config.", "mmcv.utils.config.", "mmengine.logging.", "easydict.", "yacs.config.",
-            "ml_collections.", "addict.", "munch.", "typing.Any")  # fmt: skip
+SETTINGS = ("omegaconf.", "hydra.", "pytorch_lightning.", "lightning.", "lightning_fabric.", "lightning_utilities.", "mmengine.config.",
+            "mmcv.utils.config.", "mmengine.logging.", "easydict.", "yacs.config.", "ml_collections.", "addict.", "munch.", "typing.Any")  # fmt: skip
+OBJECTS = ("torch.nn.", "torch.optim.", "torchmetrics.", "torchvision.", "timm.", "transformers.", "functools.partial")
 
 
 def plain() -> list[Any]:
@@ -98,12 +99,21 @@ def _inert(file: Path) -> list[tuple[type, str]]:
     return [
         (collections.OrderedDict if name.rpartition(".")[2] in DICTIONARIES else Inert, name)
         for name in _foreign(file)
-        if name.startswith(SETTINGS)
+        if name.startswith((*SETTINGS, *OBJECTS))
     ]
+
+
+def no_weights(file: Path) -> DataError:
+    """The error for a file that was read and holds no tensors by name: perhaps a whole pickled model, whose objects are inert."""
+    if any(name.startswith(OBJECTS) for name in _foreign(file)):
+        return DataError(f"{file} is not loaded: {_reason(file, TypeError())}")
+    return DataError(f"{file} holds no tensors by name; save a model's state_dict")
 
 
 def _reason(file: Path, error: BaseException) -> str:
     foreign = [name for name in _foreign(file) if not name.startswith(SETTINGS)]
+    strange = [name for name in foreign if not name.startswith(OBJECTS)]
+    foreign = strange or foreign
     said = str(error)
     if not foreign and "Unsupported operand" in said:
         return "it was written with a pickle protocol that torch's safe reader does not know; save the state_dict as .safetensors"
@@ -117,7 +127,7 @@ def _reason(file: Path, error: BaseException) -> str:
             f"it holds Ultralytics' pickled classes{named}, which is refused; export the model with Ultralytics' own tools, "
             "or save model.model.state_dict() as .safetensors"
         )
-    if any(name.startswith(("torch.nn.modules", "timm.", "torchvision.models", "transformers.")) for name in foreign):
+    if foreign and not strange:
         return (
             f"it holds a whole pickled model{named}, and so code, which is refused; in a process that trusts it, "
             "save model.state_dict() instead, best as .safetensors"

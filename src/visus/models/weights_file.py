@@ -92,17 +92,25 @@ def _renamed(name: str, chosen: Chosen, names: Mapping[str, torch.Tensor]) -> Ch
 
     if covered(chosen.tensors) == len(names):
         return chosen
-    try:
-        model = from_timm.create(name, **settings(name, chosen.tensors, {}))
-    except (SpecError, DataError):
-        model = from_timm.create(name)
-    found = converted(model, chosen.tensors)
-    if found is None or covered(found) <= covered(chosen.tensors):
-        return chosen
-    shapes = {k: v.shape for k, v in chosen.tensors.items()}
-    if any(k in shapes and v.shape != shapes[k] for k, v in found.items()):  # resampled, not renamed
-        return chosen
-    return replace(chosen, tensors=found)
+    for sized in (False, True):
+        try:
+            model = from_timm.create(name, **(settings(name, chosen.tensors, {}) if sized else {}))
+        except (SpecError, DataError):
+            continue
+        found = converted(model, chosen.tensors)
+        if found is None or covered(found) <= covered(chosen.tensors):
+            continue
+        known = {k: v.shape for k, v in chosen.tensors.items() if k != "pos_embed"}
+        if not any(k in known and v.shape != known[k] for k, v in found.items()) and _as_long(found, chosen.tensors):
+            return replace(chosen, tensors=found)
+    return chosen
+
+
+def _as_long(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the positional embeddings are of as many patches (the class token's place may have gone): renamed, not resampled."""
+    if "pos_embed" not in a or "pos_embed" not in b:
+        return True
+    return abs(int(a["pos_embed"].shape[1]) - int(b["pos_embed"].shape[1])) <= 1
 
 
 def _torchvision(spec: Spec, arch: Spec, contents: Contents) -> Backbone:
