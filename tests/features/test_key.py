@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import MethodType
@@ -94,6 +97,10 @@ def test_nothing_changed_is_a_hit_in_another_object_and_in_a_trained_copy_put_ba
     assert key(tiny.noise(4), model) == first
 
 
+def _scaled(module: torch.nn.Module, x: torch.Tensor, by: int) -> torch.Tensor:
+    return module(x) * by
+
+
 def _forward(self: tiny.Net, x: torch.Tensor) -> torch.Tensor:
     return self.head(self.body(self.stem(x)).mean((2, 3))) * 2
 
@@ -135,6 +142,8 @@ def test_preprocessing_call_taps_and_settings_are_in_the_key() -> None:
         replace(model, preprocess=replace(model.preprocess, mean=(0.1, 0.0, 0.0))),
         replace(model, call=lambda module, x: module(x) * 2),
         replace(model, call=lambda module, x: module(x) * 3),
+        replace(model, call=partial(_scaled, by=2)),
+        replace(model, call=partial(_scaled, by=3)),
         replace(model, taps=model.taps[:-1]),
     ]
     keys = [key(images, m) for m in [model, *others]]
@@ -227,3 +236,15 @@ def test_pictures_that_could_not_be_opened_are_tried_again_when_their_package_is
     before = key(images, model)
     monkeypatch.setattr(metadata, "version", installed)
     assert key(images, model) != before
+
+
+def test_the_key_is_the_same_in_every_process() -> None:
+    script = "from tests.features.test_key import key, tiny; m = tiny.backbone(); m.module.names = {'b', 'a', 'c'}; print(key(tiny.noise(2), m))"
+    root = Path(__file__).resolve().parents[2]
+    found = set()
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": f"{root}{os.pathsep}{root / 'src'}"}
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=root)
+        assert done.returncode == 0, done.stderr[-2000:]
+        found.add(done.stdout)
+    assert len(found) == 1

@@ -44,8 +44,13 @@ def test_what_needs_a_package_names_it(
         decode(data)
     (tmp_path / "IMG_0001.x").write_bytes(data)
     assert f"pip install {package}" in str(problem(tmp_path / "IMG_0001.x"))
-    with pytest.raises(DataError, match=f"IMG_0001.x: .*pip install {package}"):
-        visus.predict([str(tmp_path / "IMG_0001.x")])
+
+
+def test_a_heic_by_name_is_answered_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "cat.heic").write_bytes(HEIC)
+    with pytest.raises(DataError, match=r"cat\.heic: .*pip install pillow-heif"):
+        visus.predict([str(tmp_path / "cat.heic")])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -104,7 +104,12 @@ class _Reader:
         """Take in a class, a function, or a value that code of one's own uses."""
         if isinstance(thing, MethodType):
             thing = thing.__func__
-        if isinstance(thing, type | FunctionType):
+        if isinstance(thing, partial):
+            for piece in (thing.func, thing.args, thing.keywords):
+                self.visit(piece)
+        elif not isinstance(thing, type | FunctionType) and callable(getattr(thing, "__wrapped__", None)):
+            self.visit(thing.__wrapped__)  # of functools.cache and the like
+        elif isinstance(thing, type | FunctionType):
             if id(thing) in self._seen or not is_own(thing):
                 return
             self._seen.add(id(thing))
