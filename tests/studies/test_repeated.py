@@ -9,11 +9,17 @@ import pytest
 from PIL import Image
 
 import visus
+from visus.images import load_images
 from visus.images.base import ImageSet
+from visus.images.digest import pixel_digest
 from visus.measures.intervals import wilson
 from visus.measures.repeats import Repeats
+from visus.models.dual import load_dual
+from visus.progress import collecting
 from visus.result import Result, Table
-from visus.studies import repeated
+from visus.studies import repeated, vae_subject
+from visus.studies.train_report import judge_clip
+from visus.training.fresh import Parts
 
 RNG = np.random.default_rng(0)
 COLOURS = {"blue": (30, 60, 200), "red": (200, 40, 40)}
@@ -162,11 +168,28 @@ def test_a_trained_vit_is_judged_without_them_too(tmp_path: Path) -> None:
     assert any("without 8 test images" in f for f in result.findings)
 
 
-def test_a_vae_says_which_test_pictures_it_was_trained_on(tmp_path: Path) -> None:
-    from visus.images import load_images
-    from visus.progress import collecting
-    from visus.studies import vae_subject
+def test_a_trained_clip_is_judged_without_them_too(tmp_path: Path) -> None:
+    rows = ["file_name,text"]
+    for i in range(48):
+        noisy(COLOURS["red" if i % 2 else "blue"], 60).save(tmp_path / f"{i:02}.png")
+        rows.append(f"{i:02}.png,a {'red' if i % 2 else 'blue'} thing of kind {i % 6}")
+    for i in range(4):
+        Image.open(tmp_path / f"{i:02}.png").save(tmp_path / f"copy{i}.bmp")
+        rows.append(f"copy{i}.bmp,a {'red' if i % 2 else 'blue'} thing of kind {i % 6}")
+    (tmp_path / "metadata.csv").write_text("\n".join(rows) + "\n")
+    images = load_images(str(tmp_path))
+    at = np.array([i for i, name in enumerate(images.ids) if not name.startswith("copy")])
+    test = np.array([*np.setdiff1d(np.arange(len(images)), at), *at[-6:]])
+    parts = Parts(at[:36], at[36:42], test)
+    hashes = [np.frombuffer(pixel_digest(images.decode(int(i))), np.uint8) for i in (*parts.train, *parts.validation)]
+    encoder = load_dual("visus:emoji-clip")
+    judged = judge_clip(images, parts, encoder, encoder, None, np.stack(hashes), seed=0)
+    whole, left = (judged.scores[f"recall@5, image to name{more}"] for more in ("", ", without repeats"))
+    assert (whole.n, left.n) == (10, 6)
+    assert any("4 of 10 test images" in w for w in judged.warnings)
 
+
+def test_a_vae_says_which_test_pictures_it_was_trained_on(tmp_path: Path) -> None:
     images = load_images(str(folder(tmp_path)))
     with collecting() as remarks:
         vae_subject.load(images, size=None, channels=None, seed=0)

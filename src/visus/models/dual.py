@@ -84,18 +84,31 @@ class DualEncoder:
         return self.text(ids)
 
     def encode_images(
-        self, imageset: ImageSet, rows: np.ndarray | None = None, *, unit: bool = True, device: str = "cpu"
+        self,
+        imageset: ImageSet,
+        rows: np.ndarray | None = None,
+        *,
+        unit: bool = True,
+        device: str = "cpu",
+        pixels: np.ndarray | None = None,
     ) -> np.ndarray:
         """float32 [n, d]: the pictures at positions `rows` (all), scaled to unit length unless told otherwise.
 
-        device: 'cpu', 'cuda', 'cuda:N' or 'auto'. Raises DataError for a picture that cannot be read, SpecError for an unknown device.
+        device: 'cpu', 'cuda', 'cuda:N' or 'auto'. pixels: uint8 [n, 16], takes the hashes of the decoded pictures.
+        Raises DataError for a picture that cannot be read, SpecError for an unknown device.
         """
+        from visus.images.digest import pixel_digest
+
         rows = np.arange(len(imageset)) if rows is None else rows
         found = []
         with task("encoding images", len(rows)) as progress, self._on(device) as place, torch.inference_mode():
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
-                raw = np.stack([self.preprocess(imageset.decode(int(i))) for i in part])
+                pictures = [imageset.decode(int(i)) for i in part]
+                if pixels is not None:
+                    hashes = [np.frombuffer(pixel_digest(p), np.uint8) for p in pictures]
+                    pixels[start : start + len(part)] = np.stack(hashes)
+                raw = np.stack([self.preprocess(p) for p in pictures])
                 x = self.image(self.preprocess.normalize(torch.from_numpy(raw).to(place))).float()
                 found.append((functional.normalize(x, dim=1) if unit else x).cpu().numpy())
                 progress.advance(len(part))

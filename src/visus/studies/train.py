@@ -165,7 +165,7 @@ def _clip(imageset: ImageSet, plan: Plan, shown: ImageSet | None) -> Result:
     done, tokenizer = train_clip(imageset, plan)
     trained = load_dual(str(plan.folder))
     untrained = load_dual(f"{plan.folder}?weights=none", seed=plan.recipe.seed)
-    judged = report.judge_clip(imageset, plan.parts, trained, untrained, tried, seed=plan.recipe.seed)
+    judged = report.judge_clip(imageset, plan.parts, trained, untrained, tried, done.pixels, seed=plan.recipe.seed)
     settings = _provenance(imageset, plan, vocabulary=tokenizer.get_vocab_size())
     return report.clip_result(imageset, done, judged, plan.folder, settings)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visus.measures import wilson
-from visus.measures.repeats import repeats
+from visus.measures.repeats import Repeats, repeats
 from visus.models.prompts import EMOJI
 from visus.result import Figure, Result, Table
 from visus.studies import repeated
@@ -65,12 +65,13 @@ def judge_clip(
     trained: DualEncoder,
     untrained: DualEncoder,
     shown: tuple[ImageSet, np.ndarray] | None,
+    learned: np.ndarray | None = None,
     *,
     seed: int,
 ) -> Judged:
     """Retrieval on the test part, zero-shot accuracy on `shown` (a set and positions in it, see `zero_shot_rows`), and the modality gap.
 
-    seed: of the training.
+    learned: uint8 [n, 16], hashes of the training and validation pictures, in that order (None: not known). seed: of the training.
     """
     from visus.measures.gap import modality_gap
     from visus.measures.retrieval import ranks
@@ -84,8 +85,9 @@ def judge_clip(
     choice = candidates(keys, parts.test, parts.train)
     mine, own = np.searchsorted(choice, keys[parts.test]), np.unique(np.searchsorted(choice, keys[parts.test]))
     found, gaps = [], []
+    pixels = np.zeros((len(parts.test), 16), np.uint8)
     for encoder in (trained, untrained):
-        pictures = encoder.encode_images(imageset, parts.test)
+        pictures = encoder.encode_images(imageset, parts.test, pixels=pixels)
         texts = encoder.encode_texts([names[k] for k in choice])
         found.append(
             (
@@ -106,10 +108,32 @@ def judge_clip(
             scores[f"recall@{k}, {('image to name', 'name to image')[side]}"] = Score(
                 asked, int(np.sum(now < k)), len(now), min(k / size, 1.0), float(np.mean(before < k))
             )
+    twice, warnings = _twice(imageset, parts, learned, parts.test, pixels)
+    if twice is not None and twice.count and not twice.test.all():
+        now, before, left = found[0][0], found[1][0], ~twice.test
+        for k in RECALLS:
+            scores[f"recall@{k}, image to name, without repeats"] = Score(
+                f"without {twice.count:,} test images that are training images too", int(np.sum(now[left] < k)), int(left.sum()),
+                min(k / len(choice), 1.0), float(np.mean(before[left] < k)),
+            )  # fmt: skip
     macro: dict[str, float] = {}
     if shown is not None:
         _zero_shot(*shown, trained, untrained, scores, macro)
-    return Judged(scores, macro, (gaps[1], gaps[0]))
+    return Judged(scores, macro, (gaps[1], gaps[0]), warnings=warnings)
+
+
+def _twice(
+    imageset: ImageSet, parts: Parts, learned: np.ndarray | None, test: np.ndarray, pixels: np.ndarray
+) -> tuple[Repeats | None, tuple[str, ...]]:
+    """Which of the test pictures at positions `test` were learned from, and what to say of it; pixels: their hashes, uint8 [n, 16]."""
+    if learned is None or not len(learned):
+        return None, ()
+    rows = np.concatenate([parts.train, parts.validation, test])
+    hashes = np.array([h.tobytes().hex() for h in (*learned, *pixels)])
+    n, m, place = len(parts.train), len(learned), np.arange(len(rows))
+    labels = None if imageset.labels is None else np.asarray(imageset.labels)[rows]
+    twice = repeats(hashes, labels, place[:m], place[m:], [(place[:n], place[n:m])])
+    return twice, tuple(repeated.warnings(twice, [imageset.ids[i] for i in rows], place[m:]))
 
 
 def zero_shot_rows(shown: ImageSet, imageset: ImageSet, plan: Plan) -> np.ndarray:
@@ -185,22 +209,16 @@ def judge_vit(imageset: ImageSet, parts: Parts, backbone: Backbone, learned: np.
     common = float(np.bincount(y, minlength=k).max() / len(y))
     asked = f"{k} classes; the commonest alone gives the chance"
     scores = {"accuracy": Score(asked, int(np.sum(guess == y)), len(y), common)}
-    warnings: list[str] = []
-    if learned is not None and len(learned):
-        rows = np.concatenate([parts.train, parts.validation, parts.test[said.rows]])
-        pixels = np.array([h.tobytes().hex() for h in (*learned, *said.pixels)])
-        n, m = len(parts.train), len(learned)
-        place = np.arange(len(rows))
-        twice = repeats(pixels, np.asarray(imageset.labels)[rows], place[:m], place[m:], [(place[:n], place[n:m])])
-        warnings = repeated.warnings(twice, [imageset.ids[i] for i in rows], place[m:])
+    twice, warnings = _twice(imageset, parts, learned, parts.test[said.rows], said.pixels)
+    if twice is not None and twice.count:
         left = ~twice.test
-        if twice.count and left.any():
+        if left.any():
             scores["accuracy without repeats"] = Score(
                 f"without {twice.count:,} test images that are training images too",
                 int(np.sum(guess[left] == y[left])), int(left.sum()), float(np.bincount(y[left], minlength=k).max() / left.sum()),
             )  # fmt: skip
     macro = {"accuracy": macro_recall(y, guess, n_classes=k)}
-    return Judged(scores, macro, None, ece(said.probabilities, y), tuple(warnings))
+    return Judged(scores, macro, None, ece(said.probabilities, y), warnings)
 
 
 def clip_result(
@@ -233,7 +251,15 @@ def clip_result(
         else ()
     )
     return _result(
-        "clip", imageset, done, findings, tables, folder, settings, "share first, or reciprocal rank, %", alone
+        "clip",
+        imageset,
+        done,
+        findings,
+        tables,
+        folder,
+        settings,
+        "share first, or reciprocal rank, %",
+        (*judged.warnings, *alone),
     )
 
 

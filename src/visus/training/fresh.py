@@ -150,8 +150,9 @@ def _train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
     preprocess = square(sizes.image)
     choice = candidates(keys, parts.validation, parts.train)
     drawn = artists(imageset)
+    pixels = np.zeros((len(parts.train) + len(parts.validation), 16), np.uint8)
     train = CaptionedPictures(
-        decoded(imageset, parts.train, preprocess, what="training"),
+        decoded(imageset, parts.train, preprocess, what="training", pixels=pixels[: len(parts.train)]),
         [captions[i] for i in parts.train],
         keys[parts.train],
         None if drawn is None else drawn[parts.train],
@@ -168,7 +169,7 @@ def _train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
         meanings = meanings_for(plan.vectors, own, known, plan.words)
         add_words(tokenizer, meanings.words)
     held = CaptionedPictures(
-        decoded(imageset, parts.validation, preprocess, what="validation"),
+        decoded(imageset, parts.validation, preprocess, what="validation", pixels=pixels[len(parts.train) :]),
         [captions[i] for i in parts.validation],
         np.searchsorted(choice, keys[parts.validation]),
     )
@@ -187,7 +188,8 @@ def _train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
 
     done = _run(towers, objective, plan, checkpoints, save)
     whole = towers.whole()
-    return Trained(done, whole, preprocess, sum(p.numel() for p in whole.parameters()), objective.n), tokenizer
+    count = sum(p.numel() for p in whole.parameters())
+    return Trained(done, whole, preprocess, count, objective.n, pixels), tokenizer
 
 
 def train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None = None) -> Trained:
