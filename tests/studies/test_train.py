@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -401,7 +402,7 @@ def test_zero_shot_is_judged_on_no_picture_that_the_training_looked_at(
         train_report, "judge_clip", lambda images, parts, *a, seed: asked.append((images, parts, a[2], seed)) or stop()
     )
     monkeypatch.setattr(fresh, "_run", lambda *a, **k: None)
-    monkeypatch.setattr(fresh, "Trained", lambda *a, **k: None)
+    monkeypatch.setattr(fresh, "Trained", lambda *a, **k: SimpleNamespace(pixels=None))
     monkeypatch.setattr("visus.models.dual.load_dual", lambda *a, **k: None)
     for zero_shot in (str(shown), str(pictures)):
         with pytest.raises(KeyboardInterrupt):
