@@ -123,12 +123,12 @@ def vit(
     warnings += surveyed.warnings + smaller_than_a_patch(transformers, surveyed)
     looked, looked_set = _looked(imageset, test, shown, seed), imageset
     if image:
-        looked_set, _ = gather(image, limit=None, seed=seed, download=download)
+        looked_set, aside = gather(image, limit=None, seed=seed, download=download)
         chosen_ones = survey(looked_set, np.arange(len(looked_set)))
         if tiny := smaller_than_a_patch(transformers, chosen_ones):
             raise DataError(f"{tiny[0].rstrip('.')}; give a larger picture")
         looked = chosen_ones.rows
-        warnings += chosen_ones.warnings
+        warnings += [f"{q.id} cannot be read and is left out: {q.reason}." for q in aside] + chosen_ones.warnings
     some = _sample(imageset, test, masked, seed)
     done: list[Part] = []
     if "predictions" in parts:
