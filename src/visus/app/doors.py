@@ -26,6 +26,11 @@ STUDIES: Mapping[str, str] = {
 }
 
 
+# What is read from disk: of each, an address or a stream is refused before anything waits for it.
+READ = frozenset(
+    ["model", "images", "image", "labels", "meanings", "synonyms", "prompts", "embeddings", "checkpoint", "features", "teacher", "vectors",
+     "beside", "zero_shot"]
+)  # fmt: skip
 _THREADS = "        threads: cores to use; default as many as are free when it starts."
 
 
@@ -46,6 +51,7 @@ def _door(name: str) -> Callable[..., Result]:
 
         bound = signature.bind(*args, **(dict(kwargs, out=out) if has_out else kwargs))
         bound.apply_defaults()
+        check_inputs(bound.arguments)
         if out is not None:
             out = check_out(out, name, [value for key, value in bound.arguments.items() if key != "out"])
             if has_out:
@@ -69,6 +75,21 @@ def _door(name: str) -> Callable[..., Result]:
     call.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *more])  # type: ignore[attr-defined]
     call.__doc__ = (study.__doc__ or "").replace("\n\n    Returns", f"\n{_THREADS}\n\n    Returns", 1)
     return call
+
+
+def check_inputs(arguments: Mapping[str, Any]) -> None:
+    """Raise SpecError for an argument of READ that names neither a file nor a folder nor a spec, but an address, a pipe, a device, or nothing."""
+    from visus.errors import SpecError
+    from visus.spec import check_address
+
+    for name in READ & arguments.keys():
+        given = arguments[name]
+        for text in given if isinstance(given, list | tuple) else [given]:
+            if text is None:
+                continue
+            if not str(text).strip():
+                raise SpecError(f"--{name.replace('_', '-')} is empty; leave it out, or name what is to be read")
+            check_address(str(text))
 
 
 def __getattr__(name: str) -> Callable[..., Result]:

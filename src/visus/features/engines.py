@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import logging
 import os
 import threading
 import warnings
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from visus.device import choose_device as choose_device  # asked for together with choose_engine
 from visus.errors import DataError, MissingExtraError
 from visus.features.pipeline import Outputs, Slot
 from visus.models.base import Backbone, Tap
@@ -26,22 +28,6 @@ _UNCONVERTIBLE = (RuntimeError, TypeError, ValueError, NotImplementedError, Attr
 
 class EngineError(DataError):
     """An engine cannot run this network; the message says why in one line."""
-
-
-def choose_device(device: str) -> str:
-    """'auto' -> 'cuda' where there is one, else 'cpu'. Raises DataError for a device that is not there."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, colon, number = device.partition(":")
-    if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and number.isdigit())):
-        raise DataError(f"unknown device {device!r}; write auto, cpu, cuda or cuda:0")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise DataError("this machine shows no CUDA device to PyTorch; write --device cpu or auto")
-    if number and int(number) >= torch.cuda.device_count():
-        raise DataError(
-            f"there is no {device}; this machine has {torch.cuda.device_count()} CUDA devices, counted from 0"
-        )
-    return device
 
 
 def choose_engine(engine: str, device: str) -> str:
@@ -195,7 +181,7 @@ def _converted(module: torch.nn.Module, sample: np.ndarray) -> Any:
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _unasked():
         warnings.simplefilter("ignore")  # the tracer's doubts: the features are compared with PyTorch's
         # Traced with one picture: tracing runs the network a few times, and a batch would make that slow.
         decoder = TorchScriptPythonDecoder(module, example_input=torch.from_numpy(sample[:1].copy()))
@@ -206,6 +192,18 @@ def _converted(module: torch.nn.Module, sample: np.ndarray) -> Any:
     entry.set_partial_shape(ov.PartialShape(list(sample.shape)))
     model.validate_nodes_and_infer_types()
     return model
+
+
+@contextmanager
+def _unasked() -> Iterator[None]:
+    """Keep transformers quiet: tracing reads every attribute of a module, its `loss_function` too, which warns of a loss that nobody asked for."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _openvino_slot(request: Any) -> Slot:

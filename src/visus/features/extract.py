@@ -150,7 +150,8 @@ def _request(
 
 def _machine(engine: str, device: str) -> dict[str, str]:
     """What computes here: engine and device, 'auto' resolved. Raises DataError or MissingExtraError."""
-    from visus.features.engines import choose_device, choose_engine
+    from visus.device import choose_device
+    from visus.features.engines import choose_engine
 
     chosen = choose_device(device)
     return {"engine": choose_engine(engine, chosen), "device": chosen}

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from visus import __version__, threads
+from visus.device import choose_device
 from visus.errors import DataError
 from visus.features import engines, manifest, pipeline
 from visus.features import store as stores
@@ -47,7 +48,7 @@ def complete(request: Request) -> dict[str, Any]:
 
     Raises StoreError when the store cannot be written; finished shards stay, as they do after KeyboardInterrupt.
     """
-    device = engines.choose_device(request.device)
+    device = choose_device(request.device)
     engine = engines.choose_engine(request.engine, device)
     resumed, fresh = _plan(request, engine, device)
     seen, preparing = 0, 0.0
@@ -242,7 +243,7 @@ def _results(
         with engines.one_thread_each(), closing(pipeline.carry(numbers, fill, slots)) as results:
             yield results, workers
         return
-    device = engines.choose_device(request.device)
+    device = choose_device(request.device)
     slot = engines.TorchSlot(_on_cuda(module, device), device=device, precision=request.precision)
     dtype = torch.from_numpy(np.empty(0, fill.dtype)).dtype
     buffers = [torch.zeros(fill.shape, dtype=dtype, pin_memory=True).numpy() for _ in range(3)]

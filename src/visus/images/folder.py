@@ -87,9 +87,10 @@ def load_folder(spec: Spec, *, labels: Path | None, download: bool, classes: str
     """
     check_options(spec, OPTIONS)
     root = Path(spec.name).expanduser()
+    if root.is_file():
+        raise DataError(_no_folder(spec.name, root))
     if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise DataError(f"the folder {spec.name} {what}; give a folder of images")
+        raise DataError(f"the folder {spec.name} does not exist; give a folder of images")
     found = walk(root)
     metadata = [f for f in found.files if f.rpartition("/")[2] in METADATA]
     found = replace(found, files=tuple(f for f in found.files if f.rpartition("/")[2] not in METADATA))
@@ -114,6 +115,16 @@ def load_folder(spec: Spec, *, labels: Path | None, download: bool, classes: str
             f"{spec.name} holds no usable image ({len(reading.aside)} set aside{reasons}); check the folder"
         )
     return _build(spec, root, usable, reading, beside(root, usable, metadata), numbered=labels is not None)
+
+
+def _no_folder(name: str, file: Path) -> str:
+    """What a file is that was given in place of a folder, and what to do."""
+    reason = problem(file)
+    if reason is None:
+        return f"{name} is one image, not a folder of images; give the folder that it lies in (visus predict takes single files)"
+    if file.suffix.lower() in (".csv", ".tsv", ".txt", ".json", ".jsonl", ".xlsx", ".tab"):
+        return f"{name} is a file, not a folder of images; give the images' folder, and a table of labels beside it as --labels"
+    return f"{name} is a file, not a folder of images: {reason}; give a folder of images"
 
 
 def _label_file(spec: Spec, root: Path, labels: Path | None) -> Path | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visus.errors import DataError, SpecError
-from visus.spec import Spec, parse_spec, unknown
+from visus.spec import Spec, check_address, parse_spec, unknown
 
 if TYPE_CHECKING:
     from visus.images.base import ImageSet
@@ -71,6 +71,8 @@ def load_images(
     """
     if classes not in CLASSES:
         raise unknown("classes", classes, CLASSES)
+    if labels is not None:
+        check_address(str(labels))
     parsed = _parse(spec)
     key = _key(parsed)
     if labels is not None and key != "folder:":
@@ -100,6 +102,7 @@ def load_images(
 
 def _parse(spec: str) -> Spec:
     text = str(spec)
+    check_address(text)
     # A path that exists is taken as it stands, even with a '?' or a colon in it.
     if (
         text.strip()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from visus.errors import DataError, SpecError
+from visus.device import choose_device
+from visus.errors import DataError
 from visus.models.heads import probabilities
 from visus.progress import task
 
@@ -82,22 +83,6 @@ def classify_images(backbone: Backbone, imageset: ImageSet, *, device: str = "au
 def _batches(n: int) -> Iterator[range]:
     for start in range(0, n, BATCH):
         yield range(start, min(start + BATCH, n))
-
-
-def choose_device(device: str) -> str:
-    """'auto' -> 'cuda' where there is one, else 'cpu'. Raises SpecError for a device that is not there."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, number = device.partition(":")
-    if kind == "cpu" and not number:
-        return device
-    if kind == "cuda" and (not number or number.isdigit()):
-        if int(number or 0) < torch.cuda.device_count():
-            return device
-        raise SpecError(f"there is no device {device!r} on this machine; use --device cpu or auto")
-    raise SpecError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N")
 
 
 def top_classes(probabilities: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:

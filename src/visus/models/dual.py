@@ -179,7 +179,7 @@ class DualEncoder:
     @contextmanager
     def _on(self, device: str) -> Iterator[str]:
         """Move the module to `device` ('auto': CUDA where there is one) for the duration of the block."""
-        from visus.models.classify import choose_device
+        from visus.device import choose_device
 
         place = choose_device(device)
         self.module.to(place)

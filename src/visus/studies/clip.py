@@ -63,8 +63,8 @@ def clip(
     from dataclasses import replace
     from pathlib import Path
 
+    from visus.device import choose_device
     from visus.errors import DataError
-    from visus.features.engines import choose_device
     from visus.images import load_images
     from visus.models.dual import load_dual
     from visus.result import Result

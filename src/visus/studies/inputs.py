@@ -14,6 +14,7 @@ from visus.errors import DataError
 from visus.images.listing import looks_like_a_picture, walk
 from visus.outputs import is_output
 from visus.progress import note
+from visus.spec import check_address
 
 if TYPE_CHECKING:
     from visus.images.base import ImageSet, Quarantined, Source
@@ -66,6 +67,7 @@ def gather(
             loose.clear()
 
     for text in inputs:
+        check_address(text)
         path = Path(text).expanduser()
         if _is_file(path) and path.suffix.lower() not in TABLES:
             loose.append(str(path))

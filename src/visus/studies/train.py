@@ -92,8 +92,8 @@ def train(
     """
     from pathlib import Path
 
+    from visus.device import choose_device
     from visus.errors import DataError
-    from visus.features.engines import choose_device
     from visus.images import load_images
     from visus.models import load_backbone
     from visus.models.dual import Towers

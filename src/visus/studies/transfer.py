@@ -103,7 +103,7 @@ def transfer(
 
     Returns a Result. Raises VisusError for anything a user can mend: unlabelled images, one class only, unknown names.
     """
-    from visus.features.engines import choose_device
+    from visus.device import choose_device
     from visus.images import load_images
     from visus.studies.common import check_choice, labels_of
     from visus.studies.parts import merged

@@ -95,8 +95,8 @@ def vae(
     Returns a Result. Raises VisusError for anything a user can mend: latent 0, an unknown decoder, images that are all the same, a checkpoint for
     images of another size, a loss that is no longer a number (the last whole epoch is kept).
     """
+    from visus.device import choose_device
     from visus.errors import DataError
-    from visus.features.engines import choose_device
     from visus.images import load_images
     from visus.models.vae import Decoder, VaeSizes
     from visus.models.vae_open import shape_of

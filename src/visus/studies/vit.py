@@ -70,8 +70,8 @@ def vit(
 
     import numpy as np
 
+    from visus.device import choose_device
     from visus.errors import DataError, SpecError
-    from visus.features.engines import choose_device
     from visus.images import load_images
     from visus.measures.masking import PATTERNS
     from visus.models.vit import reads_tokens
