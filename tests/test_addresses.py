@@ -137,3 +137,18 @@ def test_a_file_where_a_folder_is_meant_is_told_by_what_it_is(tmp_path: Path) ->
             load_images(str(tmp_path / name))
         assert said in str(caught.value)
         assert str(caught.value).startswith(str(tmp_path / name))
+
+
+def test_the_home_of_a_user_whom_nobody_knows_is_a_path_that_is_not_there() -> None:
+    unknown = "~nobody-of-this-name/x"
+    for load in (
+        load_images,
+        load_backbone,
+        visus.load_dual,
+        lambda t: visus.vae(checkpoint=t),
+        lambda t: load_images("tests", labels=t),
+    ):
+        with pytest.raises(VisusError) as caught:
+            load(unknown)
+        assert "\n" not in str(caught.value)
+        assert unknown in str(caught.value)

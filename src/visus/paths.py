@@ -31,6 +31,11 @@ def home() -> Path:
     return found
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with a leading ~ or ~USER as the home folder; of a user whom the machine does not know it stays, and so does not exist."""
+    return Path(os.path.expanduser(path))
+
+
 def data_home() -> Path:
     """Where known data sets are looked for and downloaded to: home()/data."""
     return home() / "data"

@@ -26,6 +26,7 @@ from visus.images.reading import read_bytes
 from visus.images.registry import source
 from visus.images.split_folders import Layout, Shelf, layout, told
 from visus.outputs import is_output
+from visus.paths import expanded
 from visus.progress import caution, log, note, task
 from visus.spec import Spec, check_options
 
@@ -86,7 +87,7 @@ def load_folder(spec: Spec, *, labels: Path | None, download: bool, classes: str
     contradicts itself.
     """
     check_options(spec, OPTIONS)
-    root = Path(spec.name).expanduser()
+    root = expanded(spec.name)
     if root.is_file():
         raise DataError(_no_folder(spec.name, root))
     if not root.is_dir():
@@ -129,7 +130,7 @@ def _no_folder(name: str, file: Path) -> str:
 
 def _label_file(spec: Spec, root: Path, labels: Path | None) -> Path | None:
     if labels is None and "labels" in spec.options:
-        labels = Path(spec.options["labels"]).expanduser()
+        labels = expanded(spec.options["labels"])
     if labels is not None and not labels.exists() and (root / labels).exists():
         labels = root / labels
     return labels

@@ -14,6 +14,7 @@ from visus.images.hub_layout import ENDINGS, SPLITS, Layout, choose, layout_of
 from visus.images.reading import failed, lasting
 from visus.images.registry import source
 from visus.images.tables import OPTIONS, Part, build
+from visus.paths import expanded
 from visus.progress import caution, note, task
 from visus.spec import Spec, check_options
 
@@ -27,7 +28,7 @@ def load_tables(spec: Spec, *, labels: Path | None, download: bool) -> ImageSet:
     image column, no row, several configurations and none chosen.
     """
     check_options(spec, OPTIONS)
-    root = Path(spec.name).expanduser()
+    root = expanded(spec.name)
     if root.is_file():
         return build(spec, [Part("", _opened(root), (root,))], {})
     layout = layout_of(root) if root.is_dir() else Layout({})
@@ -162,7 +163,7 @@ def _kept(spec: Spec) -> list[str]:
 
     owner, _, name = spec.name.rpartition("/")
     folder = "___".join([*([owner] if owner else []), camelcase_to_snakecase(name)])
-    builds = Path(config.HF_DATASETS_CACHE).expanduser() / folder
+    builds = expanded(config.HF_DATASETS_CACHE) / folder
     return sorted({p.parents[2].name for p in builds.glob("*/*/*/dataset_info.json")})
 
 

@@ -30,6 +30,7 @@ from visus.images.download import Remote, by_hand, fetch
 from visus.images.formats import Part, cifar_binary, cifar_pickles, idx, stl_binary
 from visus.images.reading import patiently
 from visus.images.registry import source
+from visus.paths import expanded
 from visus.progress import log, task
 from visus.spec import Spec, check_options, unknown
 
@@ -224,7 +225,7 @@ def _build(spec: Spec, known: Known, parts: dict[str, Part]) -> ImageSet:
 
 def _roots(known: Known) -> list[Path]:
     own = os.environ.get("VISUS_DATA")
-    chosen = [Path(own).expanduser() / known.name, Path(own).expanduser()] if own else []
+    chosen = [expanded(own) / known.name, expanded(own)] if own else []
     return [*chosen, paths.data_home() / known.name]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visus.errors import DataError, SpecError
+from visus.paths import expanded
 from visus.spec import Spec, check_address, parse_spec, unknown
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def load_images(
     key = _key(parsed)
     if labels is not None and key != "folder:":
         raise DataError(f"--labels goes with a folder of images only; {parsed.text!r} brings its own labels")
-    given = None if labels is None else Path(labels).expanduser()
+    given = None if labels is None else expanded(labels)
     options = dict(parsed.options)
     for option, flag, value in (("label", "--label-column", label_column), ("groups", "--groups", groups)):
         if value is None:
@@ -96,7 +97,7 @@ def load_images(
         from visus.images.wordnet_names import named
 
         look(images)
-        images = named(images, Path(parsed.name).expanduser() if key in ("folder:", "parquet:") else None)
+        images = named(images, expanded(parsed.name) if key in ("folder:", "parquet:") else None)
     return images
 
 
@@ -120,7 +121,7 @@ def _parse(spec: str) -> Spec:
 
 def _exists(text: str) -> bool:
     try:
-        return Path(text).expanduser().exists()
+        return expanded(text).exists()
     except (OSError, ValueError):  # a name too long for the file system, or one with a null byte
         return False
 

@@ -14,6 +14,7 @@ from visus.errors import DataError, MissingExtraError, SpecError
 from visus.models.base import Backbone
 from visus.models.checkpoint import read
 from visus.models.hub import first_line
+from visus.paths import expanded
 from visus.progress import note
 from visus.spec import Spec, check_options
 
@@ -80,7 +81,7 @@ def _base(folder: Path) -> str:
         raise DataError(f"{folder / CONFIG} cannot be read: {first_line(error)}") from error
     if not isinstance(found, str) or not found:
         raise DataError(f"{folder / CONFIG} names no base model (base_model_name_or_path); write its path there")
-    for place in (Path(found).expanduser(), folder / found):
+    for place in (expanded(found), folder / found):
         if place.is_dir():
             return str(place)
     if found.startswith(("/", ".", "~")) or found.count("/") != 1:

@@ -17,6 +17,7 @@ from visus.models.dual_text import SETTINGS, Words, json_words, simple_words
 from visus.models.hub import first_line, hub_file, hub_url, reachable
 from visus.models.local import read_config
 from visus.models.registry import random_init
+from visus.paths import expanded
 from visus.spec import Spec, check_options, parse_spec
 
 # How the text towers of transformers' dual encoders read padding, by model type: 'causal' ones stop at the end token, 'masked' ones
@@ -54,7 +55,7 @@ def names_dual(spec: Spec, *, download: bool) -> bool:
     elif _is_file(spec):
         return True
     else:
-        folder = Path(spec.name).expanduser()
+        folder = expanded(spec.name)
         if (folder / OPEN_CLIP).is_file():
             return True
     return (folder / CONFIG).is_file() and _kind(read_config(folder)) in KINDS
@@ -62,11 +63,7 @@ def names_dual(spec: Spec, *, download: bool) -> bool:
 
 def _is_file(spec: Spec) -> bool:
     """Whether the spec is a file of weights for an architecture of open_clip."""
-    return (
-        not spec.scheme
-        and spec.options.get("arch", "").startswith("openclip:")
-        and Path(spec.name).expanduser().is_file()
-    )
+    return not spec.scheme and spec.options.get("arch", "").startswith("openclip:") and expanded(spec.name).is_file()
 
 
 def _file(spec: Spec, *, download: bool) -> DualEncoder:
@@ -74,7 +71,7 @@ def _file(spec: Spec, *, download: bool) -> DualEncoder:
 
     check_options(spec, ("arch", "key"))
     arch = parse_spec(spec.options["arch"], ("openclip",), revisions=("openclip",))
-    model = from_openclip.open_file(arch, opened(Path(spec.name).expanduser()), spec)
+    model = from_openclip.open_file(arch, opened(expanded(spec.name)), spec)
     return _with_tokenizer(spec, arch.name, model, random=False, download=download)
 
 
@@ -89,7 +86,7 @@ def _folder(spec: Spec) -> Path:
         from visus.models.shipped import shipped_folder
 
         return shipped_folder(spec)
-    path = Path(spec.name).expanduser()
+    path = expanded(spec.name)
     if spec.scheme or not path.is_dir():
         raise SpecError(
             f"{spec.text!r} is no folder of a dual encoder; give such a folder, visus:emoji-clip, hf:OWNER/NAME or openclip:ARCH@TAG"

@@ -14,6 +14,7 @@ from visus.models.checkpoint import choose, opened, take_chosen
 from visus.models.heads import tags_beside
 from visus.models.registry import random_init, source
 from visus.models.weights_file import load_file
+from visus.paths import expanded
 from visus.progress import note
 from visus.spec import Spec, check_options
 
@@ -23,7 +24,7 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 @source("")
 def load_local(spec: Spec, *, download: bool) -> Backbone:
     """A model from a folder or a file on this machine. Raises DataError for what cannot be read, SpecError for a missing ?arch=."""
-    path = Path(spec.name).expanduser()
+    path = expanded(spec.name)
     if path.is_file():
         return load_file(spec, path)
     if (path / "open_clip_config.json").is_file():

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from visus.errors import DataError
+from visus.paths import expanded
 
 PLAIN = ("{}",)
 SHORT = ("a photo of a {}",)
@@ -78,7 +79,7 @@ def template_set(name_or_path: str | Path, *, dataset: str | None = None) -> tup
 
         made = OPENAI_IMAGENET_TEMPLATES if name == "openai-80" else SIMPLE_IMAGENET_TEMPLATES
         return tuple(str(template("{}")) for template in made)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not path.is_file():
         where = f" for {dataset}" if dataset else ""
         raise DataError(
@@ -96,7 +97,7 @@ def template_set(name_or_path: str | Path, *, dataset: str | None = None) -> tup
 
 def class_wordings(path: str | Path) -> dict[str, tuple[str, ...]]:
     """Wordings by class, from a JSON file {class: [wording, ...]}. Raises DataError for a file that is not of this form."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     try:
         body = json.loads(_text(path))
     except ValueError as error:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visus.errors import SpecError
+from visus.paths import expanded
 from visus.spec import Spec, parse_spec, unknown
 
 if TYPE_CHECKING:
@@ -90,6 +90,6 @@ def _parse(text: str) -> Spec:
 
 def _exists(text: str) -> bool:
     try:
-        return Path(text).expanduser().exists()
+        return expanded(text).exists()
     except (OSError, ValueError):  # a name too long for the file system, or one with a null byte
         return False

@@ -16,7 +16,7 @@ from visus.models.checkpoint import read, take_in
 from visus.models.classifier import Classifier, classifier_of
 from visus.models.hub import first_line
 from visus.models.registry import SCHEMES, load_backbone, random_init
-from visus.paths import atomic_path, write_text
+from visus.paths import atomic_path, expanded, write_text
 from visus.spec import Spec, parse_spec
 
 VERSION = 1
@@ -123,7 +123,7 @@ def _tuples(value: Any) -> Any:
 def _base(folder: Path, base: str, *, seed: int, download: bool) -> Backbone:
     """The backbone without its weights; a file of weights is read, as its tensors say how many classes the architecture has."""
     parsed = parse_spec(base, SCHEMES, revisions=("torchvision", "openclip", "hf"))
-    if not parsed.scheme and not Path(parsed.name).expanduser().exists():
+    if not parsed.scheme and not expanded(parsed.name).exists():
         raise DataError(
             f"{folder} was trained from {parsed.name}, which is gone; put it back, or write its new path as 'base' into {folder / CONFIG}"
         )
@@ -139,5 +139,5 @@ def _lasting(spec: str) -> str:
     parsed = parse_spec(spec, SCHEMES, revisions=("torchvision", "openclip", "hf"))
     if parsed.scheme:
         return spec
-    path = Path(parsed.name).expanduser().resolve()
+    path = expanded(parsed.name).resolve()
     return f"{path}{spec[len(parsed.name) :]}"

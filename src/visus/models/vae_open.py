@@ -15,7 +15,7 @@ from visus.models.hub import first_line
 from visus.models.local import read_config
 from visus.models.vae import ConvVae, Decoder, Vae, VaeSizes, new_vae, wrap
 from visus.models.vae_foreign import foreign
-from visus.paths import atomic_path, write_text
+from visus.paths import atomic_path, expanded, write_text
 from visus.spec import parse_spec
 
 VERSION = 1
@@ -54,7 +54,7 @@ def load_vae(
     spec = parse_spec(text, ("python",))
     if spec.scheme == "python":
         return foreign(spec, shape, decoder or Decoder(), pictures=pictures, seed=seed)
-    path = Path(spec.name).expanduser()
+    path = expanded(spec.name)
     if not path.is_dir():
         raise DataError(
             f"there is no folder {path}; --checkpoint takes what visus vae wrote, or python:MODULE:CLASS?weights=FILE"
@@ -87,7 +87,7 @@ def _ours(text: str, path: Path, shape: tuple[int, int, int]) -> Vae:
 def shape_of(text: str) -> tuple[int, int, int] | None:
     """(c, h, w) that a VAE of the lab's was trained on, by its folder; None for another's module. Raises DataError."""
     spec = parse_spec(text, ("python",))
-    path = Path(spec.name).expanduser()
+    path = expanded(spec.name)
     if spec.scheme or not path.is_dir():
         return None
     sizes = read_config(path).get("sizes")

@@ -13,6 +13,9 @@ SLACK = 1e-3
 CLEAR = 1.25  # times: the error of every other reading, where one is taken that is not the usual one
 USED = 0.9  # of the mean picture's error, at most: an encoder that is heard, so that its input can be told
 NO_WORSE = 1.05  # times the mean picture's error: a decoder whose outputs are pictures at all
+POOR = (
+    1.25  # times the mean picture's error, which a collapsed VAE just about reaches: from there on something is wrong
+)
 EVEN = 1.02, 3.0  # a ratio of errors and a paired z-score; below either the usual reading is not beaten
 IMAGENET = "0.485,0.456,0.406/0.229,0.224,0.225"
 MNIST = "0.1307/0.3081"
@@ -183,13 +186,13 @@ def _by_range(usual: _Tried, best: _Tried, raw: torch.Tensor, *, inside: bool, p
             + ("" if plain is None else ", and reconstructs the images under no reading of them")
             + "; say what they are as ?decode=logits, signed, bytes, or unit for a mean without bounds"
         )
-    doubt = "" if plain is None else _poor(usual.error, plain)
+    doubt = "" if plain is None or usual.error <= POOR * plain else _poor(usual.error, plain)
     return Scales(usual.input, usual.output, f"by its outputs' range, {spread}", doubt)
 
 
 def _doubt(tried: _Tried, pictures: torch.Tensor) -> str:
     plain = float((pictures - pictures.mean(0)).square().mean())
-    return "" if tried.error <= NO_WORSE * plain else _poor(tried.error, plain)
+    return "" if tried.error <= POOR * plain else _poor(tried.error, plain)
 
 
 def _poor(error: float, plain: float) -> str:

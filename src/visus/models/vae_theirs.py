@@ -18,6 +18,7 @@ from torch import nn
 from visus.errors import DataError, SpecError, VisusError
 from visus.models.checkpoint import read, take_in
 from visus.models.hub import first_line
+from visus.paths import expanded
 from visus.spec import Spec
 
 LIBRARIES = ("site-packages", "dist-packages")
@@ -72,7 +73,7 @@ def made(spec: Spec, arguments: Mapping[str, Any], weights: str | None, *, seed:
     for method, given in (("encode", "the images"), ("decode", "z")):
         _takes_one(spec, getattr(module, method), method, given)
     if weights and weights != "none":
-        file = Path(weights).expanduser()
+        file = expanded(weights)
         if not file.is_file():
             raise DataError(f"there is no file {file}; give the module's weights as ?weights=FILE")
         take_in(module, read(file), what=f"{file} into {spec.name}")

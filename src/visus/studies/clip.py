@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from visus.paths import expanded
+
 if TYPE_CHECKING:
     from visus.images import ImageSet
     from visus.models.dual import DualEncoder
@@ -61,7 +63,6 @@ def clip(
     Returns a Result. Raises VisusError for anything a user can mend: images that nothing describes, unpaired or zero vectors, an unknown prompt set.
     """
     from dataclasses import replace
-    from pathlib import Path
 
     from visus.device import choose_device
     from visus.errors import DataError
@@ -93,7 +94,7 @@ def clip(
             raise DataError(
                 f"{'--labels' if labels else '--limit'} is of images, which --embeddings has not; change the file instead (labels are an array in it)"
             )
-        subject = clip_file.from_file(Path(embeddings).expanduser())
+        subject = clip_file.from_file(expanded(embeddings))
         about: dict[str, object] = {"embeddings": embeddings}
     else:
         need = "wanted" if search else "needed"
@@ -106,7 +107,7 @@ def clip(
             return clip_search.search(
                 encoder, imageset, search, shown=shown, device=device, download=download, seed=seed
             )
-        words = Path(synonyms).expanduser() if synonyms else None
+        words = expanded(synonyms) if synonyms else None
         subject = _subject(encoder, imageset, sets, words, device, seed)
         if control and not encoder.random:
             twin = load_dual(model + ("&" if "?" in model else "?") + "weights=none", seed=seed, download=download)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visus.errors import DataError
+from visus.paths import expanded
 from visus.result import Figure, Result, Table
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _query(encoder: DualEncoder, query: str, *, device: str, download: bool) -> 
     from visus.studies.inputs import gather
 
     if _is_picture(query):
-        if not Path(query).expanduser().is_file():
+        if not expanded(query).is_file():
             raise DataError(f"there is no file {query}; check the path")
         picture, _ = gather([query], limit=None, seed=0, download=download)
         return encoder.encode_images(picture, device=device)

@@ -13,6 +13,7 @@ import numpy as np
 from visus.errors import DataError
 from visus.images.listing import looks_like_a_picture, walk
 from visus.outputs import is_output
+from visus.paths import expanded
 from visus.progress import note
 from visus.spec import check_address
 
@@ -68,7 +69,7 @@ def gather(
 
     for text in inputs:
         check_address(text)
-        path = Path(text).expanduser()
+        path = expanded(text)
         if _is_file(path) and path.suffix.lower() not in TABLES:
             loose.append(str(path))
         elif path.suffix.lower() in FILES and ":" not in text and not path.exists():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from visus.paths import expanded
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -145,7 +147,7 @@ def train(
         Path(out),
         drop,
         load_backbone(teacher, seed=seed, download=download) if teacher else None,
-        read_vectors(Path(vectors).expanduser()) if vectors else None,
+        read_vectors(expanded(vectors)) if vectors else None,
         words,
         load_images(beside, classes="wanted", download=download) if beside else None,
         Devices(choose_device(device), devices, precision),

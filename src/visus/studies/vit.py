@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from visus.paths import expanded
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -66,7 +68,6 @@ def vit(
     Returns a Result. Raises VisusError for anything a user can mend: no vision transformer among the models, a keep ratio of 0, an unknown
     part, a chosen picture smaller than a patch.
     """
-    from pathlib import Path
 
     import numpy as np
 
@@ -104,7 +105,7 @@ def vit(
         parts.remove("pooling")
         warnings.append(f"{imageset.name} has no labels, which probes need: pooling is left out.")
     specs = list(dict.fromkeys(model or ["visus:emoji-vit"]))
-    chosen = Path(meanings).expanduser() if meanings else None
+    chosen = expanded(meanings) if meanings else None
     needed = "predictions" in parts or "masking" in parts
     viewers = views(specs, imageset, meanings=chosen, seed=seed, device=device, download=download, answers=needed)
     transformers = [v for v in viewers if v.anatomy]
