@@ -166,13 +166,13 @@ def test_what_openvino_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> No
     ("change", "error", "words"),
     [
         ({"taps": ["latte"]}, SpecError, "late"),
-        ({"taps": []}, DataError, "no tap"),
+        ({"taps": []}, DataError, "taps is empty"),
         ({"pool": "max"}, DataError, "mean, cls or flatten"),
         ({"precision": "fp16"}, DataError, "fp32 or bf16"),
         ({"engine": "tensorrt"}, DataError, "auto, openvino or torch"),
         ({"device": "gpu"}, DataError, "cuda:0"),
         ({"device": "cuda:9"}, DataError, "CUDA"),
-        ({"batch": 0}, DataError, "at least 1"),
+        ({"batch": 0}, DataError, "from 1 up"),
     ],
 )
 def test_bad_requests_are_answered_in_one_line(change: dict, error: type, words: str) -> None:

@@ -11,8 +11,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from visus.result import Result
 
 STUDIES: Mapping[str, str] = {
@@ -40,41 +38,46 @@ def _door(name: str) -> Callable[..., Result]:
     signature = inspect.signature(study)
     has_out = "out" in signature.parameters
 
+    more = [_added("threads", "int | None"), *([] if has_out else [_added("out", "str | None")])]
+    whole = signature.replace(parameters=[*signature.parameters.values(), *more])
+
     @functools.wraps(study)
-    def call(*args: Any, out: str | Path | None = None, threads: int | None = None, **kwargs: Any) -> Result:
+    def call(*args: Any, **kwargs: Any) -> Result:
         from visus.app.progress import where_watched
+        from visus.arguments import settle
         from visus.outputs import check_out
         from visus.progress import collecting
         from visus.report import write_report
         from visus.studies.provenance import complete
         from visus.threads import using
 
-        bound = signature.bind(*args, **(dict(kwargs, out=out) if has_out else kwargs))
-        bound.apply_defaults()
-        check_inputs(bound.arguments)
+        arguments = settle(name, whole, args, kwargs, flags=True).arguments
+        out, threads = arguments["out"], arguments["threads"]
+        check_inputs(arguments)
         if out is not None:
-            out = check_out(out, name, [value for key, value in bound.arguments.items() if key != "out"])
-            if has_out:
-                bound.arguments["out"] = str(out)
+            out = check_out(out, name, [value for key, value in arguments.items() if key not in ("out", "threads")])
+            arguments["out"] = str(out)
         start = time.perf_counter()
+        bound = signature.bind_partial()
+        bound.arguments.update({key: arguments[key] for key in signature.parameters})
         with where_watched(name), using(threads) as chosen, collecting() as remarks:
             result: Result = study(*bound.args, **bound.kwargs)
         given = {**result.provenance, "threads": f"{chosen.count} of {chosen.cores} cores"}
-        arguments = {**bound.arguments, "threads": threads}
-        provenance = complete(given, study=name, arguments=arguments, seconds=time.perf_counter() - start)
+        told = {key: value for key, value in arguments.items() if key != "out" or has_out}
+        provenance = complete(given, study=name, arguments=told, seconds=time.perf_counter() - start)
         warnings = tuple(dict.fromkeys([*result.warnings, *remarks.cautions]))
         result = replace(result, provenance=provenance, warnings=warnings, notes=(*result.notes, *remarks.notes))
         if out is not None:
             result = replace(result, page=str(write_report(result, out).resolve()))
         return result
 
-    def added(parameter: str, annotation: str) -> inspect.Parameter:
-        return inspect.Parameter(parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-
-    more = [added("threads", "int | None"), *([] if has_out else [added("out", "str | None")])]
-    call.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *more])  # type: ignore[attr-defined]
+    call.__signature__ = whole  # type: ignore[attr-defined]
     call.__doc__ = (study.__doc__ or "").replace("\n\n    Returns", f"\n{_THREADS}\n\n    Returns", 1)
     return call
+
+
+def _added(parameter: str, annotation: str) -> inspect.Parameter:
+    return inspect.Parameter(parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def check_inputs(arguments: Mapping[str, Any]) -> None:
@@ -98,6 +101,10 @@ def __getattr__(name: str) -> Callable[..., Result]:
     door = _door(name)
     globals()[name] = door
     return door
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *STUDIES})
 
 
 if TYPE_CHECKING:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from visus.errors import SpecError
 from visus.images.base import Quarantined
 
 
@@ -18,7 +19,7 @@ class Features:
 
     folders: tap name -> the folder of its Parquet shards. rows: int64 [n], positions in the ImageSet of the n rows (a picture
     that could not be decoded has none). ids: n names. quarantine: pictures set aside while decoding. cost: what it took
-    ('seconds', 'images_per_second', 'engine', 'batch', 'cached').
+    ('seconds', 'images_per_second', 'engine', 'batch', 'cached'). aliases: 'early', 'middle', 'late' -> the network's own name of a tap.
     """
 
     folders: Mapping[str, Path]
@@ -26,6 +27,7 @@ class Features:
     ids: tuple[str, ...]
     quarantine: tuple[Quarantined, ...]
     cost: Mapping[str, Any]
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -35,10 +37,11 @@ class Features:
         return tuple(self.folders)
 
     def __getitem__(self, tap: str) -> np.ndarray:
-        """float32 [n, d] of one tap; memory-mapped (a .npy made once beside the folder) when it is large."""
+        """float32 [n, d] of one tap, by its name or as 'early', 'middle', 'late'; memory-mapped (a .npy made once beside the folder) when
+        it is large. Raises SpecError for a tap that was not extracted."""
         from visus.features.store import load
 
-        return load(self.folders[tap])
+        return load(self._folder(tap))
 
     @property
     def pixels(self) -> np.ndarray:
@@ -51,4 +54,11 @@ class Features:
         """float32 [<=rows, d] blocks of one tap in order, read shard by shard."""
         from visus.features.store import blocks
 
-        return blocks(self.folders[tap], rows)
+        return blocks(self._folder(tap), rows)
+
+    def _folder(self, tap: str) -> Path:
+        own = self.aliases.get(tap, tap) if isinstance(tap, str) else tap
+        if own not in self.folders:
+            known = [*(alias for alias, name in self.aliases.items() if name in self.folders), *self.folders]
+            raise SpecError(f"no tap {tap!r} among these features; they hold {', '.join(known)}")
+        return self.folders[own]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from visus import paths
+from visus.arguments import checked
 from visus.errors import DataError, StoreError
 from visus.features import manifest as manifests
 from visus.features.base import Features
@@ -62,6 +63,7 @@ class Request:
         return self.root / re.sub(r"[^\w.\-]", lambda m: f"%{ord(m[0]):02x}", tap.name, flags=re.ASCII)
 
 
+@checked
 def extract(
     images: ImageSet,
     backbone: Backbone,
@@ -203,6 +205,7 @@ def _features(request: Request, found: dict[str, Manifest], cost: dict[str, Any]
         ids=tuple(request.images.ids[i] for i in rows),
         quarantine=tuple(Quarantined(name, reason) for _, name, reason in first.quarantine),
         cost=cost,
+        aliases=dict(request.backbone.aliases),
     )
 
 

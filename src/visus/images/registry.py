@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visus.arguments import checked
 from visus.errors import DataError, SpecError
 from visus.paths import expanded
 from visus.spec import Spec, check_address, parse_spec, unknown
@@ -51,6 +52,7 @@ def source(name: str) -> Callable[[ImageLoader], ImageLoader]:
     return register
 
 
+@checked
 def load_images(
     spec: str,
     *,

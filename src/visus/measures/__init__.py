@@ -65,7 +65,6 @@ _HOME = {
     "Frechet": "frechet",
     "frechet_distance": "frechet",
     "Memorisation": "manifold",
-    "Nearest": "manifold",
     "PrecisionRecall": "manifold",
     "memorisation": "manifold",
     "nearest": "manifold",

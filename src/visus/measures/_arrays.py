@@ -21,12 +21,30 @@ def block_rows(row_bytes: int, *, budget: int = _BLOCK_BYTES, at_least: int = 16
     return max(at_least, budget // max(1, row_bytes))
 
 
+def as_array(x: Any, name: str = "x", *, real: bool = False) -> Array:
+    """See lists, tables' columns and tensors on the CPU as an array; an array (a memory map too) stays itself. real: as float64.
+
+    Raises DataError for what is no array: rows of unequal length, nothing, texts or objects where numbers are meant.
+    """
+    try:
+        found = np.asanyarray(x)
+        if real and found.dtype.kind in "fiub":
+            found = found.astype(np.float64, copy=False)
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(
+            f"{name} is a {type(x).__name__} that is no array; give numbers in rows of one length"
+        ) from None
+    if x is None or (real and found.dtype.kind not in "fiub"):
+        raise DataError(f"{name} holds {'nothing' if x is None else found.dtype}; give real numbers")
+    return found
+
+
 def features(x: Array, name: str = "x", *, at_least: int = 1) -> Array:
     """Check that x is [n, d], numeric and finite, with n >= at_least; return it unchanged (a memory map stays one).
 
     Raises DataError otherwise. Finite is checked in blocks, so that a memory-mapped array is never copied whole.
     """
-    x = np.asanyarray(x)
+    x = as_array(x, name)
     if x.ndim != 2:
         raise DataError(f"{name} has shape {list(x.shape)}; give one row of features per image, [n, d]")
     if len(x) == 0 or x.shape[1] == 0:
@@ -46,7 +64,7 @@ def features(x: Array, name: str = "x", *, at_least: int = 1) -> Array:
 
 def labels(y: Array, n: int, name: str = "y", *, n_classes: int | None = None) -> Ints:
     """Check that y is n whole numbers >= 0 (below n_classes where given) and return it as int64 [n]. Raises DataError."""
-    y = np.asarray(y)
+    y = as_array(y, name)
     if y.ndim != 1 or len(y) != n:
         raise DataError(f"{name} has shape {list(y.shape)} for {n} rows of features; give one label per row")
     if y.dtype.kind not in "iub":

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.errors import DataError
+from visus.measures._arrays import as_array
 
 Array = NDArray[Any]
 
@@ -40,7 +41,7 @@ def ece(probabilities: Array, y: Array, *, bins: int = 15) -> float:
 
 
 def _checked(probabilities: Array, y: Array) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    p = np.asarray(probabilities, dtype=np.float64)
+    p = as_array(probabilities, "probabilities", real=True)
     if p.ndim != 2:
         raise DataError(f"probabilities must be [n, classes], not of shape {p.shape}")
     labels = _labels(y, p.shape[1])
@@ -52,7 +53,7 @@ def _checked(probabilities: Array, y: Array) -> tuple[NDArray[np.float64], NDArr
 
 
 def _labels(y: Array, n_classes: int) -> NDArray[np.int64]:
-    raw = np.asarray(y)
+    raw = as_array(y, "y")
     if raw.ndim != 1 or len(raw) == 0 or raw.dtype.kind not in "iu":
         raise DataError(f"labels must be a non-empty vector of integers, not {raw.dtype} of shape {raw.shape}")
     if raw.min() < 0 or raw.max() >= n_classes:

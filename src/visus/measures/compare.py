@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from visus.errors import DataError
-from visus.measures._arrays import Array, Floats, block_rows, compact, labels
+from visus.measures._arrays import Array, Floats, as_array, block_rows, compact, labels
 
 _FEW_VALUES = 4096
 
@@ -126,7 +126,7 @@ def holm(p_values: Array) -> Floats:
     An adjusted value below 0.05 is a finding that holds with all m comparisons at family-wise error 5 %. No independence
     is assumed. Raises DataError when a value is outside [0, 1]. Source: Holm 1979.
     """
-    p = np.asarray(p_values, dtype=np.float64)
+    p = as_array(p_values, "p_values", real=True)
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
         raise DataError("p values must be a list of numbers between 0 and 1")
     m = len(p)
@@ -146,7 +146,7 @@ def _macro(cells: Array) -> Floats:
 
 
 def _pair(correct_a: Array, correct_b: Array) -> tuple[Floats, Floats]:
-    a, b = np.asarray(correct_a), np.asarray(correct_b)
+    a, b = as_array(correct_a, "correct_a"), as_array(correct_b, "correct_b")
     if a.ndim != 1 or a.shape != b.shape:
         raise DataError(
             f"the two models have {list(a.shape)} and {list(b.shape)} outcomes; compare them on the same images, one each"

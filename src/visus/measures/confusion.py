@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from visus.errors import DataError
-from visus.measures._arrays import Array, Floats, Ints, labels
+from visus.measures._arrays import Array, Floats, Ints, as_array, labels
 from visus.measures.intervals import wilson
 
 
@@ -73,7 +73,7 @@ def confused_pairs(
     true, predicted = _both(y_true, y_pred, n_classes)
     wrong = np.flatnonzero(true != predicted)
     if score is not None:
-        ranks = np.asarray(score, dtype=np.float64)
+        ranks = as_array(score, "score", real=True)
         if ranks.shape != true.shape or np.isnan(ranks).any():
             raise DataError("score must hold one number per image, without NaN")
         wrong = wrong[np.argsort(-ranks[wrong], kind="stable")]
@@ -102,5 +102,5 @@ def confused_pairs(
 def _both(y_true: Array, y_pred: Array, n_classes: int) -> tuple[Ints, Ints]:
     if n_classes < 1:
         raise DataError(f"n_classes is {n_classes}; there must be at least one class")
-    n = len(np.asarray(y_true))
+    n = as_array(y_true, "y_true").size
     return labels(y_true, n, "y_true", n_classes=n_classes), labels(y_pred, n, "y_pred", n_classes=n_classes)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visus.errors import DataError
-from visus.measures._arrays import Array
+from visus.measures._arrays import Array, as_array
 
 
 def pareto(cost: Array, value: Array) -> npt.NDArray[np.bool_]:
@@ -16,7 +16,7 @@ def pareto(cost: Array, value: Array) -> npt.NDArray[np.bool_]:
     together or off it together; one whose cost or value is NaN is off it and beats nobody. O(n log n). Raises DataError
     when the two are not vectors of one length. Source: Kung, Luccio and Preparata 1975, in two dimensions.
     """
-    c, v = np.asarray(cost, dtype=np.float64), np.asarray(value, dtype=np.float64)
+    c, v = as_array(cost, "cost", real=True), as_array(value, "value", real=True)
     if c.ndim != 1 or c.shape != v.shape:
         raise DataError(f"cost has shape {list(c.shape)} and value {list(v.shape)}; give one of each per choice")
     known = ~(np.isnan(c) | np.isnan(v))

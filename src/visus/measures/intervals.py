@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visus.errors import DataError
-from visus.measures._arrays import Floats
+from visus.measures._arrays import Floats, as_array
 
 
 @overload
@@ -29,7 +29,7 @@ def wilson(
     """
     if not 0 < level < 1:
         raise DataError(f"level is {level}; give a coverage between 0 and 1, such as 0.95")
-    hits, trials = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(n, dtype=np.float64))
+    hits, trials = np.broadcast_arrays(as_array(successes, "successes", real=True), as_array(n, "n", real=True))
     if not (np.isfinite(hits).all() and np.isfinite(trials).all() and (hits >= 0).all() and (hits <= trials).all()):
         raise DataError("successes must lie between 0 and n; check that both count the same images")
     z = NormalDist().inv_cdf(0.5 + level / 2)

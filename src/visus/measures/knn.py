@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visus.errors import DataError
-from visus.measures._arrays import Array, Floats, Ints, block_rows, features, labels
+from visus.measures._arrays import Array, Floats, Ints, as_array, block_rows, features, labels
 from visus.progress import task
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ def knn_predict(
     """
     train_x = features(train_x, "train_x")
     train_y = labels(train_y, len(train_x), "train_y", n_classes=n_classes)
+    ks = [int(k) for k in np.ravel(as_array(ks, "ks", real=True))]
     if not ks or min(ks) < 1:
         raise DataError("ks must be one or more whole numbers from 1 up, such as 1,5,10,20,100,200")
     if not temperature > 0:
@@ -147,7 +148,8 @@ def knn_accuracy(
     device: str = "cpu",
 ) -> KnnAccuracy:
     """Top-1 accuracy of `knn_predict` for every k. test_y: int [m] in 0..n_classes-1. Raises as `knn_predict` does."""
-    test_y = labels(test_y, len(np.asanyarray(test_x)), "test_y", n_classes=n_classes)
+    test_x = as_array(test_x, "test_x")
+    test_y = labels(test_y, test_x.shape[0] if test_x.ndim else 0, "test_y", n_classes=n_classes)
     found = knn_predict(
         train_x,
         train_y,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from visus.errors import DataError
-from visus.measures._arrays import Array, Floats, features
+from visus.measures._arrays import Array, Floats, as_array, features
 
 # The sine of the angle between the two gradients below which float32 gradients no longer tell their shares apart.
 _COLLINEAR = 1e-5
@@ -78,7 +78,7 @@ def effective_beta(gradient_loss: Array, gradient_reconstruction: Array, gradien
 
 
 def _vector(v: Array, name: str) -> Floats:
-    v = np.asarray(v)
+    v = as_array(v, name)
     if v.ndim != 1:
         raise DataError(f"{name} has shape {list(v.shape)}; give one vector over all parameters")
     wide: Floats = features(v[None], name)[0].astype(np.float64)  # a copy: it is scaled in place

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from visus.errors import DataError
+from visus.measures._arrays import as_array
 from visus.measures.calibration import ece, nll
 from visus.measures.confusion import class_recall, confusion_matrix, macro_recall
 from visus.measures.probe_blocks import Array, Blocks, Source, as_blocks
@@ -111,13 +112,13 @@ def linear_probe(
     if protocol not in PROTOCOLS:
         raise DataError(f"unknown probe protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
     preset = PROTOCOLS[protocol]
-    labels = np.asarray(y)
+    labels = as_array(y, "y")
     train, test = checked_rows(train, len(labels), "train"), checked_rows(test, len(labels), "test")
     pairs = [(checked_rows(f, len(labels), "fit"), checked_rows(v, len(labels), "validation")) for f, v in folds]
     if not pairs:
         raise DataError("a probe needs at least one fold (fit rows, validation rows) to choose lambda on")
     _check_leaks(pairs, train, test)
-    if len(np.unique(labels[train])) < 2:
+    if len(np.unique(check_labels(labels[train], n_classes))) < 2:
         raise DataError("the training rows hold one class only; at least two are needed to tell classes apart")
 
     accuracy, likelihood = np.zeros(len(preset.values)), np.zeros(len(preset.values))
@@ -241,7 +242,7 @@ def _logits(path: ProbePath, x: Source, rows: NDArray[np.int64]) -> NDArray[np.f
 
 def checked_rows(rows: Array, n: int, name: str) -> NDArray[np.int64]:
     """The rows as int64, or DataError: none, not whole numbers, outside 0..n-1, or one named twice."""
-    index = np.asarray(rows)
+    index = as_array(rows, f"the {name} rows")
     if index.ndim != 1 or len(index) == 0 or index.dtype.kind not in "iu":
         raise DataError(f"the {name} rows must be a non-empty vector of whole numbers")
     if index.min() < 0 or index.max() >= n:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.errors import DataError
+from visus.measures._arrays import as_array
 
 Array: TypeAlias = NDArray[Any]
 
@@ -73,11 +74,16 @@ def as_blocks(x: Source, index: NDArray[np.int64] | None = None) -> Blocks:
 
     Raises DataError when x is an array that is not [n, d] or holds no numbers.
     """
-    if isinstance(x, np.ndarray):
+    if not isinstance(x, Blocks) and not callable(x):
+        x = as_array(x, "features")
         if x.ndim != 2:
             raise DataError(f"features must be an array [n, d], not of shape {x.shape}; pool or flatten them first")
         if x.dtype.kind not in "fiu":
             raise DataError(f"features must be numbers, not {x.dtype}; convert them to float32 first")
+        if index is not None and len(index) and index[-1] >= len(x):
+            raise DataError(
+                f"features have {len(x)} rows, and row {index[-1]} is asked for; give one row of features for each label"
+            )
         return Rows(x, index)
     source = x if isinstance(x, Blocks) else Factory(x)
     return source if index is None else Picked(source, index)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from visus.errors import DataError
+from visus.measures._arrays import as_array
 from visus.measures.probe import PROTOCOLS, checked_rows
 from visus.measures.probe_blocks import Array, Source, as_blocks
 from visus.measures.probe_solver import CACHE_BYTES, check_labels, solve_path
@@ -69,7 +70,7 @@ def permutation_null(
         raise DataError(f"unknown probe protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
     if permutations < 1:
         raise DataError(f"permutations is {permutations}; at least 1 is needed, and 19 for a 95 % point")
-    labels = np.asarray(y)
+    labels = as_array(y, "y")
     train, test = checked_rows(train, len(labels), "train"), checked_rows(test, len(labels), "test")
     if np.intersect1d(train, test).size:
         raise DataError("train and test share rows; a probe must be tested on images it never saw")

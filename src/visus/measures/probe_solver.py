@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visus.errors import DataError
+from visus.measures._arrays import as_array
 from visus.measures.probe_blocks import Array, Blocks, Moments, Source, as_blocks, moments
 from visus.measures.probe_lbfgs import Found, Problem, minimise
 from visus.progress import task
@@ -114,10 +115,11 @@ def solve_path(
     below tol / 40 (tol / 400 in the first steps) at two steps running and the decreases of the last steps, going on as they
     do, leave less than tol / 8. Raises DataError on labels, lambdas or features that cannot be used.
     """
-    lam = np.asarray(lambdas, dtype=np.float64)
+    lam = as_array(lambdas, "lambdas", real=True)
     if lam.ndim != 1 or len(lam) == 0 or not np.isfinite(lam).all() or lam.min() <= 0:
         raise DataError("lambdas must be a non-empty list of positive numbers")
-    own = np.ndim(y) == 2
+    y = as_array(y, "labels")
+    own = y.ndim == 2
     labels = check_labels(np.ravel(y), n_classes).reshape(np.shape(y)) if own else check_labels(y, n_classes)
     if own and len(labels) != len(lam):
         raise DataError(f"{len(labels)} rows of labels for {len(lam)} lambdas; give one row for each lambda")
@@ -165,7 +167,7 @@ def solve_path(
 
 def check_labels(y: Array, n_classes: int) -> NDArray[np.int64]:
     """Labels as int64 [n] in 0..n_classes-1, or DataError."""
-    raw = np.asarray(y)
+    raw = as_array(y, "labels")
     if raw.ndim != 1 or len(raw) == 0 or raw.dtype.kind not in "iu":
         raise DataError(f"labels must be a non-empty vector of integers, not {raw.dtype} of shape {raw.shape}")
     if n_classes < 2:

@@ -45,8 +45,9 @@ def trust_figures(x: Array, maps: Sequence[Array], *, k: int = 10) -> list[Trust
 
     x = features(x, at_least=3)
     n = len(x)
+    maps = [features(z, "the map") for z in maps]
     for z in maps:
-        if len(features(z, "the map")) != n:
+        if len(z) != n:
             raise DataError(f"the map has {len(z)} points and the features {n} rows; they must be the same images")
     if not 1 <= k < n / 2:
         raise DataError(f"k is {k} for {n} images; it must be at least 1 and below half of them")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from visus.arguments import checked
 from visus.errors import DataError
 from visus.models.base import Preprocess
 from visus.models.dual_new import END, PAD, START, Towers, new_clip, save_dual, square
@@ -189,6 +190,7 @@ class DualEncoder:
             self.module.to("cpu")
 
 
+@checked
 def load_dual(spec: str, *, seed: int = 0, download: bool = False) -> DualEncoder:
     """A dual encoder by its spec; it comes in eval mode, on the CPU, gradients off.
 

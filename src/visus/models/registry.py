@@ -9,6 +9,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from visus.arguments import checked
 from visus.errors import SpecError
 from visus.paths import expanded
 from visus.spec import Spec, parse_spec, unknown
@@ -42,6 +43,7 @@ def source(scheme: str) -> Callable[[ModelLoader], ModelLoader]:
     return register
 
 
+@checked
 def load_backbone(spec: str, *, seed: int = 0, download: bool = False) -> Backbone:
     """Load a model by its spec string; it comes in eval mode, on the CPU, gradients off.
 
