@@ -63,7 +63,8 @@ def test_exif_orientation(photo: Image.Image, orientation: int, kind: str) -> No
 
 
 def test_damaged_exif_is_no_reason_to_lose_the_picture(photo: Image.Image) -> None:
-    assert array(encoded(photo, "JPEG", exif=b"Exif\0\0MM\0*\0\0\xff\xff")).shape == (16, 24, 3)
+    damaged = array(encoded(photo, "JPEG", exif=b"Exif\0\0MM\0*\0\0\xff\xff"))
+    assert np.array_equal(damaged, array(encoded(photo, "JPEG")))
 
 
 def test_cmyk_jpeg_comes_out_in_its_colours() -> None:
@@ -160,7 +161,7 @@ def test_every_cut_is_refused_or_whole(kind: str) -> None:
         decode(data[: len(data) // 2])
     for cut in range(1, len(data), max(1, len(data) // 40)):
         size, reason = attempt(data[:cut])
-        assert size == (40, 40) or 0 < len(reason) < 120
+        assert (size, reason) == ((40, 40), "") if size else 0 < len(reason) < 120
         assert "\n" not in reason
 
 
@@ -175,7 +176,7 @@ def test_random_damage_never_escapes_as_another_error() -> None:
             for at in rng.integers(0, len(data), 6):
                 data[at] = int(rng.integers(256))
             size, reason = attempt(bytes(data))
-            assert size or reason
+            assert (size is None) == bool(reason)
 
 
 @pytest.mark.parametrize(

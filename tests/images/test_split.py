@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -250,3 +251,43 @@ def test_sets_that_contradict_themselves() -> None:
         ImageSet("x", Blank(1), np.arange(2), ("0", "1"))
     with pytest.raises(DataError, match="unknown split 'dev'"):
         made([0, 1], declared={"dev": np.arange(1)})
+
+
+@pytest.mark.parametrize("counts", [(30, 30, 30), (45, 45), (60, 20, 10), (80, 5, 5), (30, 30, 30, 30, 30)])
+@pytest.mark.parametrize("declared", [(), ("test",), ("train", "test"), ("train", "validation", "test")])
+def test_a_limit_keeps_what_the_classes_need_or_says_the_least_that_would(
+    counts: tuple[int, ...], declared: tuple[str, ...]
+) -> None:
+    y = np.repeat(np.arange(len(counts)), counts)
+    images = made(y)
+    if declared:
+        # Of every five images of a class one is tested, one validated where that is declared, and three are for training.
+        place = np.arange(len(y)) % 5
+        parts = {"test": np.flatnonzero(place == 0), "train": np.flatnonzero(place > 0)}
+        if "validation" in declared:
+            parts |= {"validation": np.flatnonzero(place == 1), "train": np.flatnonzero(place > 1)}
+        images = replace(images, declared={name: parts[name] for name in declared})
+    refused = []
+    for n in range(1, len(y)):
+        try:
+            small = images.limit(n, seed=0, by_class=True)
+        except DataError as error:
+            refused.append((n, str(error)))
+            continue
+        assert len(small) == n
+        assert np.bincount(np.asarray(small.labels), minlength=len(counts)).min() >= 2
+        small.split(seed=0)  # which raises where a class is missing
+    # Refused are all below one number, which every message names.
+    assert [n for n, _ in refused] == list(range(1, len(refused) + 1))
+    assert len(refused) >= 2 * len(counts) - 1
+    for n, message in refused:
+        assert message.startswith(f"--limit {n} of the {len(y)} images of {images.name} cannot keep")
+        assert message.endswith(f"give --limit {len(refused) + 1} or more")
+
+
+def test_a_limit_without_classes_takes_any_number() -> None:
+    images = made(np.arange(90) % 3)
+    assert len(images.limit(2, seed=0)) == 2
+    unlabelled = replace(images, labels=None, classes=())
+    assert len(unlabelled.limit(1, seed=0, by_class=True)) == 1
+    assert np.bincount(np.asarray(images.limit(6, seed=0).labels)).tolist() == [2, 2, 2]

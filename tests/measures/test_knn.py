@@ -28,7 +28,7 @@ def test_neighbours_are_those_of_scikit_learn(n: int, k: int) -> None:
     found = top_k(query, base, k)
     np.testing.assert_allclose(found.similarities, 1 - distance, atol=2e-6)
     assert (found.indices == index).mean() > 0.995  # float32 may swap neighbours that differ by 1e-7
-    assert all(set(a) == set(b) or len(set(a) ^ set(b)) <= 2 for a, b in zip(found.indices, index, strict=True))
+    assert max(len(set(a) ^ set(b)) for a, b in zip(found.indices, index, strict=True)) <= 2
 
 
 @pytest.mark.parametrize("ks", [(1, 5, 10, 20, 100, 200), (7,), (200, 1)])

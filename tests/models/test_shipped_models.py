@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import visus
 from visus.errors import SpecError
 from visus.images import load_images
 from visus.measures.retrieval import ranks
+from visus.models.attention import attention
 from visus.models.shipped import shipped_folder
+from visus.models.vit import anatomy
 from visus.spec import Spec
 from visus.studies import train_report as report
 from visus.training.captioned import names_of
@@ -93,8 +96,19 @@ def test_attention_taps_and_maps_work_on_them() -> None:
         backbone = visus.load_backbone(spec)
         late = backbone.resolve(["early", "middle", "late"])
         assert len(late) == 3
-        assert any(t.prefix == 1 for t in backbone.taps if t.kind == "tokens")
+        tokens = [t for t in backbone.taps if t.kind == "tokens"]
+        assert len(tokens) >= 6
+        assert {t.prefix for t in tokens} == {1}
         assert not backbone.random
+        x = torch.randn(2, 3, *backbone.preprocess.size, generator=torch.Generator().manual_seed(0))
+        seen = attention(backbone, x, layers=(0, -1), rows="all")
+        patches = anatomy(backbone).grid[0] * anatomy(backbone).grid[1]
+        for weights in seen.maps.values():
+            assert weights.shape[-2:] == (1 + patches, 1 + patches)
+            torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]), atol=1e-5, rtol=0)
+        features = backbone.forward(x, late)
+        assert [len(f) for f in features.values()] == [2, 2, 2]
+        assert all(bool(f.isfinite().all()) for f in features.values())
     assert visus.load_backbone("visus:emoji-vit").labels == load_images("visus:emoji").classes
 
 

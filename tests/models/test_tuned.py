@@ -114,10 +114,21 @@ def tuned(timm_folder, tmp_path):
 
 
 def test_predict_takes_it(tuned):
+    from visus.studies.inputs import gather
     from visus.studies.predict import predict
 
     result = predict(["visus:digits"], model=str(tuned), limit=3, top=2)
-    assert {row[2] for row in result.tables["predictions"].rows} <= set(NAMES)
+    backbone = load_backbone(str(tuned))
+    images, _ = gather(["visus:digits"], limit=3, seed=0, download=False)
+    expected = []
+    for i in range(3):
+        x = torch.from_numpy(backbone.preprocess(images.decode(i)).copy())[None]
+        with torch.no_grad():
+            p = backbone.classify(backbone.preprocess.normalize(x)).softmax(1)[0]
+        expected += [(images.ids[i], NAMES[k], float(p[k])) for k in p.argsort(descending=True)[:2].tolist()]
+    rows = result.tables["predictions"].rows
+    assert [(row[0], row[2]) for row in rows] == [e[:2] for e in expected]
+    assert [row[3] for row in rows] == pytest.approx([e[2] for e in expected], abs=1e-5)
 
 
 def cut_weights(folder: Path) -> None:

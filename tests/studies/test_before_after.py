@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sklearn.metrics import silhouette_score
+from sklearn.metrics import silhouette_samples, silhouette_score
 from tests.features import tiny
 
 from visus.errors import DataError, SpecError
 from visus.images import ImageSet, Splits
-from visus.measures import holm
+from visus.measures import holm, paired_bootstrap, wilson
 from visus.models import Backbone
 from visus.report.draw import draw, to_bytes
 from visus.result import Table
@@ -125,11 +125,15 @@ def test_numbers_are_those_of_plain_pytorch_picture_by_picture(
     apart = dict(zip(slow, column(layers, "silhouette"), strict=True))
     expected = [apart[s, t] - apart["pretrained", t] for s in after for t in taps]
     assert column(moves, "silhouette change") == pytest.approx(expected, abs=1e-5)
-    for low, value, high in zip(*(column(moves, f"silhouette {n}") for n in ("low", "change", "high")), strict=True):
-        assert low < value < high or abs(value) < 1e-6
+    intervals = zip(*(column(moves, f"silhouette {n}") for n in ("low", "change", "high")), strict=True)
+    for (state, tap), (low, value, high) in zip([(s, t) for s in after for t in taps], intervals, strict=True):
+        each = [silhouette_samples(slow[s, tap], y, metric="cosine") for s in (state, "pretrained")]
+        boot = paired_bootstrap(*each, seed=0)
+        assert (low, value, high) == pytest.approx((boot.low, boot.difference, boot.high), abs=1e-4)
+        assert (low < value < high) == ((state, tap) != (after[0], "stem"))  # whose stem the training left as it was
     for table, names in ((layers, ("probe low", "probe", "probe high")), (layers, ("kNN low", "kNN", "kNN high"))):
         for low, value, high in zip(*(column(table, n) for n in names), strict=True):
-            assert 0 <= low <= value <= high <= 1
+            assert (low, high) == pytest.approx(wilson(round(value * len(y)), len(y)))
 
 
 def test_what_was_learned_behind_the_first_layer_shows_there_and_only_there(found: BeforeAfter) -> None:

@@ -127,7 +127,17 @@ def test_the_vit_learns_loads_by_path_and_opens_in_timm(vit: tuple[Path, visus.R
     assert torch.allclose(
         theirs(backbone.preprocess.normalize(x)), backbone.classify(backbone.preprocess.normalize(x)), atol=1e-5
     )
-    assert {row[2] for row in said.tables["predictions"].rows} == set(shapes_sorted())
+    picture = backbone.preprocess.normalize(
+        torch.from_numpy(backbone.preprocess(load_images(str(pictures / "circle" / "red-0.png")).decode(0)).copy())[
+            None
+        ]
+    )
+    with torch.inference_mode():
+        p = theirs(picture).softmax(dim=1)[0]
+    order = p.argsort(descending=True).tolist()[:3]
+    told = said.tables["predictions"].rows
+    assert [row[2] for row in told] == [shapes_sorted()[k] for k in order]
+    assert [row[3] for row in told] == pytest.approx([float(p[k]) for k in order], abs=1e-5)
 
 
 def shapes_sorted() -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -71,7 +70,10 @@ def test_a_trained_network_is_a_model_like_any_other(result: Result, home: Path,
     assert len(folders) == 4
     assert load_backbone(folders[2]).labels == ("blue", "green", "red")
     found = visus.predict([str(colours / "red" / "03.png")], model=folders[2])
-    assert "red" in json.dumps(found.to_json())
+    assert column(found, "predictions", "label")[0] == "red"
+    rows = found.tables["predictions"].rows
+    assert sorted(row[2] for row in rows) == ["blue", "green", "red"]
+    assert sum(row[3] for row in rows) == pytest.approx(1, abs=1e-5)
 
 
 def test_the_same_command_again_reads_and_trains_nothing(

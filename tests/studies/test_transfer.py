@@ -12,6 +12,7 @@ from tests.colours import write as write_colours
 
 import visus
 from visus.errors import DataError
+from visus.measures import wilson
 from visus.result import Result
 
 
@@ -50,15 +51,29 @@ def test_colours_are_told_apart_and_shuffled_labels_are_not(result: Result) -> N
 def test_every_model_and_layer_has_probe_and_knn_with_an_interval(result: Result) -> None:
     keys = list(zip(*(_column(result, "accuracy", c) for c in ("model", "layer", "method")), strict=True))
     assert len(keys) == len(set(keys)) == 2 * 2 * 2
-    for low, value, high in zip(*(_column(result, "accuracy", c) for c in ("low", "accuracy", "high")), strict=True):
-        assert 0 <= float(low) <= float(value) <= float(high) <= 1  # type: ignore[arg-type]
+    for low, value, high, n in zip(
+        *(_column(result, "accuracy", c) for c in ("low", "accuracy", "high", "n")), strict=True
+    ):
+        assert n == 18  # a fifth of the pictures
+        hits = float(value) * 18  # type: ignore[arg-type]
+        assert hits == pytest.approx(round(hits))
+        assert (low, high) == pytest.approx(wilson(round(hits), 18))
 
 
 def test_models_are_compared_in_pairs_and_findings_speak_of_both(result: Result) -> None:
-    assert len(result.tables["models compared"].rows) == 1
-    text = " ".join(result.findings)
-    assert "visus:effnet-lite0" in text
-    assert "timm:resnet18?weights=none" in text
+    (pair,) = result.tables["models compared"].rows
+    rows = [dict(zip(result.tables["accuracy"].columns, row, strict=True)) for row in result.tables["accuracy"].rows]
+    best = {}
+    for row in (r for r in rows if r["method"] == "linear probe"):
+        if row["model"] not in best or row["validation"] > best[row["model"]]["validation"]:
+            best[row["model"]] = row
+    first, second = best["visus:effnet-lite0"], best["timm:resnet18?weights=none"]
+    assert str(pair[0]).startswith("visus:effnet-lite0")
+    assert str(pair[1]).startswith("timm:resnet18?weights=none")
+    assert pair[2] == pytest.approx(100 * (first["accuracy"] - second["accuracy"]))
+    assert pair[3] <= pair[2] <= pair[4]
+    (said,) = [f for f in result.findings if str(pair[0]) in f and str(pair[1]) in f]
+    assert ("undecided" in said) == (pair[3] <= 0 <= pair[4])
 
 
 def test_maps_carry_trust_figures_and_thumbnails(result: Result) -> None:

@@ -147,14 +147,14 @@ class ImageSet:
             meta={key: [column[i] for i in indices] for key, column in self.meta.items()},
         )
 
-    def limit(self, n: int | None, *, seed: int) -> ImageSet:
+    def limit(self, n: int | None, *, seed: int, by_class: bool = False) -> ImageSet:
         """At most n pictures: a class-stratified random sample (every class keeps its share), in the original order.
 
         Declared splits keep their shares as well. n None or >= len: the set itself. Raises DataError when n < 1.
         """
         from visus.images.split import limit
 
-        return limit(self, n, seed=seed)
+        return limit(self, n, seed=seed, by_class=by_class)
 
     def split(self, *, seed: int) -> Splits:
         """Train, validation folds and test by protocol P0 (see visus.images.split.Splits)."""

@@ -74,27 +74,52 @@ def split(imageset: ImageSet, *, seed: int) -> Splits:
     return result
 
 
-def limit(imageset: ImageSet, n: int | None, *, seed: int) -> ImageSet:
+def limit(imageset: ImageSet, n: int | None, *, seed: int, by_class: bool = False) -> ImageSet:
     """At most n images, in the original order: a random sample in which every class of every declared split keeps its share.
 
-    Rare classes keep one image at least, or two or three where n is large enough, so that the sample can still be split.
-    n None or at least the set's size: the set itself. Raises DataError when n < 1.
+    by_class: the sample is to be split for a study of its classes: every class keeps what that needs, two images at least (see
+    `_needed`), and an n too small for it is refused with the least that would do. Otherwise rare classes keep one image at least,
+    or two or three where n is large enough. n None or at least the set's size: the set itself. Raises DataError when n < 1.
     """
     if n is not None and n < 1:
         raise DataError(f"--limit must be at least 1, not {n}")
     if n is None or n >= len(imageset):
         return imageset
     part = np.zeros(len(imageset), np.int64)
-    for number, name in enumerate(sorted(imageset.declared), start=1):
+    names = sorted(imageset.declared)
+    for number, name in enumerate(names, start=1):
         part[imageset.declared[name]] = number
     labels = np.zeros(len(imageset), np.int64) if imageset.labels is None else np.asarray(imageset.labels, np.int64)
-    _, cell = np.unique(np.stack([part, labels]), axis=1, return_inverse=True)
+    cells, cell = np.unique(np.stack([part, labels]), axis=1, return_inverse=True)
     counts = np.bincount(cell.ravel())
     roomy = n // len(counts)
-    least = 3 if roomy >= 6 else 2 if roomy >= 3 else min(roomy, 1)
-    take = allocate(counts, n, low=np.minimum(counts, least), high=counts)
+    least = np.minimum(counts, 3 if roomy >= 6 else 2 if roomy >= 3 else min(roomy, 1))
+    needed = np.minimum(counts, _needed(["", *names], cells))
+    if needed.sum() <= n:
+        least = np.maximum(least, needed)
+    elif by_class and imageset.labels is not None:
+        classes, parts = len(np.unique(cells[1])), len(np.unique(cells[0]))
+        raise DataError(
+            f"--limit {n} of the {len(imageset):,} images of {imageset.name} cannot keep what its {classes} classes need"
+            f"{f' in {parts} declared parts' if parts > 1 else ''}, two images a class at least; give --limit {int(needed.sum())} or more"
+        )
+    take = allocate(counts, n, low=least, high=counts)
     chosen = _draw(cell.ravel(), take, np.random.default_rng(seed))
     return imageset.subset(np.flatnonzero(chosen))
+
+
+def _needed(names: list[str], cells: np.ndarray) -> np.ndarray:
+    """int64 [cells]: how many images of every (part, class) a split and its folds need. names: of the parts, '' what is undeclared.
+
+    Two to train on, so that a fold can hold one out; one where they are tested or validated. What is undeclared beside declared
+    training images is not used, and elsewhere gives the test image as well: two in all, of two classes three, as a fold must keep both.
+    """
+    declared = {names[number] for number in cells[0]} - {""}
+    # Nobody trains on what is left over beside declared training images.
+    rest = 0 if "train" in declared else 2 if "test" in declared else 3 if len(np.unique(cells[1])) == 2 else 2
+    train = 2 if "test" in declared else 3 if len(np.unique(cells[1])) == 2 else 2
+    needs = {"": rest, "train": train, "validation": 1, "test": 1}
+    return np.array([needs.get(names[number], 1) for number in cells[0]], np.int64)
 
 
 def allocate(counts: np.ndarray, total: int, *, low: np.ndarray, high: np.ndarray) -> np.ndarray:

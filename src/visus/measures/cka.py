@@ -9,6 +9,8 @@ import numpy as np
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, block_rows, features
 
+FEWEST = 4  # rows: the unbiased estimator divides by n - 3
+
 _BUDGET = 128 * 2**20
 
 
@@ -31,7 +33,7 @@ def cka_matrix(sets: Sequence[Array]) -> Floats:
     products of features, or from the n x n products of images (block by block, each block shared by all pairs that
     need it). Raises as `unbiased_cka` does.
     """
-    taps = [features(x, f"feature set {i}", at_least=4) for i, x in enumerate(sets)]
+    taps = [features(x, f"feature set {i}", at_least=FEWEST) for i, x in enumerate(sets)]
     if not taps:
         raise DataError("there is no feature set to compare; give at least one")
     n = len(taps[0])

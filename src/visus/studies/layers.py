@@ -130,6 +130,7 @@ def score_layer(
     random = None if random_x is None else fitted(random_x).top1
     knn, k, knn_validation, predictions = score_knn(x, y, splits, n_classes=n_classes, device=device)
     test_x, test_y = x[splits.test], y[splits.test]
+    shown = len(np.unique(test_y))  # one class alone, or one image of each, lies neither near nor far
     return LayerScore(
         model=model,
         tap=tap,
@@ -142,7 +143,7 @@ def score_layer(
         knn_k=k,
         knn_validation=knn_validation,
         knn_predictions=predictions,
-        silhouette=silhouette_cosine(test_x, test_y).score,
-        scatter=scatter_ratio(test_x, test_y).ratio,
+        silhouette=silhouette_cosine(test_x, test_y).score if 1 < shown < len(test_y) else float("nan"),
+        scatter=scatter_ratio(test_x, test_y).ratio if shown > 1 else float("nan"),
         seconds=seconds,
     )

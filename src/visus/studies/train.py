@@ -130,7 +130,7 @@ def train(
     imageset = load_images(
         images or IMAGES[kind], labels=labels, label_column=label_column, groups=groups, classes=need, download=download
     )
-    imageset = imageset.limit(limit, seed=seed)
+    imageset = imageset.limit(limit, seed=seed, by_class=True)
     plan = Plan(
         parts_of(imageset, seed=seed),
         Towers(size, patch, width, layers, text_width, text_layers, space=width),

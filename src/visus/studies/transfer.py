@@ -136,7 +136,7 @@ def transfer(
     )
     machines = Devices(device, devices, precision)
     imageset = load_images(images, labels=labels, label_column=label_column, groups=groups, download=download)
-    imageset = imageset.limit(limit, seed=seed)
+    imageset = imageset.limit(limit, seed=seed, by_class=True)
     labels_of(imageset)
     splits = imageset.split(seed=seed)
     specs = list(dict.fromkeys(model or ["visus:effnet-lite0"]))
@@ -280,7 +280,7 @@ def judge(
         tables=tables(subject, [s.features for s in seen], seed=seed),
         figures=figures,
         arrays=arrays,
-        warnings=words.warnings(subject, twins=[s.twin is not None for s in seen], controls=controls),
+        warnings=words.warnings(subject, twins=[s.twin is not None for s in seen], controls=controls, maps=maps),
         provenance=words.provenance(subject, seed=seed, protocol=protocol, pool=pool),
     )
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visus import threads
+from visus.measures.cka import FEWEST as FEWEST_CKA
+from visus.measures.maps import FEWEST
 from visus.result import Figure
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def draw(s: Subject, features: Mapping[tuple[str, str], np.ndarray], *, maps: bo
     """
     figures: list[Figure] = [_accuracy(s)]
     arrays: dict[str, np.ndarray] = {}
-    if maps:
+    if maps and len(s.test_y) >= FEWEST:
         drawn, found = _maps(s, features, seed=seed)
         figures += drawn
         arrays |= found
@@ -37,7 +39,7 @@ def draw(s: Subject, features: Mapping[tuple[str, str], np.ndarray], *, maps: bo
     drawn, found = _confused(s)
     figures += drawn
     arrays |= found
-    if len(features) > 1:
+    if len(features) > 1 and len(s.test_y) >= FEWEST_CKA:
         figures.append(_cka(s, features))
     figures.append(_path(s))
     return tuple(figures), arrays

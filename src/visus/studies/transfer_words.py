@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from visus.measures.cka import FEWEST as FEWEST_CKA
+from visus.measures.maps import FEWEST
 from visus.studies import repeated
 from visus.studies.common import interval_text, null_warnings, percent
 from visus.studies.pairs import Pair
@@ -87,7 +89,7 @@ def _sentence(p: Pair) -> str:
     return f"{first} beats {second} by {100 * gap:.1f} points ({span} for the first named in the table)."
 
 
-def warnings(s: Subject, *, twins: Sequence[bool], controls: bool) -> tuple[str, ...]:
+def warnings(s: Subject, *, twins: Sequence[bool], controls: bool, maps: bool) -> tuple[str, ...]:
     """What a reader must know before trusting a number."""
     said, n = [], len(s.test_y)
     if s.repeats is not None:
@@ -97,12 +99,18 @@ def warnings(s: Subject, *, twins: Sequence[bool], controls: bool) -> tuple[str,
             said.append(
                 f"{c.model}, {c.label}: validation chose the λ at the edge of the path ({c.probe.lambda_:.1e}); a better one may lie beyond."
             )
-        said += null_warnings(f"{c.model}, {c.label}", c.shuffled, c.probe.top1, s.most_by_luck)
+    said += null_warnings([(f"{c.model}, {c.label}", c.shuffled, c.probe.top1) for c in s.scores], s.most_by_luck)
     for b, has_twin in zip(s.backbones, twins, strict=True):
         if controls and not has_twin and not b.random:
             said.append(
                 f"{b.spec}: no random-init control, since its architecture could not be built without its weights."
             )
+    if maps and n < FEWEST:
+        said.append(f"No maps: t-SNE and UMAP need {FEWEST} test images, and there are {n}.")
+    if len(s.scores) > 1 and n < FEWEST_CKA:
+        said.append(f"Layers are not compared by CKA, which needs {FEWEST_CKA} test images; there are {n}.")
+    if len(set(s.test_y.tolist())) == n:
+        said.append("No silhouette: it needs two test images of a class, and every one is of another.")
     if n < 200:
         said.append(f"Only {n} test images: intervals are wide, and differences of a few points mean nothing.")
     missing = sorted(set(range(len(s.images.classes))) - set(s.test_y.tolist()))

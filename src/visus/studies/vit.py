@@ -95,7 +95,7 @@ def vit(
         raise DataError("--masked needs at least 2 images and --shown at least 1")
     device = choose_device(device)
     imageset = load_images(images, labels=labels, label_column=label_column, groups=groups, download=download)
-    imageset = imageset.limit(limit, seed=seed)
+    imageset = imageset.limit(limit, seed=seed, by_class=True)
     warnings = []
     if imageset.labels is None and "pooling" in parts:
         if part:

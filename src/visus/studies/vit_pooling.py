@@ -286,13 +286,15 @@ def _warned(probes: Sequence[Pooled], y: np.ndarray) -> list[str]:
             f"{probes[0].model}: no random-init control; it has random weights itself, or cannot be built without its own."
         )
     for p in probes:
-        where = f"{p.model}, {f'layer {p.layer}' if p.layer else 'behind the pooling'}, {p.pooling}"
         if p.probe.at_edge:
             said.append(
-                f"{where}: validation chose the λ at the edge of the path ({p.probe.lambda_:.1e}); a better one may lie beyond."
+                f"{_where(p)}: validation chose the λ at the edge of the path ({p.probe.lambda_:.1e}); a better one may lie beyond."
             )
-        said += null_warnings(where, p.shuffled, p.probe.top1, most)
-    return said
+    return said + null_warnings([(_where(p), p.shuffled, p.probe.top1) for p in probes], most)
+
+
+def _where(p: Pooled) -> str:
+    return f"{p.model}, {f'layer {p.layer}' if p.layer else 'behind the pooling'}, {p.pooling}"
 
 
 def _sentence(model: str, ends: dict[str, Pooled], pairs: Sequence[Pair]) -> str:
