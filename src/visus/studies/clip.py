@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from visus.result import Result
     from visus.studies.clip_subject import Subject
 
+FEWEST_PAIRS = 4  # of which a line that tells images from texts is fitted on two and judged on two
 PARTS = ("zero-shot", "gap", "alignment")
 PROMPTS = ("plain", "short", "variants")
 
@@ -122,6 +123,11 @@ def clip(
             "images fingerprint": imageset.fingerprint,
             "preprocessing": repr(encoder.preprocess),
         }
+    if len(subject.images) < FEWEST_PAIRS and {"gap", "alignment"} & set(parts):
+        raise DataError(
+            f"{subject.name}: {len(subject.images)} images to judge it on, and the gap and alignments need {FEWEST_PAIRS} pairs at least; "
+            f"give more images (a fifth of them is for testing), or ask for --part zero-shot alone"
+        )
     done: list[Part] = []
     warnings = list(subject.warnings)
     if subject.random:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from visus.training.fresh import Plan
 
 KINDS = ("vit", "clip")
+FEWEST_PAIRS = 4  # of which the modality gap takes two to fit a line and two to judge it
 IMAGES = {"vit": "visus:emoji", "clip": "visus:emoji?task=all"}
 
 
@@ -92,7 +93,10 @@ def train(
     Returns a Result. Raises VisusError for anything a user can mend: captions missing, a batch larger than the set, a patch that
     does not divide the size, a folder that holds another training.
     """
+    from dataclasses import replace
     from pathlib import Path
+
+    import numpy as np
 
     from visus.device import choose_device
     from visus.errors import DataError
@@ -131,8 +135,18 @@ def train(
         images or IMAGES[kind], labels=labels, label_column=label_column, groups=groups, classes=need, download=download
     )
     imageset = imageset.limit(limit, seed=seed, by_class=True)
+    if kind == "clip" and imageset.labels is not None and len(np.unique(imageset.labels)) < 2:
+        imageset = replace(
+            imageset, labels=None, classes=()
+        )  # captions are learned, and one folder for all is no class
+    parts = parts_of(imageset, seed=seed)
+    if kind == "clip" and len(parts.test) < FEWEST_PAIRS:
+        raise DataError(
+            f"{imageset.name} leaves {len(parts.test)} images to test on, and the gap between images and texts needs {FEWEST_PAIRS}; "
+            f"give {5 * FEWEST_PAIRS} images or more"
+        )
     plan = Plan(
-        parts_of(imageset, seed=seed),
+        parts,
         Towers(size, patch, width, layers, text_width, text_layers, space=width),
         Recipe(
             lr,

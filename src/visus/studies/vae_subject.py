@@ -47,6 +47,10 @@ class Subject:
         return c, h, w
 
 
+# Precision and recall ask for the third nearest neighbour of every image among the others.
+FEWEST = 4
+
+
 def size_of(text: str | None) -> tuple[int, int] | None:
     """'32' -> (32, 32); '28x20' (height x width) -> (28, 20); None -> None. Raises DataError for anything else."""
     if text is None:
@@ -99,6 +103,11 @@ def load(
         if not len(pictures):
             raise DataError(f"{imageset.name} has no {name} pictures that can be read; give more images")
         parts[name] = pictures
+    if few := [name for name in ("train", "test") if len(parts[name]) < FEWEST]:
+        have = " and ".join(f"{len(parts[name])} {'training' if name == 'train' else 'test'} images" for name in few)
+        raise DataError(
+            f"{imageset.name} gives {have}, and samples are judged beside {FEWEST} of each at least; give {5 * FEWEST} images or more"
+        )
     grey = all((b[..., :1] == b).all() for p in parts.values() for b in _blocks(p))
     if channels is None:
         channels = 1 if grey else 3
