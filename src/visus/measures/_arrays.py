@@ -27,7 +27,7 @@ def as_array(x: Any, name: str = "x", *, real: bool = False) -> Array:
     Raises DataError for what is no array: rows of unequal length, nothing, texts or objects where numbers are meant.
     """
     try:
-        found = np.asanyarray(x)
+        found: Array = np.asanyarray(x)
         if real and found.dtype.kind in "fiub":
             found = found.astype(np.float64, copy=False)
     except (TypeError, ValueError, RuntimeError):

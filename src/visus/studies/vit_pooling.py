@@ -288,13 +288,13 @@ def _warned(probes: Sequence[Pooled], y: np.ndarray) -> list[str]:
     for p in probes:
         if p.probe.at_edge:
             said.append(
-                f"{_where(p)}: validation chose the λ at the edge of the path ({p.probe.lambda_:.1e}); a better one may lie beyond."
+                f"{_named(p)}: validation chose the λ at the edge of the path ({p.probe.lambda_:.1e}); a better one may lie beyond."
             )
-    return said + null_warnings([(_where(p), p.shuffled, p.probe.top1) for p in probes], most)
+    return said + null_warnings([(_named(p), p.shuffled, p.probe.top1) for p in probes], most)
 
 
-def _where(p: Pooled) -> str:
-    return f"{p.model}, {f'layer {p.layer}' if p.layer else 'behind the pooling'}, {p.pooling}"
+def _named(p: Pooled) -> str:
+    return f"{p.model}, {_where(p)}, {p.pooling}"
 
 
 def _sentence(model: str, ends: dict[str, Pooled], pairs: Sequence[Pair]) -> str:
