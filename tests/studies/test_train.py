@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests import shapes
 
 import visus
@@ -128,9 +129,7 @@ def test_the_vit_learns_loads_by_path_and_opens_in_timm(vit: tuple[Path, visus.R
         theirs(backbone.preprocess.normalize(x)), backbone.classify(backbone.preprocess.normalize(x)), atol=1e-5
     )
     picture = backbone.preprocess.normalize(
-        torch.from_numpy(backbone.preprocess(load_images(str(pictures / "circle" / "red-0.png")).decode(0)).copy())[
-            None
-        ]
+        torch.from_numpy(backbone.preprocess(Image.open(pictures / "circle" / "red-0.png").convert("RGB")).copy())[None]
     )
     with torch.inference_mode():
         p = theirs(picture).softmax(dim=1)[0]
@@ -283,7 +282,7 @@ def test_a_killed_process_goes_on_and_ends_with_the_same_bytes(pictures: Path, t
         ("clip", {"patch": 7}, "patches of 7 pixels do not fill 32"),
         ("clip", {"width": 100}, "multiples of 64"),
         ("clip", {"drop": 0.95}, "from 0 to 0.9"),
-        ("clip", {"epochs": 0}, "must be above 0"),
+        ("clip", {"epochs": 0}, "--epochs is 0; give a whole number from 1 up"),
         ("vit", {"zero_shot": "visus:emoji"}, "does not go with vit"),
         ("clip", {"names": "visus:emoji"}, "does not go with clip"),
         ("clip", {"images": "visus:digits"}, "has no captions"),
