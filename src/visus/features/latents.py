@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from visus.memory import halving
 from visus.models.vae import Vae, kl_terms
 from visus.models.vae_faults import check_pictures, check_posterior
 from visus.progress import task
@@ -73,9 +74,13 @@ def posteriors(vae: Vae, pictures: np.ndarray, *, device: str = "cpu") -> Poster
     """q(z | x) of pictures, uint8 [n, h, w, c]. The mean is the embedding: it repeats exactly."""
     mu, logvar = np.empty((2, len(pictures), vae.latent), np.float32)
     with vae.on(device), torch.inference_mode():
-        for at in _batches(len(pictures)):
+
+        def run(at: slice) -> tuple[np.ndarray, np.ndarray]:
             m, v = encoded(vae, as_floats(pictures[at], device), first=at.start)
-            mu[at], logvar[at] = m.float().cpu().numpy(), v.float().cpu().numpy()
+            return m.float().cpu().numpy(), v.float().cpu().numpy()
+
+        for at, found in halving(len(pictures), BATCH, run, what="encoding images"):
+            mu[at], logvar[at] = found
     return Posteriors(mu, logvar)
 
 
@@ -84,10 +89,13 @@ def decoded_latents(vae: Vae, z: np.ndarray, *, device: str = "cpu") -> np.ndarr
     c, h, w = vae.shape
     out = np.empty((len(z), h, w, c), np.uint8)
     with vae.on(device), torch.inference_mode():
-        for at in _batches(len(z)):
-            out[at] = as_bytes(
-                decoded(vae, torch.from_numpy(z[at].astype(np.float32)).to(device), first=at.start, kind="sample")
-            )
+
+        def run(at: slice) -> np.ndarray:
+            some = torch.from_numpy(z[at].astype(np.float32)).to(device)
+            return as_bytes(decoded(vae, some, first=at.start, kind="sample"))
+
+        for at, made in halving(len(z), BATCH, run, what="decoding latents"):
+            out[at] = made
     return out
 
 
@@ -96,14 +104,23 @@ def bounds(vae: Vae, pictures: np.ndarray, *, seed: int, device: str = "cpu") ->
     found = np.empty((3, len(pictures)), np.float64)
     draw = torch.Generator().manual_seed(seed)
     with vae.on(device), torch.inference_mode():
-        for at in _batches(len(pictures)):
-            x = as_floats(pictures[at], device)
-            mu, logvar = encoded(vae, x, first=at.start)
-            noise = torch.randn(mu.shape, generator=draw).to(device)
-            sampled = vae.nats(decoded(vae, mu + torch.exp(0.5 * logvar) * noise, first=at.start), x)
-            at_mean = vae.nats(decoded(vae, mu, first=at.start), x)
-            kl = kl_terms(mu.double(), logvar.double()).sum(dim=1)
-            found[:, at] = torch.stack([sampled.double(), kl, at_mean.double()]).cpu().numpy()
+        for block in _batches(len(pictures)):
+            # Drawn for the block, so that a part that is too large for memory has the same noise when it comes again in smaller ones.
+            noise = torch.randn((block.stop - block.start, vae.latent), generator=draw)
+
+            def run(part: slice, block: slice = block, noise: torch.Tensor = noise) -> np.ndarray:
+                at = slice(block.start + part.start, block.start + part.stop)
+                x = as_floats(pictures[at], device)
+                mu, logvar = encoded(vae, x, first=at.start)
+                z = mu + torch.exp(0.5 * logvar) * noise[part].to(device)
+                sampled = vae.nats(decoded(vae, z, first=at.start), x)
+                at_mean = vae.nats(decoded(vae, mu, first=at.start), x)
+                kl = kl_terms(mu.double(), logvar.double()).sum(dim=1)
+                both: np.ndarray = torch.stack([sampled.double(), kl, at_mean.double()]).cpu().numpy()
+                return both
+
+            for part, both in halving(block.stop - block.start, BATCH, run, what="both sides of the bound"):
+                found[:, block.start + part.start : block.start + part.stop] = both
     return Bounds(*found)
 
 
@@ -117,17 +134,25 @@ def log_weights(vae: Vae, pictures: np.ndarray, k: int, *, seed: int, device: st
     constant = vae.decoder.constant(vae.pixels)
     size = max(BATCH // k, 1)
     with vae.on(device), torch.inference_mode(), task("importance sampling", len(pictures)) as progress:
-        for at in _batches(len(pictures), size):
-            x = as_floats(pictures[at], device)
-            mu, logvar = encoded(vae, x, first=at.start)
-            noise = torch.randn((k, *mu.shape), generator=draw).to(device)
-            z = mu + torch.exp(0.5 * logvar) * noise
-            means = decoded(vae, z.flatten(0, 1), first=at.start, every=len(x)).view(k, len(x), *vae.shape)
-            likelihood = -vae.nats(means, x).double() - constant
-            prior = -0.5 * (z.double().square() + LOG_2PI).sum(dim=-1)
-            posterior = -0.5 * (noise.double().square() + logvar.double() + LOG_2PI).sum(dim=-1)
-            out[at] = (likelihood + prior - posterior).T.cpu().numpy()
-            progress.advance(len(x))
+        for block in _batches(len(pictures), size):
+            drawn = torch.randn((k, block.stop - block.start, vae.latent), generator=draw)
+
+            def run(part: slice, block: slice = block, drawn: torch.Tensor = drawn) -> np.ndarray:
+                at = slice(block.start + part.start, block.start + part.stop)
+                x = as_floats(pictures[at], device)
+                mu, logvar = encoded(vae, x, first=at.start)
+                noise = drawn[:, part].to(device)
+                z = mu + torch.exp(0.5 * logvar) * noise
+                means = decoded(vae, z.flatten(0, 1), first=at.start, every=len(x)).view(k, len(x), *vae.shape)
+                likelihood = -vae.nats(means, x).double() - constant
+                prior = -0.5 * (z.double().square() + LOG_2PI).sum(dim=-1)
+                posterior = -0.5 * (noise.double().square() + logvar.double() + LOG_2PI).sum(dim=-1)
+                weights: np.ndarray = (likelihood + prior - posterior).T.cpu().numpy()
+                return weights
+
+            for part, weights in halving(block.stop - block.start, size, run, what="importance sampling"):
+                out[block.start + part.start : block.start + part.stop] = weights
+                progress.advance(len(weights))
     return out
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, Ints, as_array, block_rows, features, labels
+from visus.memory import halving
 from visus.progress import task
 
 if TYPE_CHECKING:
@@ -82,21 +83,24 @@ def inner_top_k(query: Array, base: Array, k: int, *, exclude_self: bool = False
     indices, similarities = np.empty((m, k), np.int64), np.empty((m, k), np.float32)
     with torch.inference_mode(), task("searching neighbours", m) as progress:
         here = torch.from_numpy(np.ascontiguousarray(base, np.float32)).to(device)
-        for start in range(0, m, _ROWS):
-            rows = torch.from_numpy(np.ascontiguousarray(query[start : start + _ROWS], np.float32)).to(device)
+
+        def run(at: slice) -> tuple[np.ndarray, np.ndarray]:
+            rows = torch.from_numpy(np.ascontiguousarray(query[at], np.float32)).to(device)
             best: tuple[torch.Tensor, torch.Tensor] | None = None
             for left in range(0, n, _COLUMNS):
                 scores = rows @ here[left : left + _COLUMNS].T
                 if exclude_self:
-                    own = torch.arange(start, start + len(rows), device=device) - left
+                    own = torch.arange(at.start, at.stop, device=device) - left
                     mine = (own >= 0) & (own < scores.shape[1])
                     scores[mine.nonzero()[:, 0], own[mine]] = -torch.inf
                 value, index = largest(scores, min(k, scores.shape[1]))
                 best = _merge(best, (value, index + left), k)
-            if best is not None:
-                similarities[start : start + len(rows)] = best[0].cpu().numpy()
-                indices[start : start + len(rows)] = best[1].cpu().numpy()
-            progress.advance(len(rows))
+            assert best is not None  # n is at least 1
+            return best[0].cpu().numpy(), best[1].cpu().numpy()
+
+        for at, (values, found) in halving(m, _ROWS, run, what="searching neighbours"):
+            similarities[at], indices[at] = values, found
+            progress.advance(len(found))
     return Neighbours(indices=indices, similarities=similarities)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from visus.device import choose_device
 from visus.errors import DataError
+from visus.memory import halving
 from visus.models.heads import probabilities
 from visus.progress import task
 
@@ -70,9 +71,15 @@ def classify_images(backbone: Backbone, imageset: ImageSet, *, device: str = "au
                 Quarantined(imageset.ids[i], p) for i, p in zip(positions, pictures, strict=True) if isinstance(p, str)
             ]
             if good:
-                batch = torch.from_numpy(np.stack([p for _, p in good])).to(chosen)
-                logits = backbone.classify(backbone.preprocess.normalize(batch))
-                blocks.append(probabilities(logits.float().cpu().numpy(), backbone.head).astype(np.float32))
+                raw = np.stack([p for _, p in good])
+
+                def run(at: slice, raw: np.ndarray = raw) -> np.ndarray:
+                    batch = torch.from_numpy(raw[at]).to(chosen)
+                    logits: np.ndarray = backbone.classify(backbone.preprocess.normalize(batch)).float().cpu().numpy()
+                    return logits
+
+                for _, logits in halving(len(raw), BATCH, run, what="classifying"):
+                    blocks.append(probabilities(logits, backbone.head).astype(np.float32))
                 rows += [i for i, _ in good]
             progress.advance(len(pictures))
     found = np.concatenate(blocks) if blocks else np.zeros((0, len(backbone.labels)), np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from visus.arguments import checked
 from visus.errors import DataError
+from visus.memory import free_cached, halving
 from visus.models.base import Preprocess
 from visus.models.dual_new import END, PAD, START, Towers, new_clip, save_dual, square
 from visus.progress import task
@@ -37,18 +38,20 @@ class DualEncoder:
     """Images and texts into one space.
 
     spec: as the user typed it. module: the library's own model, in eval mode, gradients off. preprocess: of its image tower.
-    words: how texts become token ids. image: normalised float [b, 3, h, w] -> [b, d]. text: int64 [b, t] -> [b, d].
-    random: True when the weights are a random initialisation. info: where it comes from.
+    words: how texts become token ids. image: (module, normalised float [b, 3, h, w]) -> [b, d]. text: (module, int64 [b, t]) -> [b, d]; both
+    use the module that they are given and hold none of their own, so that a copy of it, on another device, is what runs.
+    random: True when the weights are a random initialisation. info: where it comes from. place: the device that encodes where none is named.
     """
 
     spec: str
     module: Any
     preprocess: Preprocess
     words: Words
-    image: Callable[[torch.Tensor], torch.Tensor]
-    text: Callable[[torch.Tensor], torch.Tensor]
+    image: Callable[[Any, torch.Tensor], torch.Tensor]
+    text: Callable[[Any, torch.Tensor], torch.Tensor]
     random: bool = False
     info: Mapping[str, object] = field(default_factory=dict)
+    place: str = "cpu"
 
     @property
     def logit_scale(self) -> float:
@@ -78,11 +81,11 @@ class DualEncoder:
 
     def image_embedding(self, batch: torch.Tensor) -> torch.Tensor:
         """Normalised float [b, 3, h, w] -> [b, d], not scaled to unit length; differentiable in the batch."""
-        return self.image(batch)
+        return self.image(self.module, batch)
 
     def text_embedding(self, ids: torch.Tensor) -> torch.Tensor:
         """int64 [b, t], as `words.batch` makes them -> [b, d], not scaled to unit length; differentiable in the weights."""
-        return self.text(ids)
+        return self.text(self.module, ids)
 
     def encode_images(
         self,
@@ -90,34 +93,41 @@ class DualEncoder:
         rows: np.ndarray | None = None,
         *,
         unit: bool = True,
-        device: str = "cpu",
+        device: str | None = None,
         pixels: np.ndarray | None = None,
     ) -> np.ndarray:
         """float32 [n, d]: the pictures at positions `rows` (all), scaled to unit length unless told otherwise.
 
-        device: 'cpu', 'cuda', 'cuda:N' or 'auto'. pixels: uint8 [n, 16], takes the hashes of the decoded pictures.
+        device: 'cpu', 'cuda', 'cuda:N' or 'auto' (None: the encoder's place). pixels: uint8 [n, 16], takes the hashes of the decoded pictures.
         Raises DataError for a picture that cannot be read, SpecError for an unknown device.
         """
         from visus.images.digest import pixel_digest
 
         rows = np.arange(len(imageset)) if rows is None else rows
         found = []
-        with task("encoding images", len(rows)) as progress, self._on(device) as place, torch.inference_mode():
-            for start in range(0, len(rows), BATCH):
-                part = rows[start : start + BATCH]
-                pictures = [imageset.decode(int(i)) for i in part]
+        with (
+            task("encoding images", len(rows)) as progress,
+            self._on(device or self.place) as place,
+            torch.inference_mode(),
+        ):
+
+            def run(at: slice) -> np.ndarray:
+                pictures = [imageset.decode(int(i)) for i in rows[at]]
                 if pixels is not None:
-                    hashes = [np.frombuffer(pixel_digest(p), np.uint8) for p in pictures]
-                    pixels[start : start + len(part)] = np.stack(hashes)
+                    pixels[at] = np.stack([np.frombuffer(pixel_digest(p), np.uint8) for p in pictures])
                 raw = np.stack([self.preprocess(p) for p in pictures])
-                x = self.image(self.preprocess.normalize(torch.from_numpy(raw).to(place))).float()
-                found.append((functional.normalize(x, dim=1) if unit else x).cpu().numpy())
-                progress.advance(len(part))
+                x = self.image(self.module, self.preprocess.normalize(torch.from_numpy(raw).to(place))).float()
+                vectors: np.ndarray = (functional.normalize(x, dim=1) if unit else x).cpu().numpy()
+                return vectors
+
+            for _, vectors in halving(len(rows), BATCH, run, what="encoding images"):
+                found.append(vectors)
+                progress.advance(len(vectors))
         if not found:
             raise DataError("no picture is left to encode; give at least one")
         return np.concatenate(found)
 
-    def encode_texts(self, texts: Sequence[str], *, unit: bool = True, device: str = "cpu") -> np.ndarray:
+    def encode_texts(self, texts: Sequence[str], *, unit: bool = True, device: str | None = None) -> np.ndarray:
         """float32 [n, d], scaled to unit length unless told otherwise.
 
         Texts longer than the context are cut, the end token kept; `cut` says which. Raises DataError for an empty list or text.
@@ -141,7 +151,7 @@ class DualEncoder:
         ]
 
     def zero_shot(
-        self, classes: Sequence[str] | Sequence[tuple[str, ...]], prompts: Sequence[str], *, device: str = "cpu"
+        self, classes: Sequence[str] | Sequence[tuple[str, ...]], prompts: Sequence[str], *, device: str | None = None
     ) -> np.ndarray:
         """float32 [k, d]: a row for each class, the normalised mean over the prompts' unit vectors ('{}' stands for the class).
 
@@ -162,19 +172,26 @@ class DualEncoder:
         found: np.ndarray = functional.normalize(sums, dim=1).float().numpy()
         return found
 
-    def _embedded(self, texts: Iterable[str], total: int, device: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _embedded(
+        self, texts: Iterable[str], total: int, device: str | None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Positions int64 [b] and embeddings float32 [b, d] on the CPU, batch by batch, texts of like length together."""
         rest, start = iter(texts), 0
-        with task("encoding texts", total) as progress, self._on(device) as place:
+        with task("encoding texts", total) as progress, self._on(device or self.place) as place:
             while chunk := list(islice(rest, CHUNK)):
                 rows = self.words.rows(chunk)
                 order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
                 for first in range(0, len(order), BATCH):
                     at = order[first : first + BATCH]
-                    with torch.inference_mode():
-                        x = self.text(self.words.batch([rows[i] for i in at]).to(place)).float().cpu()
-                    yield torch.tensor(at) + start, x
-                    progress.advance(len(at))
+
+                    def run(part: slice, at: list[int] = at, rows: Any = rows) -> torch.Tensor:
+                        with torch.inference_mode():
+                            ids = self.words.batch([rows[i] for i in at[part]]).to(place)
+                            return self.text(self.module, ids).float().cpu()
+
+                    for part, x in halving(len(at), BATCH, run, what="encoding texts"):
+                        yield torch.tensor(at[part]) + start, x
+                        progress.advance(len(x))
                 start += len(chunk)
 
     @contextmanager
@@ -188,14 +205,16 @@ class DualEncoder:
             yield place
         finally:
             self.module.to("cpu")
+            free_cached()
 
 
 @checked
-def load_dual(spec: str, *, seed: int = 0, download: bool = False) -> DualEncoder:
+def load_dual(spec: str, *, seed: int = 0, download: bool = False, place: str = "cpu") -> DualEncoder:
     """A dual encoder by its spec; it comes in eval mode, on the CPU, gradients off.
 
     spec: `visus:emoji-clip`, `hf:OWNER/NAME`, `openclip:ARCH@TAG`, or a folder as transformers or open_clip keep them; `?weights=none`
     gives a random initialisation. seed: of that; the global generator is not touched. download: permission to fetch what is missing.
+    place: the device that encodes where none is named; weights come there when they are needed.
     Raises SpecError for what is no dual encoder, DataError for files that are missing, damaged or do not fit together, OfflineError
     where something must be fetched and cannot or may not be.
     """
@@ -203,7 +222,7 @@ def load_dual(spec: str, *, seed: int = 0, download: bool = False) -> DualEncode
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return open_dual(_parse(spec), download=download)
+        return replace(open_dual(_parse(spec), download=download), place=place)
 
 
 def is_dual(spec: str, *, download: bool = False) -> bool:

@@ -161,10 +161,10 @@ def _transformers(spec: Spec, folder: Path, *, random: bool) -> DualEncoder:
         end_pads=way == "causal", pad=sizes.pad_token_id,
     )  # fmt: skip
 
-    def image(x: torch.Tensor) -> torch.Tensor:
+    def image(module: Any, x: torch.Tensor) -> torch.Tensor:
         return _vector(module.get_image_features(pixel_values=x))
 
-    def text(ids: torch.Tensor) -> torch.Tensor:
+    def text(module: Any, ids: torch.Tensor) -> torch.Tensor:
         mask = {"attention_mask": (ids != words.pad).long()} if way == "masked" else {}
         return _vector(module.get_text_features(input_ids=ids, **mask))
 
@@ -254,11 +254,12 @@ def _open_clip(spec: Spec, model: Any, texts: Mapping[str, Any], folder: Path | 
         own = open_clip.SimpleTokenizer(context_length=context, **kwargs)
         words = simple_words(own, vocabulary=vocabulary, trims=tower is not None)
 
-    def image(x: torch.Tensor) -> torch.Tensor:
+    def image(model: Any, x: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = model.encode_image(x, normalize=False)
         return found
 
-    def text(ids: torch.Tensor) -> torch.Tensor:
+    def text(model: Any, ids: torch.Tensor) -> torch.Tensor:
+        tower = _causal_tower(model)
         found: torch.Tensor = model.encode_text(ids, normalize=False) if tower is None else _causal(tower, ids)
         return found
 

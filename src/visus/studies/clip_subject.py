@@ -138,7 +138,8 @@ def as_backbone(encoder: DualEncoder) -> Backbone:
             self.embedding = nn.Identity()
 
         def forward(self, x: Tensor) -> Tensor:
-            found: Tensor = self.embedding(encoder.image_embedding(x))
+            # By this module's own tower: the engines run a copy of it, on another device.
+            found: Tensor = self.embedding(encoder.image(self.clip, x))
             return found
 
     import torch

@@ -179,8 +179,9 @@ def _clip(imageset: ImageSet, plan: Plan, shown: ImageSet | None) -> Result:
 
     tried = None if shown is None else (shown, report.zero_shot_rows(shown, imageset, plan))
     done, tokenizer = train_clip(imageset, plan)
-    trained = load_dual(str(plan.folder))
-    untrained = load_dual(f"{plan.folder}?weights=none", seed=plan.recipe.seed)
+    place = plan.devices.kind  # judged where it was trained
+    trained = load_dual(str(plan.folder), place=place)
+    untrained = load_dual(f"{plan.folder}?weights=none", seed=plan.recipe.seed, place=place)
     judged = report.judge_clip(imageset, plan.parts, trained, untrained, tried, done.pixels, seed=plan.recipe.seed)
     settings = _provenance(imageset, plan, vocabulary=tokenizer.get_vocab_size())
     return report.clip_result(imageset, done, judged, plan.folder, settings)
@@ -192,7 +193,9 @@ def _vit(imageset: ImageSet, plan: Plan, named: ImageSet | None) -> Result:
     from visus.training.fresh import train_vit
 
     done = train_vit(imageset, plan, named)
-    judged = report.judge_vit(imageset, plan.parts, load_backbone(str(plan.folder)), done.pixels)
+    judged = report.judge_vit(
+        imageset, plan.parts, load_backbone(str(plan.folder)), done.pixels, device=plan.devices.kind
+    )
     settings = _provenance(imageset, plan, names=named.name if named else None)
     return report.vit_result(imageset, done, judged, plan.folder, settings)
 

@@ -179,7 +179,7 @@ def _zero_shot(
     from visus.studies.common import labels_of
 
     y, k = labels_of(shown)[test], len(shown.classes)
-    pictures, before = trained.encode_images(shown, test), untrained.encode_images(shown, test)
+    pictures, before = (e.encode_images(shown, test) for e in (trained, untrained))
     for name, prompts in PROMPTS.items():
         if same := same_classes(trained.words, [(c,) for c in shown.classes], prompts):
             caution(
@@ -194,7 +194,9 @@ def _zero_shot(
         macro[title] = macro_recall(y, said, n_classes=k)
 
 
-def judge_vit(imageset: ImageSet, parts: Parts, backbone: Backbone, learned: np.ndarray | None = None) -> Judged:
+def judge_vit(
+    imageset: ImageSet, parts: Parts, backbone: Backbone, learned: np.ndarray | None = None, *, device: str = "cpu"
+) -> Judged:
     """Accuracy, macro recall and calibration on the test part; and, where some of it was learned from, the accuracy without these.
 
     learned: uint8 [n, 16], hashes of the training and validation pictures, in that order.
@@ -202,7 +204,7 @@ def judge_vit(imageset: ImageSet, parts: Parts, backbone: Backbone, learned: np.
     from visus.measures import ece, macro_recall
     from visus.models.classify import classify_images
 
-    said = classify_images(backbone, imageset.subset(parts.test), device="cpu")
+    said = classify_images(backbone, imageset.subset(parts.test), device=device)
     y = np.asarray(imageset.labels)[parts.test][said.rows]
     guess = said.probabilities.argmax(1)
     k = len(imageset.classes)

@@ -16,6 +16,7 @@ import torch
 from visus import threads
 from visus.features import engines, pipeline
 from visus.features.batching import cpu_batch, peak_activation
+from visus.memory import free_cached, halving
 from visus.models.base import Preprocess
 from visus.progress import log, task
 from visus.training.augment import augmented, draws
@@ -159,13 +160,20 @@ def _on_cuda(
     fill = _Rows(pictures, front.preprocess.size, CUDA_BATCH, None)
     moved = front.to(device)
     try:
-        for start in range(0, len(pictures), fill.batch):
-            raw = torch.from_numpy(pictures[start : start + fill.batch]).to(device)
+
+        def run(at: slice) -> np.ndarray:
+            raw = torch.from_numpy(pictures[at]).to(device)
             with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
                 if dice is not None:
-                    views = augmented(raw, fill.size, dice[start : start + fill.batch])
+                    views = augmented(raw, fill.size, dice[at])
                     raw = views.round_().to(torch.uint8).permute(0, 2, 3, 1)
-                out[start : start + len(raw)] = moved(raw)[0].cpu().numpy()
-            advance(len(raw))
+                entered: np.ndarray = moved(raw)[0].cpu().numpy()
+            return entered
+
+        with engines.exact_cuda():
+            for at, entered in halving(len(pictures), fill.batch, run, what="the frozen front"):
+                out[at] = entered
+                advance(len(entered))
     finally:
         front.to("cpu")
+        free_cached()

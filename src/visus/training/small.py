@@ -12,7 +12,8 @@ from torch import nn
 
 from visus.errors import DataError
 from visus.features.latents import as_floats
-from visus.training.devices import Devices
+from visus.memory import halving
+from visus.training.devices import Devices, repeatable
 from visus.training.loop import fit
 from visus.training.objective import Classification
 from visus.training.recipe import Recipe
@@ -71,12 +72,15 @@ class SmallClassifier:
 
     def features(self, pictures: np.ndarray, *, device: str = "cpu") -> np.ndarray:
         """float32 [n, 128]: what the last layer reads, of uint8 pictures [n, h, w, c]."""
-        found = []
         self.network.to(device)
         try:
             with torch.inference_mode():
-                for start in range(0, len(pictures), BATCH):
-                    found.append(self.network.trunk(as_floats(pictures[start : start + BATCH], device)).cpu().numpy())
+
+                def run(at: slice) -> np.ndarray:
+                    features: np.ndarray = self.network.trunk(as_floats(pictures[at], device)).cpu().numpy()
+                    return features
+
+                found = [x for _, x in halving(len(pictures), BATCH, run, what="features of the small classifier")]
         finally:
             self.network.to("cpu")
         return np.concatenate(found)
@@ -98,13 +102,14 @@ def small_classifier(
         torch.manual_seed(seed)
         network = SmallCnn((train.shape[3], *train.shape[1:3]), classes)
     feed = Labelled(train, y, {"validation": held}, {"validation": held_y})
-    done = fit(
-        network,
-        Classification(feed, recipe.smoothing),
-        recipe,
-        fabric=Devices(devices.kind).fabric(),
-        train_mode=network.train,
-        what="training the classifier whose features judge samples",
-    )
+    with repeatable(devices.kind):
+        done = fit(
+            network,
+            Classification(feed, recipe.smoothing),
+            recipe,
+            fabric=Devices(devices.kind).fabric(),
+            train_mode=network.train,
+            what="training the classifier whose features judge samples",
+        )
     network.to("cpu").eval().requires_grad_(requires_grad=False)
     return SmallClassifier(network, done.epochs[done.best].val_accuracy)
