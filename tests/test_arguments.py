@@ -249,3 +249,12 @@ def test_every_public_name_is_there_by_star_and_by_dir(room: str) -> None:
 def test_extract_is_the_function_whichever_is_imported_first() -> None:
     code = "import visus.features.extract, visus.features.work\nfrom visus.features import extract\nassert callable(extract)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "0", "1e-3,-2", "-1e-4", "1e-3,nan"])
+def test_rates_in_a_text_lie_above_nothing_as_numbers_do(text: str) -> None:
+    from visus.studies.regimes import chosen_rates
+
+    with pytest.raises(SpecError, match="a learning rate is a number above 0"):
+        chosen_rates(text)
+    assert chosen_rates("3e-4, 1e-4") == (1e-4, 3e-4)

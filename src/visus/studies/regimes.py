@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -51,9 +52,12 @@ def chosen_regimes(names: Sequence[str] | None) -> tuple[str, ...]:
 def chosen_rates(text: str | None) -> tuple[float, ...]:
     """'1e-4,3e-4' -> (1e-4, 3e-4), rising; None -> (). Raises SpecError."""
     try:
-        return tuple(sorted({float(part) for part in (text or "").split(",") if part.strip()}))
+        rates = tuple(sorted({float(part) for part in (text or "").split(",") if part.strip()}))
     except ValueError:
         raise SpecError(f"--lr {text!r} is no list of numbers; write for example 1e-4,3e-4") from None
+    if wrong := [rate for rate in rates if not 0 < rate < math.inf]:
+        raise SpecError(f"--lr {text!r} holds {wrong[0]:g}; a learning rate is a number above 0, as 1e-4")
+    return rates
 
 
 def train_regimes(
