@@ -295,7 +295,7 @@ LONG: dict[str, Callable[[str, str, str], Any]] = {
         model=["timm:test_resnet?weights=none"], images=p, device=d, engine="torch", regime=["probe"], maps=False,
         ablate_skips="all", epochs=1, batch=8,
     ),
-    "vit": lambda p, d, out: visus.vit(model=["visus:emoji-vit", CNN], images=p, device=d, masked=6),
+    "vit": lambda p, d, out: visus.vit(model=["visus:emoji-vit"], images=p, device=d, masked=4, shown=2, controls=False),
     "clip": lambda p, d, out: visus.clip(model="visus:emoji-clip", images=p, device=d, control=False),
     "vae": lambda p, d, out: visus.vae(images="visus:digits", device=d, epochs=1, limit=300, latent=4),
 }  # fmt: skip
