@@ -119,3 +119,40 @@ def _labels(folder: Path) -> Path:
     path = folder.parent / f"{folder.name}.csv"
     path.write_text("name,label\na.png,x\nsub/b.png,y\nc.png,x\n")
     return path
+
+
+def test_groups_in_metadata_beside_class_folders(tmp_path: Path) -> None:
+    files = [f"{c}/{i}.png" for c in ("cat", "dog") for i in range(6)]
+    for i, file in enumerate(files):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4), (9 * i, 0, 0)).save(tmp_path / file)
+
+    def written(header: str) -> None:
+        rows = "".join(f"{file},{i // 2}\n" for i, file in enumerate(files))
+        (tmp_path / "metadata.csv").write_text(f"file_name,{header}\n{rows}")
+
+    for header, groups in (("Group", None), ("patient_id", "Patient ID")):
+        written(header)
+        with collecting() as said:
+            images = load_images(str(tmp_path), groups=groups)
+        assert images.classes == ("cat", "dog")
+        assert images.groups is not None
+        assert images.groups.tolist() == [i // 2 for i in range(12)]
+        assert not said.cautions
+    with collecting() as said:  # nobody asked for patients, and nobody shall overlook them
+        images = load_images(str(tmp_path))
+    assert images.groups is None
+    assert any("`patient_id` of metadata.csv has 6 values in 12 rows" in c for c in said.cautions)
+
+
+def test_groups_of_metadata_with_classes_are_not_warned_of(tmp_path: Path) -> None:
+    for i in range(8):
+        Image.new("RGB", (4, 4), (9 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    rows = "".join(f"{i}.png,{'cd'[i % 2]},{i // 2}\n" for i in range(8))
+    (tmp_path / "metadata.csv").write_text(f"file_name,label,group\n{rows}")
+    with collecting() as said:
+        images = load_images(str(tmp_path))
+    assert images.classes == ("c", "d")
+    assert images.groups is not None
+    assert len(set(images.groups.tolist())) == 4
+    assert not said.cautions

@@ -558,3 +558,54 @@ def test_planted_tables(
     assert read.label == dict(zip(there, labels, strict=False))
     assert len(read.missing) == missing
     assert read.split == ({f: "train" if i % 4 else "test" for i, f in enumerate(there)} if "split" in extra else {})
+
+
+@pytest.mark.parametrize(
+    ("header", "values", "said"),
+    [
+        ("label", [20 + i % 15 for i in range(60)], True),  # ages: dense, not counted from 0 or 1
+        ("age", [1 + i % 15 for i in range(60)], True),  # by its header
+        ("label", [3 * (i // 2) for i in range(60)], True),  # with gaps, and few of each
+        ("rating", [1 + i % 9 / 2 for i in range(60)], True),
+        ("label", [1 + i % 30 for i in range(60)], False),  # class numbers, two of each
+        ("label", [i % 10 for i in range(60)], False),
+        ("label", [1000 + 137 * (i % 12) for i in range(60)], False),  # numbers of taxa
+        ("label", [f"c{i % 12}" for i in range(60)], False),
+    ],
+)
+def test_numbers_that_may_be_amounts_are_warned_of(read: Read, header: str, values: list[object], said: bool) -> None:
+    files = [f"{i}.jpg" for i in range(60)]
+    _, remarks, images = read(table(["file", header], *zip(files, values, strict=True)), files)
+    assert len(images.classes) == len(set(values))
+    assert any("different numbers" in c for c in remarks.cautions) == said
+    assert len(remarks.cautions) == said
+
+
+def test_a_header_that_a_comma_cuts_is_no_label(read: Read) -> None:
+    head = ["Image Index", "Finding Labels", "Spacing[x", "y]"]
+    label, _, _ = read(table(head, *((f, c, 0.1, 0.2) for f, c in WANT.items())), ABC)
+    assert label == WANT
+
+
+def test_groups_in_two_spellings_are_one(read: Read) -> None:
+    files = [f"{i}.jpg" for i in range(24)]
+    for spell in (lambda i: f"{'Pp'[i % 2]}{i // 4}", lambda i: f"{i // 4}{['', '.0'][i % 2]}"):
+        rows = ((f, "ab"[i // 2 % 2], spell(i)) for i, f in enumerate(files))
+        _, said, images = read(table(["file", "label", "patient"], *rows), files, groups="patient")
+        by_name = dict(zip(images.ids, images.groups if images.groups is not None else (), strict=True))
+        assert all(
+            (by_name[f"{i}.jpg"] == by_name[f"{j}.jpg"]) == (i // 4 == j // 4) for i in range(24) for j in range(24)
+        )
+        assert any("12 names, 6 groups" in n for n in said.notes)
+
+
+def test_names_relative_to_the_tables_folder(tmp_path: Path) -> None:
+    for file in ("train/0.png", "train/1.png", "test/0.png", "test/1.png"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_bytes(picture())
+    (tmp_path / "train" / "train.csv").write_text("id,label\n0.png,cat\n1.png,dog\n")
+    (tmp_path / "train" / "test.csv").write_text("id\n7.png\n")
+    with collecting() as said:
+        images = load_images(str(tmp_path), labels=tmp_path / "train" / "train.csv")
+    assert images.ids == ("train/0.png", "train/1.png")
+    assert any("test.csv beside it is not read" in c for c in said.cautions)

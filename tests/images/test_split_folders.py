@@ -358,3 +358,12 @@ def test_classes_in_one_split_only_are_said_when_split(load: Load) -> None:
         "2 of 5 classes stand in the test images only: no model can learn them ('fox', 'gnu').",
         "1 of 5 classes stand in the training images only: nothing is tested on them ('emu').",
     ]
+
+
+def test_a_few_pictures_beside_a_folder_that_wraps_the_splits(load: Load) -> None:
+    images, said = load([*classed("Data/Train", "Data/Test"), *tree("Data/Train/cat", n=9), "logo.png"])
+    assert declared(images).keys() == {"train", "test"}
+    assert images.classes == ("cat", "dog")
+    assert any("logo.png" in c for c in said.cautions)
+    with pytest.raises(DataError, match="train=Training&test=Pruefung"):
+        load([f"other/{file}" for file in classed("Pruefung", "Training")], "/other")

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from visus.errors import DataError
+from visus.images.class_names import one_group
+from visus.images.label_column import GROUPS
 from visus.images.label_table import read_text
 from visus.images.listing import show
-from visus.progress import note
+from visus.images.name_column import word
 
 FILES = ("metadata.csv", "metadata.jsonl")
 FILE, TEXT, GROUP = "file_name", ("text", "caption", "captions"), "group"
@@ -22,10 +24,13 @@ FILE, TEXT, GROUP = "file_name", ("text", "caption", "captions"), "group"
 
 @dataclass(frozen=True)
 class Beside:
-    """captions: texts of each file, in the order that was asked for, or None. groups: file -> group, of the files that have one."""
+    """captions: texts of each file, in the order that was asked for, or None. groups: file -> group, of the files that have one.
+    grouped: what gives them, in words. like: a column that may be one of groups and is not used, in words."""
 
     captions: tuple[tuple[str, ...], ...] | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
+    grouped: tuple[str, ...] = ()
+    like: str = ""
 
 
 def beside(root: Path, files: Sequence[str], tables: Iterable[str]) -> Beside:
@@ -37,7 +42,7 @@ def beside(root: Path, files: Sequence[str], tables: Iterable[str]) -> Beside:
     """
     said: dict[str, list[str]] = {}
     groups: dict[str, str] = {}
-    texts = False
+    texts, grouped, like = False, [], ""
     chosen: dict[str, str] = {}
     for table in sorted(tables):
         chosen.setdefault(posixpath.dirname(table), table)
@@ -46,22 +51,36 @@ def beside(root: Path, files: Sequence[str], tables: Iterable[str]) -> Beside:
         if not rows or FILE not in rows[0]:
             continue
         column = next((name for name in TEXT if name in rows[0]), None)
-        grouped = GROUP in rows[0]
+        by = next((name for name in rows[0] if name and word(name) == GROUP), None)
         texts |= column is not None
-        if grouped:
-            note(f"groups: column `{GROUP}` of {show(table)}")
+        if by is not None:
+            grouped.append(f"column `{by}` of {show(table)}")
+        like = like or _group_like(rows, show(table))
         for row in rows:
             file = _key(posixpath.join(at, str(row.get(FILE)).replace("\\", "/")))
             value = row.get(column) if column is not None else None
             listed = [value] if isinstance(value, str) else [str(t) for t in value or []]
             said.setdefault(file, []).extend(t.strip() for t in listed if t.strip())
-            group = str(row[GROUP]).strip() if grouped and row.get(GROUP) is not None else ""
+            group = str(row[by]).strip() if by is not None and row.get(by) is not None else ""
             if group and groups.setdefault(file, group) != group:
                 raise DataError(
                     f"{root / table}: {row.get(FILE)!r} has two groups, {groups[file]!r} and {group!r}; keep one"
                 )
     captions = tuple(tuple(said.get(_key(name), ())) for name in files) if texts else None
-    return Beside(captions, {name: groups[_key(name)] for name in files if _key(name) in groups})
+    groups = one_group(groups)
+    return Beside(captions, {name: groups[_key(name)] for name in files if _key(name) in groups}, tuple(grouped), like)
+
+
+def _group_like(rows: Sequence[Mapping[str, Any]], table: str) -> str:
+    """A column whose header is that of patients, artists, sessions ... and whose values come again; '' where there is none."""
+    for name in rows[0]:
+        values = [str(row[name]) for row in rows if row.get(name) is not None] if name and word(name) in GROUPS else []
+        if 1 < len(set(values)) < len(values):
+            return (
+                f"column `{name}` of {table} has {len(set(values)):,} values in {len(values):,} rows and is not used: images of one may stand in "
+                f"train and in test; call it `{GROUP}` to keep them together"
+            )
+    return ""
 
 
 def _key(name: str) -> str:

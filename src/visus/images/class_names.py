@@ -1,4 +1,4 @@
-"""Names of classes: their order, and names that differ in case or in Unicode form only."""
+"""Names of classes and groups: their order, and names that differ in case or in Unicode form only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 
 from visus.images.listing import show
-from visus.progress import caution
+from visus.progress import caution, note
 
 
 def class_order(labels: Iterable[str]) -> tuple[str, ...]:
@@ -49,6 +49,30 @@ def one_form(named: Iterable[tuple[str, str]]) -> Mapping[str, str]:
         )
         taken.update({name: first for name, form in taken.items() if form in same})
     return taken
+
+
+def one_group(groups: Mapping[str, str]) -> dict[str, str]:
+    """file -> group, with one form for names that differ in case or Unicode form only, and for 1 and 1.0 where all are whole numbers.
+
+    Two groups taken for one cost a little balance; one taken for two would stand in train and in test. What was joined is said.
+    """
+    names = sorted(set(groups.values()))
+    plain = {name: unicodedata.normalize("NFC", name).strip().casefold() for name in names}
+    numbers = {name: whole_number(name) for name in names}
+    forms: dict[str, str] = {}
+    taken = {name: forms.setdefault(numbers[name] if all(numbers.values()) else plain[name], name) for name in names}
+    if joined := sorted(name for name in names if taken[name] != name):
+        note(
+            f"groups: names that differ in spelling only are one, as {_list([taken[joined[0]], joined[0]])}: "
+            f"{len(names):,} names, {len(forms):,} groups"
+        )
+    return {file: taken[name] for file, name in groups.items()}
+
+
+def whole_number(text: str) -> str:
+    """'3' for '3.0' and '3'; '' for anything else."""
+    text = text.removesuffix(".0")
+    return text if text.removeprefix("-").isdigit() and text.isascii() else ""
 
 
 def _list(names: Iterable[str]) -> str:

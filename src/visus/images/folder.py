@@ -12,7 +12,7 @@ import numpy as np
 
 from visus.errors import DataError
 from visus.images.base import ImageSet, Quarantined
-from visus.images.captions import FILE, Beside, beside
+from visus.images.captions import FILE, GROUP, Beside, beside
 from visus.images.captions import FILES as METADATA
 from visus.images.class_names import class_order, one_form
 from visus.images.digest import files_digest
@@ -97,7 +97,7 @@ def load_folder(spec: Spec, *, labels: Path | None, download: bool, classes: str
     found = replace(found, files=tuple(f for f in found.files if f.rpartition("/")[2] not in METADATA))
     labels = _label_file(spec, root, labels)
     if labels is None and classes != "unused":
-        labels = _labels_in_metadata(spec, root, found, metadata)
+        labels = _groups_in_metadata(spec, root, metadata) or _labels_in_metadata(spec, root, found, metadata)
         if labels is None:
             _check_no_columns(spec)
     reading = _Reading(aside=list(found.unreadable))
@@ -142,6 +142,16 @@ def _check_no_columns(spec: Spec) -> None:
             raise DataError(
                 f"{flag} {spec.options[option]} names a column of a label file; give the file with --labels"
             )
+
+
+def _groups_in_metadata(spec: Spec, root: Path, metadata: Sequence[str]) -> Path | None:
+    """The folder's only metadata file, where it holds the column of groups that is asked for by its header."""
+    wanted = spec.options.get("groups")
+    if not wanted or wanted == "top" or len(metadata) != 1 or "/" in metadata[0]:
+        return None
+    tables, _ = readings(root / metadata[0])
+    there = any(FILE in t.rows[0][1] and word(wanted) in map(word, t.rows[0][1]) for t in tables)
+    return root / metadata[0] if there else None
 
 
 def _labels_in_metadata(spec: Spec, root: Path, found: Found, metadata: Sequence[str]) -> Path | None:
@@ -236,6 +246,9 @@ def _by_file(spec: Spec, root: Path, labels: Path, found: Found, reading: _Readi
     own = os.path.realpath(labels)
     files = [f for f in found.files if os.path.realpath(root / f) != own]
     ask = {key: spec.options.get(key) or None for key in ("name", "label", "groups")}
+    if labels.name in METADATA and "groups" not in spec.options:
+        headers = [h for t in readings(labels)[0] for h in t.rows[0][1] if FILE in t.rows[0][1]]
+        ask["groups"] = next((h for h in headers if word(h) == GROUP), None)
     own_files = replace(found, files=tuple(files))
     plan = _layout(spec, own_files, labelled=True)
     foldered = any(plan.place(f)[1] is not None and looks_like_a_picture(f) for f in files)
@@ -316,7 +329,13 @@ def _build(
     _report(reading, classes)
     number = {name: i for i, name in enumerate(classes)}
     split_of = np.array([reading.split.get(f, "") for f in files])
-    groups = reading.group or ({} if spec.options.get("groups") == "" else told_beside.groups)
+    groups = reading.group
+    if not groups and spec.options.get("groups") != "":
+        groups = dict(told_beside.groups)
+        if groups:
+            note(f"groups: {', '.join(told_beside.grouped)}")
+        elif known and told_beside.like:
+            caution(f"{told_beside.like}.")
     return ImageSet(
         name=spec.text,
         source=FileSource(str(root.absolute()), tuple(files)),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
+from math import isfinite
 
 from visus.errors import DataError
 from visus.images.label_table import LabelTable
@@ -45,6 +46,13 @@ _PLACES = frozenset(
 )  # fmt: skip
 _TRUE, _FALSE = frozenset(["1", "1.0", "true", "yes"]), frozenset(["", "0", "0.0", "-1", "-1.0", "false", "no"])
 MISSING = frozenset(["", "nan", "<na>", "null"])
+_QUANTITIES = frozenset(
+    [
+        "age", "ages", "year", "years", "birthyear", "month", "months", "boneage", "price", "cost", "score", "scores", "rating", "ratings",
+        "weight", "height", "bmi", "count", "counts", "temperature", "distance", "depth", "area", "volume", "angle", "speed", "steering",
+    ]
+)  # fmt: skip
+MANY = 10  # whole numbers up to which they are taken for classes without a word
 FEW = 5  # rows from which values that never repeat are no classes
 NAMED = 4  # examples in a message
 _PAIRS = 500  # values that are held against each other
@@ -96,6 +104,7 @@ def columns_of(
             caution(f"column {shown(table, i)} of {table.path.name} is not taken for splits: its values are {values}.")
     if len(taken) == 1:
         _check(table, taken[0], cells[taken[0]])
+        _doubt(table, taken[0], cells[taken[0]], header=word(table.rows[0][1][taken[0]]))
     used = {*taken, split, grouped}
     return Columns(taken, split, splits, grouped, tuple(i for i in columns if i not in used))
 
@@ -144,7 +153,9 @@ def _label(
     table: LabelTable, cells: Mapping[int, list[str]], words: Mapping[int, str], left: Sequence[int], *, none: bool
 ) -> tuple[int, ...]:
     placed = "x" in words.values()
-    usual = [i for i in left if words[i] in LABELS and not (placed and words[i] == "y")]
+    # 'y' alone is a label; 'y]' is what is left of a header like 'Spacing[x,y]'.
+    y = {i for i in left if words[i] == "y" and (placed or table.rows[0][1][i].casefold() != "y")}
+    usual = [i for i in left if words[i] in LABELS and i not in y]
     if usual:
         return (_one(table, usual, cells),)
     reasons = {i: _unfit(words[i], cells[i]) for i in left}
@@ -243,6 +254,25 @@ def _check(table: LabelTable, at: int, cells: Sequence[str]) -> None:
         raise DataError(
             f"{table.path}: column {shown(table, at)} is multi-label ({cell[:60]!r}); an image needs one class here: keep the rows with "
             "one label, or name another column with --label-column"
+        )
+
+
+def _doubt(table: LabelTable, at: int, cells: Sequence[str], *, header: str) -> None:
+    """Warn of numbers that are taken for classes and may be quantities: fractions, and many whole numbers that are not counted from 0 or 1."""
+    full = [v for v in cells if v.casefold() not in MISSING]
+    known = [_number(v) for v in full]
+    values = {n for n in known if n is not None and isfinite(n)}
+    if not values or len([n for n in known if n is not None and isfinite(n)]) < len(full):
+        return
+    k, low, high = len(values), min(values), max(values)
+    broken = any(n != int(n) for n in values)
+    counted, dense = low in (0, 1), k >= 0.5 * (high - low + 1)
+    numbering = counted and k == high - low + 1
+    rare = len(full) < 3 * k
+    if broken or (k > MANY and (header in _QUANTITIES or (not numbering and (rare or (dense and not counted))))):
+        caution(
+            f"column {shown(table, at)} of {table.path.name} holds {k:,} different numbers from {low:g} to {high:g}: each is taken as a class of its "
+            "own; if they are amounts (ages, scores), bring them to a few classes before."
         )
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from visus.errors import DataError
+from visus.images.class_names import one_group, whole_number
 from visus.images.label_column import LABELS, MISSING, NAMED, Columns, classes_in, columns_of, group_like, is_true
 from visus.images.label_table import LabelTable, readings
 from visus.images.listing import looks_like_a_picture, show
 from visus.images.name_column import has_header, name_column, shown
 from visus.images.name_index import NameIndex
+from visus.images.split_folders import meaning
 from visus.progress import caution, note
 
 
@@ -50,7 +52,7 @@ def read_labels(
     an image; SpecError: no such column.
     """
     tables, problem = readings(path)
-    index = NameIndex(files, root)
+    index = NameIndex(files, root, table=path)
     table, named = name_column(tables, index, wanted=name)
     if problem is not None and not named.matched:
         raise problem
@@ -127,7 +129,7 @@ def _labelling(
     label = {file: text for file, (text, _, _) in said.items() if text}
     if not columns.label:
         label = dict.fromkeys(said, "")
-    whole = {text: _whole(text) for text in set(label.values())}
+    whole = {text: whole_number(text) for text in set(label.values())}
     if all(whole.values()):  # 1.0 is class 1
         label = {file: whole[text] or text for file, text in label.items()}
     return Labelling(
@@ -136,7 +138,7 @@ def _labelling(
         tuple(dict.fromkeys(ambiguous)),
         tuple(file for file, (text, _, _) in said.items() if not text and columns.label),
         {file: split for file, (_, split, _) in said.items() if split},
-        {file: group for file, (_, _, group) in said.items() if group.casefold() not in MISSING},
+        one_group({file: group for file, (_, _, group) in said.items() if group.casefold() not in MISSING}),
     )
 
 
@@ -148,12 +150,6 @@ def _class(table: LabelTable, columns: Columns, cells: Sequence[str]) -> str:
         return "" if at is None else unicodedata.normalize("NFC", table.rows[0][1][at] or f"column {at + 1}")
     text = unicodedata.normalize("NFC", classes_in(cells[columns.label[0]]))
     return "" if text.casefold() in MISSING else text
-
-
-def _whole(text: str) -> str:
-    """'3' for '3.0' and '3'; '' for anything else."""
-    text = text.removesuffix(".0")
-    return text if text.removeprefix("-").isdigit() and text.isascii() else ""
 
 
 def _say(
@@ -203,7 +199,19 @@ def _say(
         )
     without = [f for f in files if f not in result.label and looks_like_a_picture(f)]
     if without and hits:
-        caution(f"{len(without):,} images have no label in {show(file)} and are left out: {_some(without)}.")
+        caution(
+            f"{len(without):,} images have no label in {show(file)} and are left out: {_some(without)}.{_other_tables(table.path)}"
+        )
+
+
+def _other_tables(path: Path) -> str:
+    """What to do where the table is one of a train.csv and a test.csv; '' where it is not."""
+    if not meaning(path.stem)[0]:
+        return ""
+    others = sorted(p.name for p in path.parent.glob(f"*{path.suffix}") if p.name != path.name and meaning(p.stem)[0])
+    return (
+        f" {_some(others)} beside it is not read: put the rows into one table, with a column `split`." if others else ""
+    )
 
 
 def _some(names: Sequence[str]) -> str:

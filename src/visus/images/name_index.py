@@ -46,9 +46,12 @@ def steps_of(name: str) -> tuple[str, ...]:
 class NameIndex:
     """Files by the ways in which a table may name them."""
 
-    def __init__(self, files: Sequence[str], root: Path) -> None:
+    def __init__(self, files: Sequence[str], root: Path, *, table: Path | None = None) -> None:
+        """table: the file that names them; of several files that fit, the one that it names relative to its own folder is meant."""
         self._steps = {file: steps_of(file) for file in files}
         self._root = steps_of(os.path.abspath(root).replace(os.sep, "/"))
+        own = steps_of(os.path.abspath(table.parent).replace(os.sep, "/")) if table is not None else ()
+        self._own = own[len(self._root) :] if own[: len(self._root)] == self._root else ()
         self._tables: dict[int, dict[str, list[str]]] = {}
         self._deep: dict[tuple[int, str], dict[str, list[str]]] = {}
 
@@ -67,9 +70,17 @@ class NameIndex:
             return (self._table(NUMBER).get(number, []) if number else []), NUMBER
         for level in range(NUMBER):
             if found := self._at(level, steps):
-                return found, level
+                return self._beside_table(found, len(steps)), level
         plain = unquote(name) if "%" in name else name  # as addresses are written
         return self.find(plain) if plain != name else ([], 0)
+
+    def _beside_table(self, found: list[str], steps: int) -> list[str]:
+        """The one of several files that lies `steps` below the table's folder, where there is one."""
+        if len(found) < 2 or not self._own:
+            return found
+        n = len(self._own)
+        near = [f for f in found if self._steps[f][:n] == self._own and len(self._steps[f]) == n + steps]
+        return near if len(near) == 1 else found
 
     def shared(self, name: str, file: str) -> int:
         """How many parts of the file's whole path, from its end, the name agrees with; the last one counts always."""

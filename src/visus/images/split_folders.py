@@ -198,7 +198,11 @@ def _class_first(tops: Sequence[str], names: Mapping[str, str], tree: _Tree) -> 
 
 def _ask(root: str, tops: Sequence[str], names: Mapping[str, str], common: Sequence[str], tree: _Tree) -> str:
     shown = ", ".join(show(names[t]) for t in tops[:3]) + (f" and {len(tops) - 3} more" if len(tops) > 3 else "")
-    a, b = map(show, tree.largest(tops)[:2])
+    # A folder that is named as the test or the training part is proposed as that.
+    order = {"train": 0, "": 1}
+    ranked = sorted(tree.largest(tops), key=lambda top: order.get(meaning(names[top])[0], 2))
+    tests = [t for t in ranked[1:] if meaning(names[t])[0] == "test"]
+    a, b = show(ranked[0]), show((tests or ranked[1:])[0])
     if not common:
         return (
             f"{root} holds {shown}, of which some are named as splits and none holds class folders; say folder:{root}?classes=top where "
@@ -253,10 +257,10 @@ class _Tree:
         return self._children.get(at, set())
 
     def wrapped(self, at: str) -> str:
-        """The folder that `at` only wraps: its single subfolder, which has subfolders itself, and so on."""
-        while not self._direct[at] and len(self.children(at)) == 1:
+        """The folder that `at` only wraps, but for a few strays: its single subfolder, which has subfolders itself, and so on."""
+        while len(self.children(at)) == 1:
             (only,) = self.children(at)
-            if not self.children(only):
+            if not self.children(only) or self._direct[at] > LOOSE * self._below[only]:
                 break
             at = only
         return at
