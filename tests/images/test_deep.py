@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 from tests.images.encoders import chunk, encoded, png16, tiff
 
 from visus.images import DecodeError, load_images
@@ -80,6 +80,35 @@ def test_what_a_file_says_of_its_bits_is_believed() -> None:
     assert np.array_equal(array(b"P5 7 6 4095\n" + dark.astype(">u2").tobytes()), shown(dark, 4095))
     # A tag that the values contradict says nothing.
     assert np.array_equal(array(tiff(twelve(6, 7), extratags=[(281, "H", 1, 255, True)]))[0, 0], [255, 255, 255])
+
+
+@pytest.mark.parametrize("kind", ["P6", "P5", "P3"])
+def test_pnm_of_16_bits_says_no_more_than_a_png(kind: str) -> None:
+    x = twelve(6, 7)
+    whole = np.dstack([x, x // 2, x]) if kind != "P5" else x
+    body = whole.astype(">u2").tobytes() if kind != "P3" else " ".join(map(str, whole.ravel())).encode()
+    assert np.array_equal(array(kind.encode() + b"\n7 6\n65535\n" + body)[..., 0], shown(x)[..., 0])
+    with pytest.raises(DecodeError, match="truncated"):
+        decode(kind.encode() + b"\n7 6\n65535\n" + body[:41])
+
+
+def test_floats_in_a_pnm_and_signed_bytes_are_read_as_such() -> None:
+    x = np.linspace(0, 1, 42, dtype=np.float32).reshape(6, 7)
+    assert np.array_equal(array(b"Pf\n7 6\n-1.0\n" + x[::-1].tobytes()), shown(x, 1))
+    signed = np.linspace(-128, 127, 42).astype(np.int8).reshape(6, 7)
+    assert np.array_equal(array(tiff(signed)), shown(signed, 127, -128))
+
+
+def test_half_floats_are_ranged_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    x = np.linspace(0, 1, 42, dtype=np.float16).reshape(6, 7)
+    assert np.array_equal(array(tiff(x)), shown(x, 1))
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
+
+
+@pytest.mark.skipif(not features.check_codec("jpg_2000"), reason="this Pillow has no JPEG 2000")
+def test_jpeg_2000_of_16_bits_says_no_more_than_a_png() -> None:
+    x = twelve(40, 41)
+    assert np.array_equal(array(encoded(Image.fromarray(x), "JPEG2000")), shown(x))
 
 
 def test_white_is_zero_and_pixels_without_data() -> None:
@@ -189,4 +218,4 @@ def test_pages_are_said(tmp_path: Path) -> None:
     with collecting() as remarks:
         images = load_images(str(tmp_path))
     assert np.asarray(images.decode(0)).max() == 10
-    assert any("first page" in line for line in remarks.notes)
+    assert any("stack.tif" in line and "give their first" in line for line in remarks.notes)

@@ -17,6 +17,7 @@ from visus.errors import DataError
 from visus.images import DecodeError, load_images
 from visus.images.decode import decode
 from visus.images.header import problem
+from visus.progress import collecting
 
 HEIC = b"\x00\x00\x00\x1cftypheic\x00\x00\x00\x00mif1heicmiaf\x00\x00\x01|meta" + b"\0" * 200
 CANON = b"\x00\x00\x00\x18ftypmif1\x00\x00\x00\x00mif1heix" + b"\0" * 200
@@ -165,3 +166,26 @@ def test_a_real_dicom(said: dict[str, Any], black: float, white: float, inverted
     expected = np.rint(np.clip((X.astype(float) - black) * 255 / (white - black), 0, 255)).astype(int)
     got = np.asarray(decode(dicom(X, **said))).astype(int)[..., 0]
     assert np.abs(got - (255 - expected if inverted else expected)).max() <= 1
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_padding_of_a_dicom_makes_no_scale_and_is_black(photometric: str) -> None:
+    x = (X.astype(int) - 1024).astype(np.int16)
+    x[0] = -32768
+    said = {"PhotometricInterpretation": photometric, "PixelPaddingValue": -32768}
+    got = np.asarray(decode(dicom(x, **said))).astype(int)[..., 0]
+    assert (got[0] == 0).all()
+    low = int(x[1:].min())
+    expected = np.rint((x[1:].astype(float) - low) * 255 / (x.max() - low)).astype(int)
+    assert np.abs(got[1:] - (255 - expected if photometric == "MONOCHROME1" else expected)).max() <= 1
+
+
+def test_frames_of_a_dicom_are_said(tmp_path: Path) -> None:
+    (tmp_path / "cine.dcm").write_bytes(dicom(np.concatenate([X, X // 2]), Rows=8, NumberOfFrames=2))
+    (tmp_path / "one.dcm").write_bytes(dicom(X))
+    with collecting() as remarks:
+        images = load_images(str(tmp_path))
+    assert np.asarray(images.decode(0)).max() == 255
+    assert [
+        line for line in remarks.notes if "cine.dcm" in line and "one.dcm" not in line and "give their first" in line
+    ]

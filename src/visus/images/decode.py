@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from visus.errors import ReadError
-from visus.images import deep, dicom, foreign, tiff
+from visus.images import deep, dicom, foreign, pnm, tiff
 from visus.images.deep import Deep, Range
 from visus.images.errors import DecodeError as DecodeError  # its old address
 from visus.images.reading import lasting
@@ -220,8 +220,8 @@ def _tiff(file: IO[bytes]) -> ImageFile.ImageFile:
     except BROKEN as error:
         _moment(error)
         return _by_tifffile(file, tags)
-    if tags.bits > 8 and not _is_deep(picture) and picture.mode != "CMYK":
-        return _by_tifffile(file, tags)  # Pillow reads some of them as if they had 8 bits
+    if tags.signed_bytes or (tags.bits > 8 and not _is_deep(picture) and picture.mode != "CMYK"):
+        return _by_tifffile(file, tags)  # Pillow reads some of them as if they had 8 bits, or no sign
     picture.tags = tags  # type: ignore[attr-defined]
     return picture
 
@@ -239,6 +239,7 @@ def _is_deep(picture: Image.Image) -> bool:
         picture.mode in _DEEP
         or isinstance(picture, tiff.Unknown)
         or (";16" in _raw(picture) and picture.mode != "CMYK")
+        or pnm.largest(picture) == 65535
     )
 
 
@@ -252,20 +253,29 @@ def _raw(picture: Image.Image) -> str:
 
 def _depth(picture: Image.Image) -> int:
     """Bytes a channel of the stored pixels: RGB of 16 bits arrives in mode RGB, its raw mode tells."""
-    return _DEEP.get(picture.mode) or (2 if ";16" in _raw(picture) else 1)
+    return _DEEP.get(picture.mode) or (2 if ";16" in _raw(picture) or pnm.largest(picture) > 255 else 1)
 
 
 def _stored(picture: ImageFile.ImageFile, data: bytes) -> Deep:
     """The values of a deep picture, with what its file says of black and white."""
     if isinstance(picture, tiff.Unknown):
         return tiff.deep(picture.tags, picture.values)
-    kind = picture.format
+    kind, largest = picture.format, pnm.largest(picture)  # asked before the pixels are read
+    if largest == 65535 and picture.mode == "RGB":
+        return Deep(pnm.colour(picture, data))
     values = np.asarray(picture) if picture.mode in _DEEP else _both_bytes(picture, data)
     if kind == "TIFF":
         return tiff.deep(picture.tags, values)  # type: ignore[attr-defined]
-    if kind in ("PPM", "JPEG2000") or (kind == "PNG" and _significant(data) == 16):
-        return Deep(values, (0.0, 65535.0), floating=values.dtype.kind == "f")
-    return Deep(values, floating=values.dtype.kind == "f")
+    # Pillow brings PNM and JPEG 2000 of other depths to 16 bits; of 16 bits they say no more than a PNG does.
+    said = {"PPM": 0 < largest < 65535, "JPEG2000": _precision(data) != 16, "PNG": _significant(data) == 16}
+    limits = (0.0, 65535.0) if said.get(kind or "") else None
+    return Deep(values, limits, floating=values.dtype.kind == "f")
+
+
+def _precision(data: bytes) -> int:
+    """Bits a sample of a JPEG 2000 codestream, by its SIZ marker; 0 where it is not found."""
+    at = data.find(b"\xff\x4f\xff\x51")
+    return (data[at + 42] & 127) + 1 if 0 <= at < len(data) - 42 else 0
 
 
 def _significant(data: bytes) -> int:

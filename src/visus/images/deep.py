@@ -50,6 +50,7 @@ class Deep:
         if self.limits is not None:
             return Range()
         finite = self.light[np.isfinite(self.light)] if self.light.dtype.kind == "f" else self.light
+        finite = finite.astype(np.float32) if finite.dtype == np.float16 else finite  # which does not hold 65,535
         if not finite.size:
             return Range()
         found = (float(finite.min()), float(finite.max()))
@@ -63,6 +64,7 @@ class Deep:
         out = _scaled(self.light, black, white)
         if self.inverted:
             out = 255 - out
+            out[np.isnan(self.light)] = 0  # what is no number is black either way
         if self.alpha is None:
             return out
         top = limits(0.0, float(np.nanmax(self.alpha)), floating=self.floating)[1]

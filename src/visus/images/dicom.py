@@ -36,7 +36,8 @@ def read(file: IO[bytes], check_size: Callable[..., None]) -> Deep:
         if ds.PhotometricInterpretation not in _GREY:
             return Deep(stored if stored.dtype == np.uint8 else (stored >> (int(ds.BitsStored) - 8)).astype(np.uint8))
         values = pixels.apply_modality_lut(stored, ds)
-        return Deep(*_windowed(ds, values, stored, pixels), inverted=ds.PhotometricInterpretation == "MONOCHROME1")
+        shown, limits = _windowed(ds, values, stored, pixels)
+        return Deep(_unpadded(ds, shown, stored), limits, inverted=ds.PhotometricInterpretation == "MONOCHROME1")
     except (
         ImportError,
         RuntimeError,
@@ -53,6 +54,22 @@ def read(file: IO[bytes], check_size: Callable[..., None]) -> Deep:
             raise
         reason = (str(error).splitlines() or [""])[0]
         raise DecodeError(f"a DICOM picture that pydicom cannot decode ({reason[:80]})") from error
+
+
+def frames(file: IO[bytes]) -> int:
+    """How many frames a DICOM file has, by its header. Raises DecodeError where pydicom is not installed."""
+    ds = DICOM.load().dcmread(file, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
+    return int(ds.get("NumberOfFrames", 1) or 1)
+
+
+def _unpadded(ds: Any, values: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """Values with NaN where the file has padding in place of a picture (DICOM PS3.3 C.7.5.1.1.2), which must not make the scale."""
+    padding = ds.get("PixelPaddingValue")
+    if not isinstance(padding, int):
+        return values
+    low, high = sorted((padding, int(ds.get("PixelPaddingRangeLimit", padding))))
+    beyond = (stored >= low) & (stored <= high)
+    return np.where(beyond, np.nan, values.astype(np.float64)) if beyond.any() else values
 
 
 def _windowed(

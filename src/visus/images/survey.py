@@ -1,4 +1,4 @@
-"""Looking at a source as a whole before its pictures are decoded: what scale its deep pictures have, which TIFFs have several pages."""
+"""Looking at a source as a whole before its pictures are decoded: what scale its deep pictures have, which files hold several pages or frames."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from visus import paths
 from visus.errors import DataError, StoreError
+from visus.images import dicom, foreign
 from visus.images.decode import deep_values, open_header
 from visus.images.deep import Range, merged
 from visus.images.errors import DecodeError
 from visus.images.reading import patiently
-from visus.images.tiff import MARKS
 from visus.progress import caution, log, note, task
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def measured(source: Source) -> Range:
 
 
 def look(images: ImageSet) -> ImageSet:
-    """Say how pictures of more than 8 bits and TIFFs of several pages are read, where a few looked at are such. Returns the set itself."""
+    """Say how pictures of more than 8 bits and files of several pages or frames are read, where a few looked at are such. Returns the set itself."""
     deep, pages = 0, []
     for i in np.unique(np.linspace(0, len(images) - 1, LOOKED_AT).astype(int)) if len(images) else ():
         try:
@@ -59,11 +59,11 @@ def look(images: ImageSet) -> ImageSet:
         except DataError:
             continue
         deep += found is not None and found.limits is None and not found.plain
-        if isinstance(raw, bytes) and raw[:4] in MARKS and _pages(raw) > 1:
+        if isinstance(raw, bytes) and _pages(raw) > 1:
             pages.append(images.ids[i])
     if pages:
         note(
-            f"pixels: TIFF files of several pages ({pages[0]}{' and others' if len(pages) > 1 else ''}) give their first page"
+            f"pixels: files of several pages or frames ({pages[0]}{' and others' if len(pages) > 1 else ''}) give their first"
         )
     if deep:
         _tell(images.span())
@@ -88,6 +88,8 @@ def _tell(span: Range) -> None:
 
 def _pages(data: bytes) -> int:
     try:
+        if foreign.dicom(data[: foreign.HEAD]):
+            return dicom.frames(io.BytesIO(data))
         return int(getattr(open_header(io.BytesIO(data)), "n_frames", 1))
     except (DecodeError, OSError, EOFError, ValueError, SyntaxError, KeyError, TypeError):
         return 1

@@ -76,6 +76,10 @@ class Tags:
         return self._number(_FORMAT, 1) == 3
 
     @property
+    def signed_bytes(self) -> bool:
+        return self._number(_FORMAT, 1) == 2 and self.bits == 8
+
+    @property
     def white_is_zero(self) -> bool:
         return self._number(_COLOUR, 1) == 0
 
