@@ -37,6 +37,7 @@ def helper(name: str, *arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_kill_9_at_twenty_random_moments_leaves_the_same_bytes(tmp_path: Path) -> None:
     report = helper("kill_helper.py", str(tmp_path))

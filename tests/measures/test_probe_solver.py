@@ -72,7 +72,9 @@ CASES = ("overlapping", "separable", "wide", "two classes", "many classes", "ten
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=pytest.mark.slow if c == "many classes" else ()) for c in CASES]
+)
 def test_every_lambda_reaches_scikit_learns_optimum(case: str, precision: str) -> None:
     x, y, classes = hard_case(case)
     lambdas = LAMBDAS if classes < 100 else LAMBDAS[::4]

@@ -62,6 +62,7 @@ def test_the_vit_keeps_its_promise_on_an_artist_it_never_saw() -> None:
     assert accuracy.value > 0.8
 
 
+@pytest.mark.slow
 def test_the_clip_keeps_its_promise_and_far_above_its_random_twin() -> None:
     images, task = load_images("visus:emoji?task=all"), load_images("visus:emoji")
     trained, twin = visus.load_dual("visus:emoji-clip"), visus.load_dual("visus:emoji-clip?weights=none")
@@ -74,6 +75,7 @@ def test_the_clip_keeps_its_promise_and_far_above_its_random_twin() -> None:
     assert judged.gaps[1].paired > judged.gaps[1].unpaired + 0.2
 
 
+@pytest.mark.slow
 def test_by_concept_no_emoji_of_the_test_part_was_learned() -> None:
     images = load_images("visus:emoji?split=concept&task=all")
     parts = parts_of(images, seed=0)

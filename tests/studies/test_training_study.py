@@ -87,6 +87,7 @@ def test_the_same_command_again_reads_and_trains_nothing(
         assert again.tables[name] == result.tables[name]
 
 
+@pytest.mark.slow
 def test_two_networks_stand_side_by_side_with_adapters_too(colours: Path, tmp_path: Path) -> None:
     models = [MODEL, "timm:test_vit?weights=none"]
     found = visus.transfer(

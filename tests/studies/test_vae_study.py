@@ -118,6 +118,7 @@ def test_dead_dimensions_are_fixed_by_a_rerun_beside(home: Path, monkeypatch: py
     assert any("fixed against baseline" in f for f in result.findings)
 
 
+@pytest.mark.slow
 def test_a_sweep_draws_the_rate_distortion_curve(tmp_path: Path) -> None:
     done = subprocess.run(
         [
