@@ -133,6 +133,37 @@ class SigmaByForwardLayer(Truth):
         mu, s = self.encode(x)
         return self.decoder(mu + s * torch.randn_like(mu)), mu, s
 
+class Softplus(Truth):
+    def encode(self, x):
+        mu, lv = self.parameters_of(x)
+        return mu, torch.log(torch.expm1(torch.exp(lv / 2)))
+    def reparameterize(self, mu, rho):
+        return mu + F.softplus(rho) * torch.randn_like(mu)
+class SoftplusSampled(Softplus):
+    def encode(self, x):
+        mu, rho = super().encode(x)
+        return self.reparameterize(mu, rho), mu, rho
+class SoftplusVariance(Truth):
+    def encode(self, x):
+        mu, lv = self.parameters_of(x)
+        return mu, torch.log(torch.expm1(torch.exp(lv)))
+    def reparameterize(self, mu, raw):
+        return mu + F.softplus(raw).sqrt() * torch.randn_like(mu)
+class SigmaByLoss(Truth):
+    """No forward: only the loss draws z."""
+    def encode(self, x):
+        mu, lv = self.parameters_of(x)
+        return mu, torch.exp(lv / 2)
+    def loss(self, x):
+        mu, s = self.encode(x)
+        return (self.decode(mu + s * torch.randn_like(mu)) - x).square().sum()
+class DecodesBytes(Truth):
+    def decode(self, z):
+        return (self.draw(z).clamp(0, 1) * 255).round().to(torch.uint8)
+class DecodesNamedLogits(Truth):
+    def decode(self, z):
+        return {"x_logits": torch.logit(self.draw(z).clamp(0.01, 0.99))}
+
 class AsNormal(Truth):
     def encode(self, x):
         mu, lv = self.parameters_of(x)
@@ -262,11 +293,16 @@ class NamedLogSigma(Truth):
         mu, lv = self.parameters_of(x)
         log_sigma = lv / 2
         return mu, log_sigma
-class Softplus(Truth):
+class NamedRho(Truth):
+    def encode(self, x):
+        mu, lv = self.parameters_of(x)
+        rho = torch.log(torch.expm1(torch.exp(lv / 2)))
+        return mu, rho
+class Sigmoid01(Truth):
     def encode(self, x):
         return self.parameters_of(x)
-    def reparameterize(self, mu, rho):
-        return mu + F.softplus(rho) * torch.randn_like(mu)
+    def reparameterize(self, mu, raw):
+        return mu + torch.sigmoid(raw) * torch.randn_like(mu)
 class OnlySample(Truth):
     def encode(self, x):
         mu, lv = self.parameters_of(x)

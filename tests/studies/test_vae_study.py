@@ -189,7 +189,9 @@ def test_somebody_elses_mis_scaled_loss_is_said(tmp_path: Path, monkeypatch: pyt
     )
     assert rows(result, "summary")[0]["VAE"] == "reported_vae:Vae"
     assert any(
-        n.startswith("reported_vae:Vae: encode read as the mean and its log-variance (by their order")
+        n.startswith(
+            "reported_vae:Vae: encode read as the mean and its log-variance (by the spread of the z that loss decodes"
+        )
         for n in result.notes
     )
     assert any(

@@ -23,7 +23,7 @@ from visus.progress import caution, note
 from visus.spec import Spec
 
 TRIED = 64  # pictures on which a module is read
-PICTURES = ("sample", "reconstruction", "recon", "recon_x", "x_recon", "x_hat", "mean", "mu", "logits")
+PICTURES = ("sample", "reconstruction", "recon", "recon_x", "x_recon", "x_hat", "mean", "mu", "x_logits", "logits")
 
 
 def foreign(
@@ -94,10 +94,10 @@ class Calls:
         with theirs(f"{self.name} does not take pictures of {list(self._laid(x).shape[1:])}: encode"):
             return self.module.encode(self._laid(x))
 
-    def forward(self, x: torch.Tensor) -> Any:
-        """What the module returns. Raises DataError for whatever it raises."""
-        with theirs(f"{self.name}: forward"):
-            return self.module(self._laid(x))
+    def run(self, method: str, x: torch.Tensor) -> Any:
+        """What a method of the module that takes images returns. Raises DataError for whatever it raises."""
+        with theirs(f"{self.name}: {method}"):
+            return getattr(self.module, method)(self._laid(x))
 
     def lay_out(self, x: torch.Tensor) -> None:
         """Find out whether encode takes pictures, or rows of c h w pixels."""
@@ -139,7 +139,13 @@ class Calls:
         """How encode is to be read, and in which layout its mean is decoded."""
         self.trouble = ""
         reading = read_encoder(
-            self.module, lambda: self.encode(inside), lambda: self.forward(inside), self, x, name=self.name, asked=asked
+            self.module,
+            lambda: self.encode(inside),
+            lambda method: self.run(method, inside),
+            self,
+            x,
+            name=self.name,
+            asked=asked,
         )
         mu, logvar = reading.pair(self.encode(inside))
         check_posterior(self.module, lambda: self.encode(inside), mu, logvar, name=self.name)
@@ -171,7 +177,7 @@ class Calls:
 
     def _decoded(self, z: torch.Tensor) -> torch.Tensor:
         with theirs(f"{self.name} does not decode z of {list(z.shape)}: decode"):
-            found = _mean_of(self.module.decode(z.to(dtype_of(self.module))))
+            found = _mean_of(self.module.decode(z.to(dtype_of(self.module)))).float()
         c, h, w = self.shape
         if found.shape[1:] == (h, w, c) != (c, h, w):
             return found.permute(0, 3, 1, 2)
@@ -247,7 +253,10 @@ def _mean_of(found: Any) -> torch.Tensor:
         if isinstance(inner, torch.Tensor):
             return inner
     if not isinstance(found, torch.Tensor):
-        raise TypeError(f"it gave {type(found).__name__}, not pictures")
+        names = f" of {', '.join(map(str, found))}" if isinstance(found, Mapping) else ""
+        raise TypeError(
+            f"it gave {type(found).__name__}{names}, not pictures; name them {PICTURES[0]} or {PICTURES[-1]}"
+        )
     return found
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 
 def role(name: str) -> str:
-    """What an output's name says that it is: 'mu', 'logvar', 'logsigma', 'sigma', 'var', 'z', or ''."""
+    """What an output's name says that it is: 'mu', 'logvar', 'logsigma', 'sigma', 'var', 'softplus', 'z', or ''."""
     text = re.sub(r"[^a-z0-9]", "", name.lower())
+    if re.search(r"^rho|rho$|softplus", text):
+        return "softplus"
     if re.search(r"log|ln|^lv$", text):
         if re.search(r"var|cov|^lv$|(sigma|sig|std|s)(2|sq|pow)", text):
             return "logvar"

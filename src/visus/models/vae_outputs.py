@@ -21,12 +21,17 @@ FORMS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "logsigma": lambda t: 2 * t,
     "sigma": lambda t: 2 * t.abs().log(),
     "var": torch.log,
+    "softplus": lambda t: 2 * nn.functional.softplus(t).log(),
+    "softplusvar": lambda t: nn.functional.softplus(t).log(),
 }
+SOFT = ("softplus", "softplusvar")  # told from the exponentials by samples alone
 WORDS = {
     "logvar": "its log-variance",
     "logsigma": "its log standard deviation",
     "sigma": "its standard deviation",
     "var": "its variance",
+    "softplus": "its standard deviation before softplus",
+    "softplusvar": "its variance before softplus",
 }
 NAMES = ("z", "mu", *FORMS, "skip")
 

@@ -18,12 +18,13 @@ from torch import nn
 from visus.errors import DataError, SpecError
 from visus.models.vae_faults import NotFiniteError, check_outputs
 from visus.models.vae_names import returned_names, role
-from visus.models.vae_outputs import FORMS, NAMES, Output, Reading, gaussian_of, outputs_of, refuse_other_kinds
-from visus.models.vae_samples import DRAWS, draws_of, draws_on_the_way, sampling_methods
+from visus.models.vae_outputs import FORMS, NAMES, SOFT, Output, Reading, gaussian_of, outputs_of, refuse_other_kinds
+from visus.models.vae_samples import DRAWS, draws_of, draws_on_the_way, sampling_methods, walks
 from visus.models.vae_theirs import sampling
 
-FIT = 0.1  # by how much the mean square of standardised samples may miss 1
+FIT = 0.05  # by how much the mean square of standardised samples may miss 1
 SURE = 10.0  # nats by which one form must beat another
+OTHER = frozenset(FORMS) - {"logvar", "softplusvar"}  # names that speak against the documented order
 SAME = 1e-3  # relative difference of KL below which two readings are one
 
 
@@ -38,7 +39,7 @@ class Draws(Protocol):
 def read_encoder(
     module: nn.Module,
     encode: Callable[[], Any],
-    forward: Callable[[], Any],
+    run: Callable[[str], Any],
     decoder: Draws,
     pictures: torch.Tensor,
     *,
@@ -47,7 +48,8 @@ def read_encoder(
 ) -> Reading:
     """How to read what `encode` returns.
 
-    encode, forward: call the module's own on one and the same batch. decoder: decodes what may be z. pictures: the batch, float
+    encode: calls the module's own on one batch. run: calls the method of that name on the same batch. decoder: decodes what may be z.
+    pictures: the batch, float
     [b, c, h, w]. asked: names of the outputs in order, by commas (see NAMES). Decides only where one reading fits: the
     module's own samples first, then the names of its outputs, then the documented order (mu, logvar). Raises DataError, SpecError.
     """
@@ -58,7 +60,7 @@ def read_encoder(
                 return Reading(0, 0, "logvar", "encode returns a Gaussian distribution")
         except TypeError as error:
             raise DataError(f"{error}; a class of yours may turn it into (mu, logvar)") from error
-        return _Evidence(module, encode, forward, decoder, pictures, first).reading(asked)
+        return _Evidence(module, encode, run, decoder, pictures, first).reading(asked)
     except NotFiniteError as error:
         raise error.by(name) from error
     except (DataError, SpecError) as error:
@@ -72,12 +74,12 @@ class _Evidence:
         self,
         module: nn.Module,
         encode: Callable[[], Any],
-        forward: Callable[[], Any],
+        run: Callable[[str], Any],
         decoder: Draws,
         pictures: torch.Tensor,
         first: Any,
     ) -> None:
-        self.module, self.encode, self.forward, self.pictures = module, encode, forward, pictures
+        self.module, self.encode, self.run, self.pictures = module, encode, run, pictures
         self.decoder, self.draw = decoder, decoder.draw
         self.found = first
         outputs = outputs_of(first)
@@ -233,9 +235,10 @@ class _Evidence:
                     draws = draws_of(partial(method, *pair), t.shape)
                     if draws is not None:
                         return f"what {name} draws", draws
-                draws = draws_on_the_way(self.module, self.forward, t.shape)
-                if draws is not None:
-                    return "the z that forward decodes", draws
+                for name in walks(self.module):
+                    draws = draws_on_the_way(self.module, partial(self.run, name), t.shape)
+                    if draws is not None:
+                        return f"the z that {name} decodes", draws
         return "", None
 
     def _drawn(self, i: int) -> torch.Tensor:
@@ -258,6 +261,8 @@ class _Evidence:
         scores.sort(key=lambda s: s[0])
         best = scores[0]
         near = [s for s in scores if s[0] - best[0] < SURE]
+        near = [s for s in near if s[1].form not in SOFT] or near  # where the spread is small, exp and softplus are one
+        best = near[0]
         if all(abs(s[2] - best[2]) <= SAME * max(abs(best[2]), 1e-9) for s in near):
             return [best[1]]
         return [s[1] for s in near]
@@ -269,7 +274,8 @@ class _Evidence:
             says.append(f"{self._order(r)} {float(square.mean().sqrt()):.3g}")
         return (
             f"encode gives {self.seen()}; {source} fits no reading of them (its spread, in units of the one named, is 1 where it fits: "
-            f"{'; '.join(says)}); is the posterior a diagonal Gaussian? If so, say which outputs it is as ?encode={self._options(candidates)[0]}"
+            f"{'; '.join(says)}); is the posterior a diagonal Gaussian? If so, return (mu, logvar) from encode, or say which outputs "
+            f"they are as ?encode={self._options(candidates)[0]}"
         )
 
     def _named(self, candidates: Sequence[Reading]) -> list[Reading]:
@@ -282,10 +288,10 @@ class _Evidence:
         found = [r for r in candidates if names[r.mu] in ("mu", "") and names[r.spread] == r.form]
         if any(n == "mu" for n in names):
             found = [r for r in found if names[r.mu] == "mu"]
-        # 'log_sigma' is written for a log-variance as often as for what it says, and a negative sigma is none.
+        # 'log_sigma' is written for a log-variance as often as for what it says, 'rho' for more than one thing, and a negative sigma is none.
         return [
             r for r in found
-            if r.form != "logsigma" and not (r.form == "sigma" and bool((self.outputs[r.spread][1] <= 0).any()))
+            if r.form not in ("logsigma", *SOFT) and not (r.form == "sigma" and bool((self.outputs[r.spread][1] <= 0).any()))
         ]  # fmt: skip
 
     def _usual(self, candidates: Sequence[Reading]) -> Reading | None:
@@ -294,9 +300,9 @@ class _Evidence:
         The other way round where the second, and not the first, decodes to these pictures.
         """
         named = [role(n) for n in returned_names(getattr(type(self.module), "encode", None))]
-        if {"logsigma", "sigma", "var"} & set(named) and len(named) == len(self.outputs):
+        if OTHER & set(named) and len(named) == len(self.outputs):
             return None
-        if {"logsigma", "sigma", "var"} & {role(name) for name, _ in self.outputs}:
+        if OTHER & {role(name) for name, _ in self.outputs}:
             return None
         pairs = {
             (r.mu, r.spread) for r in candidates if r.form == "logvar" and bool((self.outputs[r.spread][1] < 0).any())
@@ -312,7 +318,12 @@ class _Evidence:
                 return Reading(b, a, "logvar", told, self.halves)
         if (a, b) not in pairs:
             return None
-        return Reading(a, b, "logvar", "by their order and signs, as nothing else could be measured", self.halves)
+        told = "by their order and signs, as nothing else could be measured"
+        doubt = (
+            "that the spread is a log-variance is custom, not measured, since nothing in the module draws z; say it as "
+            f"?encode={self._order(Reading(a, b, 'logvar'))} (or logsigma, softplus ...)"
+        )
+        return Reading(a, b, "logvar", told, self.halves, doubt)
 
     def _likeness(self, i: int) -> float:
         """Correlation of what output i decodes to with the pictures, over images, pixel by pixel; whatever the decoder's range."""

@@ -13,19 +13,36 @@ from visus.errors import DataError
 from visus.models.vae_theirs import required
 
 METHODS = r"_*((re)?param|sampl|draw)"  # how people call what draws z from mean and spread
+ON_IMAGES = r"loss|elbo|objective|recon"  # and what goes from images through z on its way
 DRAWS = 32
 
 
 def sampling_methods(module: nn.Module) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Methods of the module's own classes that may draw z from two tensors."""
+    for name in _methods(module, METHODS, takes=2):
+        yield name, getattr(module, name)
+
+
+def walks(module: nn.Module) -> Iterator[str]:
+    """Names of the methods of the module's own classes that may take images through z: forward, then its loss and the like."""
+    yield "forward"
+    yield from _methods(module, rf".*({ON_IMAGES})", takes=1)
+
+
+def _methods(module: nn.Module, pattern: str, *, takes: int) -> Iterator[str]:
+    """Names of methods of the module's own classes, by a pattern, that need so many arguments."""
     for kind in type(module).__mro__:
         if kind is nn.Module:
             return
         for name in vars(kind):
-            if re.match(METHODS, name.lower()) and callable(getattr(module, name, None)):
-                method = getattr(module, name)
-                if len(required(method) or ()) == 2:
-                    yield name, method
+            method = getattr(module, name, None)
+            if (
+                re.match(pattern, name.lower())
+                and callable(method)
+                and not isinstance(method, nn.Module)
+                and len(required(method) or ()) == takes
+            ):
+                yield name
 
 
 def draws_of(draw: Callable[[], Any], shape: torch.Size) -> torch.Tensor | None:
@@ -45,10 +62,11 @@ def draws_of(draw: Callable[[], Any], shape: torch.Size) -> torch.Tensor | None:
     return torch.stack(draws)
 
 
-def draws_on_the_way(module: nn.Module, forward: Callable[[], Any], shape: torch.Size) -> torch.Tensor | None:
-    """The z of forward passes, float [DRAWS, b, ...]: the first input of decode or of a part of the module that changes from call to call.
+def draws_on_the_way(module: nn.Module, run: Callable[[], Any], shape: torch.Size) -> torch.Tensor | None:
+    """The z of passes of images through the module, float [DRAWS, b, ...]: the first input of decode or of a part of
+    the module that changes from call to call.
 
-    shape: of the mean. None where forward asks for more than images, or nothing of as many numbers changes.
+    shape: of the mean. None where `run` asks for more than images, or nothing of as many numbers changes.
     """
     size = shape[1:].numel()
 
@@ -69,7 +87,7 @@ def draws_on_the_way(module: nn.Module, forward: Callable[[], Any], shape: torch
         before = module.__dict__.get("decode")
         module.__dict__["decode"] = decode
         try:
-            forward()
+            run()
         except DataError:
             return []  # no witness
         finally:

@@ -61,7 +61,8 @@ def vae(
         images: spec of the images; visus:digits ships, fashion-mnist and others are found locally or fetched with --download.
         checkpoint: examine this VAE instead of training: a folder that visus vae wrote, or python:MODULE:CLASS?weights=FILE of any torch module
             with encode(x) and decode(z). What encode returns and which range pixels have is measured and said on the page; &encode=mu,logvar
-            (of z, mu, logvar, logsigma, sigma, var, skip), &input= and &decode= (unit, signed, bytes, logits, MEAN/DEVIATION) say it outright.
+            (of z, mu, logvar, logsigma, sigma, var, softplus, softplusvar, skip), &input= and &decode= (unit, signed, bytes, logits,
+            MEAN/DEVIATION) say it outright.
         compare: named runs by commas, out of baseline, mitigated, warm-up, free-bits; default baseline,mitigated.
         sweep: train over a setting and draw the rate-distortion curve: beta, latent or free-bits, with values of your own as beta=0.5,1,2.
         fix: where the first VAE has dead dimensions, train it again with warm-up and free bits, and show both.
