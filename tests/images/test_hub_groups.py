@@ -24,6 +24,7 @@ def file(tmp_path: Path) -> Path:
         "other": ["a", "b"] * 3,
         "group": [5, 5, 6, 6, None, None],
         "patient": ["x", "y", "z"] * 2,
+        "typed": ["P1", "p1 ", "p2", "P2", "", ""],
     }
     Dataset.from_dict(rows).to_parquet(str(tmp_path / "x.parquet"))
     return tmp_path / "x.parquet"
@@ -39,6 +40,10 @@ def test_groups_of_a_parquet_file(file: Path) -> None:
     patients = load_images(str(file), groups="patient").groups
     assert patients is not None
     assert (patients[:3] == patients[3:]).all()
+    typed = load_images(str(file), groups="typed").groups
+    assert typed is not None
+    assert typed[0] == typed[1] != typed[2] == typed[3]
+    assert typed[4] != typed[5]  # a blank is no group
     assert load_images(f"{file}?groups=").groups is None
     with pytest.raises(SpecError, match=r"unknown column .* nearest: .*patient"):
         load_images(f"{file}?groups=patiet")

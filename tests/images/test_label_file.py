@@ -609,3 +609,11 @@ def test_names_relative_to_the_tables_folder(tmp_path: Path) -> None:
         images = load_images(str(tmp_path), labels=tmp_path / "train" / "train.csv")
     assert images.ids == ("train/0.png", "train/1.png")
     assert any("test.csv beside it is not read" in c for c in said.cautions)
+
+
+def test_images_of_no_split_are_said_and_addresses_end_before_their_query(read: Read) -> None:
+    files = [f"{i}.jpg" for i in range(9)]
+    rows = ((f"https://a.org/x/{f}?w=1", "ab"[i % 2], ("train", "test", "extra")[i % 3]) for i, f in enumerate(files))
+    _, said, images = read(table(["url", "label", "split"], *rows), files)
+    assert {name: len(at) for name, at in images.declared.items()} == {"train": 3, "test": 3}
+    assert any("not used: extra (3 rows)" in c for c in said.cautions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,6 +177,13 @@ def _say(
     if columns.split is not None and columns.splits:
         values = ", ".join(f"{value} is {split}" for value, split in sorted(columns.splits.items()))
         note(f"splits: column {shown(table, columns.split)} of {show(file)} ({values})")
+        others = Counter(table.rows[r][1][columns.split] for r in hits)
+        none = {value: n for value, n in sorted(others.items()) if value not in columns.splits}
+        if none and "train" in columns.splits.values():
+            listed = _some([f"{value or 'empty'} ({n:,} rows)" for value, n in none.items()])
+            caution(
+                f"column {shown(table, columns.split)} of {show(file)} holds values that are no split, whose images are not used: {listed}."
+            )
     if columns.groups is not None:
         n = len(set(result.group.values()))
         alone = len(result.label) - len(result.group)

@@ -71,7 +71,8 @@ class NameIndex:
         for level in range(NUMBER):
             if found := self._at(level, steps):
                 return self._beside_table(found, len(steps)), level
-        plain = unquote(name) if "%" in name else name  # as addresses are written
+        # As addresses are written, with a query behind the path.
+        plain = unquote(name.partition("?")[0] if "://" in name else name)
         return self.find(plain) if plain != name else ([], 0)
 
     def _beside_table(self, found: list[str], steps: int) -> list[str]:

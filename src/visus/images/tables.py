@@ -11,10 +11,12 @@ import numpy as np
 
 from visus.errors import DataError
 from visus.images.base import ImageSet, Quarantined
+from visus.images.class_names import one_group
 from visus.images.digest import files_digest
 from visus.images.errors import DecodeError
 from visus.images.header import problem
 from visus.images.hub_layout import SPLITS
+from visus.images.label_column import MISSING
 from visus.images.reading import read_bytes
 from visus.images.table_labels import HIDDEN, labels_of
 from visus.progress import note, task
@@ -265,7 +267,9 @@ def _groups(spec: Spec, tables: list[Any], rows: np.ndarray) -> np.ndarray | Non
     if any(column not in t.column_names for t in tables):
         raise unknown(f"column of {spec.name}:", column, names)
     values = [v for t in tables for v in t.select_columns([column])[column]]
-    known = [f"row {i}" if values[i] is None else f"group {values[i]}" for i in rows]
+    texts = {str(i): str(values[i]).strip() for i in rows if values[i] is not None}
+    named = one_group({i: text for i, text in texts.items() if text.casefold() not in MISSING})
+    known = [f"group {named[str(i)]}" if str(i) in named else f"row {i}" for i in rows]
     _, number = np.unique(np.array(known), return_inverse=True)
     note(f"groups: column `{column}`, {int(number.max()) + 1:,} of them over {len(rows):,} images")
     return number.astype(np.int64).ravel()
