@@ -82,8 +82,6 @@ def using(wanted: int | None = None) -> Iterator[Threads]:
     chosen = free() if wanted is None else Threads(min(wanted, cores()), cores())
     if wanted is not None and chosen.count < wanted:
         log(f"{chosen.count} threads instead of {wanted}: this process may use {chosen.cores} cores")
-    elif chosen.count < chosen.cores:
-        log(f"{chosen.count} of {chosen.cores} cores free: {chosen.count} threads (--threads sets another number)")
     given = {name: os.environ.get(name) for name in (*_VARIABLES, "OMP_WAIT_POLICY")}
     with ExitStack() as stack:
         stack.callback(_restore, given)

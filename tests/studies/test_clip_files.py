@@ -443,3 +443,33 @@ def test_a_single_npy_a_pickle_and_a_csv_are_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no npy and no Parquet file"):
         from_file(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("given", "scale"),
+    [({"logit_scale": np.log(50)}, 50), ({"logit_scale": 50.0}, 50), ({"temperature": 0.02}, 50), ({"scale": 50}, 50), ({}, 100),
+     ({"temperature": np.full(60, 20.0)}, 100)],
+)  # fmt: skip
+def test_the_scale_is_read_as_it_is_its_logarithm_or_inverted(
+    tmp_path: Path, given: dict[str, Any], scale: float
+) -> None:
+    images, texts = coco(k=1)
+    np.savez(tmp_path / "a.npz", images=images, texts=texts, **given)
+    assert read(tmp_path / "a.npz")[0].scale == pytest.approx(scale)
+
+
+@pytest.mark.parametrize("labels", [np.arange(60.0) % 3, (np.arange(60) % 3)[:, None], np.arange(60) % 3])
+def test_labels_may_be_whole_floats_or_a_column(tmp_path: Path, labels: np.ndarray) -> None:
+    images, texts = coco(k=1)
+    np.savez(tmp_path / "a.npz", images=images, texts=texts, labels=labels)
+    subject = read(tmp_path / "a.npz")[0]
+    assert subject.labels is not None
+    assert subject.labels.tolist() == [0, 1, 2] * 20
+    assert len(subject.classes) == 3
+
+
+def test_labels_below_0_are_told(tmp_path: Path) -> None:
+    images, texts = coco(k=1)
+    np.savez(tmp_path / "a.npz", images=images, texts=texts, labels=np.where(np.arange(60) == 7, -1, 0))
+    with pytest.raises(DataError, match=r"1 labels are below 0 \(the first in row 7\)"):
+        read(tmp_path / "a.npz")

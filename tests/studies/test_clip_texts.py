@@ -241,3 +241,27 @@ def test_classes_that_are_one_text_to_a_trained_model_are_said(tmp_path: Path, e
         _zero_shot(shown, np.arange(20), encoder, encoder, scores, {})
     assert remarks.cautions[0].startswith("The classes 'Mouse' and 'mouse' are one text to the model")
     assert all(s.n == 20 for s in scores.values())
+
+
+def test_every_caption_of_an_image_is_a_partner_of_it(tmp_path: Path, encoder: DualEncoder) -> None:
+    lines = [["file_name", "text"]]
+    for i in range(8):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        Image.new("RGB", (40, 40), (30 * i, 255 - 30 * i, 90)).save(tmp_path / "a" / f"{i}.png")
+        lines += [[f"{i}.png", f"{word} {i}"] for word in ("cat", "dog", "bird")[: 1 + i % 3]]
+    with (tmp_path / "a" / "metadata.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    images = load_images(f"folder:{tmp_path / 'a'}", classes="wanted")
+    with collecting() as said:
+        s = clip_subject.from_model(encoder, images, prompts=[], synonyms=None, device="cpu", seed=0)
+    assert s.said == tuple(text for _, text in lines[1:])
+    assert [images.ids[int(i)] for i in s.rows] == [name for name, _ in lines[1:]]
+    assert len(np.unique(s.image_keys)) == 8
+    assert np.asarray(s.partners.sum(axis=1)).reshape(-1).tolist() == [1, 2, 3, 1, 2, 3, 1, 2]
+    assert s.each_image_once().said == tuple(f"cat {i}" for i in range(8))
+    np.testing.assert_allclose(s.images[2], s.images[1])
+    assert "captions: 5 images have several; each is a partner of its image" in said.notes
+    with collecting() as said:
+        rows, names = captions_of(load_images("visus:emoji"), np.arange(3))
+    assert len(rows) == len(names) == 3
+    assert said.notes == ["captions: 3 images have several; the first, the name, is taken"]

@@ -62,7 +62,12 @@ def _door(name: str) -> Callable[..., Result]:
         bound.arguments.update({key: arguments[key] for key in signature.parameters})
         with where_watched(name), using(threads) as chosen, collecting() as remarks:
             result: Result = study(*bound.args, **bound.kwargs)
-        given = {**result.provenance, "threads": f"{chosen.count} of {chosen.cores} cores"}
+        free = (
+            " (those free at the start; --threads sets another number)"
+            if threads is None and chosen.count < chosen.cores
+            else ""
+        )
+        given = {**result.provenance, "threads": f"{chosen.count} of {chosen.cores} cores{free}"}
         told = {key: value for key, value in arguments.items() if key != "out" or has_out}
         provenance = complete(given, study=name, arguments=told, seconds=time.perf_counter() - start)
         warnings = tuple(dict.fromkeys([*result.warnings, *remarks.cautions]))

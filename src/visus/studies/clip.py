@@ -65,6 +65,8 @@ def clip(
     """
     from dataclasses import replace
 
+    import numpy as np
+
     from visus.device import choose_device
     from visus.errors import DataError
     from visus.images import load_images
@@ -123,9 +125,10 @@ def clip(
             "images fingerprint": imageset.fingerprint,
             "preprocessing": repr(encoder.preprocess),
         }
-    if len(subject.images) < FEWEST_PAIRS and {"gap", "alignment"} & set(parts):
+    judged = len(subject.images if subject.rows is None else np.unique(subject.rows))
+    if judged < FEWEST_PAIRS and {"gap", "alignment"} & set(parts):
         raise DataError(
-            f"{subject.name}: {len(subject.images)} images to judge it on, and the gap and alignments need {FEWEST_PAIRS} pairs at least; "
+            f"{subject.name}: {judged} images to judge it on, and the gap and alignments need {FEWEST_PAIRS} pairs at least; "
             f"give more images (a fifth of them is for testing), or ask for --part zero-shot alone"
         )
     done: list[Part] = []

@@ -16,17 +16,19 @@ from visus.studies.clip_file_pairs import Pairs, paired
 from visus.studies.clip_same import class_like, same_texts_said, same_vectors
 from visus.studies.clip_subject import SCALE, Subject, unit
 
+LOGARITHM = 6.0  # below it a logit_scale is the logarithm that CLIP and SigLIP learn (at most ln 100 = 4.6 in CLIP), above it the factor
+
 
 def from_file(path: Path) -> Subject:
     """Embeddings made elsewhere: npz, Parquet, safetensors, pt, or a folder of npy files.
 
     images float [n, d], texts float [m, d]; with n = m row i of both is a pair, else text_image int [m] says the row of each text's image; texts may
     be [n, k, d], k to each image. Optional: image_ids, text_ids (equal for equal ones; rows of one direction up to rounding are equal too), labels
-    int [n], names [n] or bool [n, k]; classes [k] of text; class_texts float [k, d]; scale. Without class_texts a class's row is the mean of its
-    images' unit texts, with a warning where these differ. Raises DataError otherwise.
+    int [n], names [n] or bool [n, k]; classes [k] of text; class_texts float [k, d]; scale (or logit_scale, temperature).
+    Without class_texts a class's row is the mean of its images' unit texts, with a warning where these differ. Raises DataError otherwise.
     """
     columns = by_role(read_columns(path), path)
-    pairs, scale = paired(columns, path), _scale(columns.found.get("scale"), path)
+    pairs, scale = paired(columns, path), _scale(columns.found, path)
     images, texts = pairs.images, pairs.texts
     shown = same_vectors(images, "images", path, ids=pairs.image_ids)
     said = same_vectors(texts, "texts", path, ids=pairs.text_ids)
@@ -53,8 +55,8 @@ def from_file(path: Path) -> Subject:
     _say(path, columns, pairs, shown, keys, named)
     return Subject(
         path.name, x, y, (), keys, _names(columns.found, pairs, len(x)), named,
-        labels, classes, weights, {name: 1 for name in weights}, scale=scale, warnings=warnings,
-        about={"scale": "given" if "scale" in columns.found else f"{SCALE:g}, CLIP's, as none was given"}, shown=shown,
+        labels, classes, weights, {name: 1 for name in weights}, scale=SCALE if scale is None else scale, warnings=warnings,
+        about={"scale": f"{SCALE:g}, CLIP's, as none was given" if scale is None else "given"}, shown=shown,
     )  # fmt: skip
 
 
@@ -94,15 +96,27 @@ def _names(found: Mapping[str, np.ndarray], pairs: Pairs, n: int) -> tuple[str, 
     return tuple(f"row {int(i)}" for i in pairs.image_rows)
 
 
-def _scale(value: Any, path: Path) -> float:
-    if value is None:
-        return SCALE
+def _scale(found: Mapping[str, np.ndarray], path: Path) -> float | None:
+    """What cosines are multiplied by: given as it is, as its logarithm (CLIP's parameter logit_scale) or inverted; None where it is not given."""
+    given = [role for role in ("scale", "logit_scale", "temperature") if role in found]
+    if not given:
+        return None
+    role = given[0]
     try:
-        scale = float(np.asarray(value).reshape(()))
+        value = float(np.asarray(found[role]).reshape(()))
     except ValueError as error:
-        raise DataError(f"{path}: scale is no single number; save the model's inverse temperature, as 100.0") from error
+        raise DataError(
+            f"{path}: {role} is no single number; save the model's inverse temperature, as 100.0"
+        ) from error
+    scale = value
+    if role == "temperature":
+        scale = 1 / value if value else np.inf
+    elif role == "logit_scale" and value < LOGARITHM:
+        scale = float(np.exp(value))
+    if role != "scale":
+        note(f"embeddings: {role} {value:g} is read as a scale of {scale:.4g}")
     if not 0 < scale < np.inf:
-        raise DataError(f"{path}: scale is {scale:g}; save the model's inverse temperature, as 100.0")
+        raise DataError(f"{path}: {role} is {value:g}; save the model's inverse temperature as scale, as 100.0")
     return scale
 
 
@@ -116,6 +130,14 @@ def _labels(
     if y.ndim == 0 or len(y) not in (images, n):
         raise DataError(f"{path}: {y.size:,} labels for {n:,} pairs; save one for each")
     y = y[pairs.image_rows] if len(y) == images else y
+    if y.ndim == 2 and y.shape[1] == 1 and y.dtype.kind != "b":
+        y = y[:, 0]
+    if y.dtype.kind == "f" and np.isfinite(y).all() and (y == np.rint(y)).all():
+        y = y.astype(np.int64)  # whole numbers, as pandas and torch keep them at times
+    if y.ndim == 1 and y.dtype.kind in "iu" and y.min() < 0:
+        raise DataError(
+            f"{path}: {int((y < 0).sum()):,} labels are below 0 (the first in row {int(np.flatnonzero(y < 0)[0])}); leave pairs without a class out"
+        )
     several = y.ndim == 2 and y.dtype.kind in "biu" and not (y.astype(np.int64) >> 1).any()
     if y.ndim == 1 and y.dtype.kind == "U":
         names, y = np.unique(y, return_inverse=True)

@@ -14,7 +14,7 @@ from visus.studies.clip_file_formats import Column
 
 _VECTOR = r"(emb|embs|embed|embeds|embedding|embeddings|feat|feats|feature|features|vec|vecs|vector|vectors|encoding|encodings)"
 _IMAGE = r"(images?|imgs?|vision|visual|pictures?|photos?|pixels?)"
-_TEXT = r"(texts?|txts?|captions?|sentences?|language|titles?)"
+_TEXT = r"(texts?|txts?|captions?|caps?|sentences?|language|titles?)"
 _BEFORE, _BEHIND = (
     r"((clip|siglip|open_?clip|all|norm|normed|normali[sz]ed)_)?",
     r"(_(norm|normed|(un)?normali[sz]ed|np|array|list|all))?",
@@ -33,6 +33,7 @@ ROLES: Mapping[str, re.Pattern[str]] = {
 }
 PLAIN = {"images": ("images", "image"), "texts": ("texts", "text"), "labels": ("labels", "label")}
 KNOWN = ("classes", "class_texts", "scale")
+SCALES = ("logit_scale", "temperature")  # known where they are one number: a column of that name is something else
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,10 @@ def by_role(columns: Mapping[str, Column], path: Path) -> Named:
         names["said"] = words[0]
     for name in KNOWN:
         if name in columns:
+            names[name] = name
+    for name in SCALES:
+        column = columns.get(name)
+        if isinstance(column, np.ndarray) and column.size == 1:
             names[name] = name
     for role, name in names.items():
         column = columns[name]

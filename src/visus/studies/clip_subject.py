@@ -173,7 +173,7 @@ def from_model(
 ) -> Subject:
     """The test part of a set through both towers (all of it where it has no labels), and a classifier for each prompt set.
 
-    A picture's text is the first of its captions; without captions its class in the first prompt of 'short'.
+    A picture is a pair with each of its captions; without captions with its class in the first prompt of 'short'.
     Raises DataError for a set with neither.
     """
     from visus.models.dual_reading import warn_of_spelled
@@ -193,8 +193,15 @@ def from_model(
     said: tuple[str, ...] = ()
     if imageset.captions is not None:
         rows, said = captions_of(imageset, rows)
-    images, kept, quarantine, pixels = embed(encoder, imageset.subset(rows), device=device)
-    rows, said = rows[kept], tuple(said[int(i)] for i in kept) if said else ()
+    pictures = np.unique(rows)
+    images, kept, quarantine, pixels = embed(encoder, imageset.subset(pictures), device=device)
+    shown = _pictures(pixels)
+    at = np.full(len(imageset), -1)
+    at[pictures[kept]] = np.arange(len(kept))
+    here = at[rows] >= 0  # those that were not set aside
+    said = tuple(t for t, read in zip(said, here, strict=True) if read) if said else ()
+    rows = rows[here]
+    images, shown = images[at[rows]], shown[at[rows]]
     labels = None if imageset.labels is None else imageset.labels[rows]
     named = False
     if imageset.captions is None:
@@ -203,7 +210,7 @@ def from_model(
         said = tuple(template.format(_spoken(imageset.classes[int(k)])) for k in labels)
         named = True
     what = "class names" if named else "captions"
-    keys, shown = text_keys(encoder, said, what), _pictures(pixels)
+    keys = text_keys(encoder, said, what)
     for texts_of, called in (([w for c in meant for w in c], "class names"), ([] if named else said, "captions")):
         warn_of_spelled(encoder.words, texts_of, called)
     distinct = sorted(set(said))

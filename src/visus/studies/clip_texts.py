@@ -16,14 +16,19 @@ if TYPE_CHECKING:
     from visus.images import ImageSet
     from visus.models.dual import DualEncoder
 
+OWN = "visus:"  # sets that ship with the lab
 NAMED, SAID = 3, 60  # texts over the context that a warning names, and the characters that it shows of each
 _FILE = re.compile(r"\S*\.(jpe?g|png|webp|gif|bmp|tiff?|heic|avif|dcm)", re.IGNORECASE)
 
 
 def captions_of(imageset: ImageSet, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(rows that have one, the first caption of each). Raises DataError where none has; says how many have none, or several."""
+    """(rows, captions): a row of the set for every caption, several in a row for an image of several, as COCO and Flickr30k are judged.
+
+    Of the lab's own sets the first alone, the name: the others are wordings of it, made for training. Raises DataError where no image has one; says
+    how many have none, or several.
+    """
     assert imageset.captions is not None
-    texts = [[t.strip() for t in imageset.captions[int(i)] if t.strip()] for i in rows]
+    texts = [list(dict.fromkeys(t.strip() for t in imageset.captions[int(i)] if t.strip())) for i in rows]
     kept = np.array([bool(t) for t in texts], bool)
     if not kept.any():
         raise DataError(f"the captions of {imageset.name} are all empty; write at least one word for each image")
@@ -34,9 +39,14 @@ def captions_of(imageset: ImageSet, rows: np.ndarray) -> tuple[np.ndarray, tuple
         )
     several = sum(len(t) > 1 for t in texts)
     if several:
-        note(f"captions: {several:,} images have several; the first of each is taken")
-    said = tuple(t[0] for t in texts if t)
-    ids = [imageset.ids[int(i)] for i in rows[kept]]
+        own = imageset.name.startswith(OWN)
+        texts = [t[:1] for t in texts] if own else texts
+        note(
+            f"captions: {several:,} images have several; {'the first, the name, is taken' if own else 'each is a partner of its image'}"
+        )
+    said = tuple(t for of in texts for t in of)
+    pairs = np.repeat(rows, [len(of) for of in texts])
+    ids = [imageset.ids[int(i)] for i in pairs]
     names = [
         t for t, i in zip(said, ids, strict=True) if _FILE.fullmatch(t) or t in (i, PurePath(i).name, PurePath(i).stem)
     ]
@@ -44,7 +54,7 @@ def captions_of(imageset: ImageSet, rows: np.ndarray) -> tuple[np.ndarray, tuple
         caution(
             f"{len(names):,} of {len(said):,} captions are names of files (the first: {_short(names[0])!r}), which say little of a picture."
         )
-    return rows[kept], said
+    return pairs, said
 
 
 def text_keys(encoder: DualEncoder, said: Sequence[str], what: str) -> np.ndarray:
