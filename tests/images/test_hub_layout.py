@@ -89,8 +89,12 @@ def sizes(images: ImageSet) -> dict[str, int]:
         ("default/train/0000.parquet", ("train", "default")),
         ("default/partial-train/0000.parquet", ("train", "default")),
         ("plain_text/test-00000-of-00001.parquet", ("test", "plain_text")),
-        ("plain_text/cifar10-train.parquet", ("", "plain_text")),
+        ("plain_text/cifar10-train.parquet", ("train", "plain_text")),
         ("test.parquet", ("test", "")),
+        ("cifar_test.parquet", ("test", "")),
+        ("train_augmented.parquet", ("train", "")),
+        ("train_extra-00000-of-00001.parquet", ("train_extra", "")),
+        ("train_and_test.parquet", ("", "")),
         ("mnist/validation/part-00000-of-00002.parquet", ("validation", "mnist")),
         ("train/train-00000-of-00001.parquet", ("train", "")),
         ("train/data-00000-of-00001.arrow", ("train", "")),
@@ -172,6 +176,18 @@ def test_a_default_that_the_card_calls_so_is_taken_and_said(cache: Callable[...,
     assert any("configuration: full of cropped, full" in line for line in remarks.notes)
 
 
+def test_a_configuration_of_the_card_may_be_a_folder_alone(tmp_path: Path) -> None:
+    for name in ("full", "mini"):
+        for split in ("train", "test"):
+            table(tmp_path / name / f"{split}.parquet", ["cat", "dog"], NAMES)
+    (tmp_path / "README.md").write_text(
+        "---\nconfigs:\n- config_name: big\n  data_files:\n  - {split: train, path: full/train*}\n- config_name: small\n  data_dir: mini\n---\n"
+    )
+    assert sizes(load_images(f"parquet:{tmp_path}?config=small")) == {"train": 2, "test": 2}
+    with pytest.raises(DataError, match="2 configurations"):
+        load_images(f"parquet:{tmp_path}")
+
+
 def test_one_configuration_needs_no_choice(cache: Callable[..., Path]) -> None:
     root = cache("owner/animals")
     table(root / "data" / "train-00000-of-00001.parquet", ["cat", "dog", "owl"], NAMES)
@@ -245,6 +261,19 @@ def test_names_from_the_card_serve_files_without_them(tmp_path: Path) -> None:
         "        names:\n          '0': cat\n          '1': dog\n          '2': owl\n  splits:\n  - name: train\n---\n"
     )
     assert right(load_images(f"parquet:{tmp_path}"))
+
+
+def test_names_of_splits_that_differ_in_case_are_one_class_and_said(tmp_path: Path) -> None:
+    table(tmp_path / "train.parquet", ["cat", "dog"], "text")
+    features = Features({"image": ImageFeature(), "label": Value("string")})
+    cells = [{"bytes": png(SHADE[a]), "path": None} for a in ("cat", "dog")]
+    Dataset.from_dict({"image": cells, "label": ["Cat", "dog"]}, features=features).to_parquet(
+        str(tmp_path / "test.parquet")
+    )
+    with collecting() as remarks:
+        images = load_images(f"parquet:{tmp_path}")
+    assert (images.classes, right(images)) == (("cat", "dog"), True)
+    assert any("differ in case only" in line for line in remarks.cautions)
 
 
 def test_hidden_labels_are_no_class(tmp_path: Path) -> None:

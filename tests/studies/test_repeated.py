@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from visus.measures.repeats import Repeats
 from visus.models.dual import load_dual
 from visus.progress import collecting
 from visus.result import Result, Table
-from visus.studies import repeated, vae_subject
+from visus.studies import repeated, vae_report, vae_subject
 from visus.studies.train_report import judge_clip
 from visus.training.fresh import Parts
 
@@ -189,8 +190,23 @@ def test_a_trained_clip_is_judged_without_them_too(tmp_path: Path) -> None:
     assert any("4 of 10 test images" in w for w in judged.warnings)
 
 
-def test_a_vae_says_which_test_pictures_it_was_trained_on(tmp_path: Path) -> None:
-    images = load_images(str(folder(tmp_path)))
+def test_a_vae_is_judged_without_them_too(tmp_path: Path) -> None:
     with collecting() as remarks:
-        vae_subject.load(images, size=None, channels=None, seed=0)
+        subject = vae_subject.load(load_images(str(folder(tmp_path))), size=None, channels=None, seed=0)
     assert any("the same image in test and in training: " in c and "of 24 test pictures" in c for c in remarks.cautions)
+    taught = {p.tobytes() for p in subject.train}
+    again = np.array([p.tobytes() in taught for p in subject.test])
+    assert subject.repeated is not None
+    assert again.any()
+    assert np.array_equal(subject.repeated, again)
+    rng = np.random.default_rng(1)
+    bound, likelihood = rng.normal(size=24), rng.normal(size=10)
+    judged = SimpleNamespace(
+        name="mine",
+        bounds=SimpleNamespace(reconstruction=bound, kl=np.zeros(24)),
+        likelihood=SimpleNamespace(per_image=likelihood),
+    )
+    rows = vae_report.without_repeats(again, [judged]).rows  # type: ignore[list-item]
+    for row, values in zip(rows, (bound, likelihood), strict=True):
+        left = values[~again[: len(values)]]
+        assert (row[2], row[5], row[6], row[9]) == (values.mean(), len(values), left.mean(), len(left))

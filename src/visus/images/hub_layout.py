@@ -87,6 +87,9 @@ def split_of(path: PurePosixPath) -> tuple[str, str]:
         return SPLITS[words[1]], above
     if inside:
         return inside, above
+    # cifar_train.parquet, train_extra.parquet: one split's word among others, where the name counts no files of a split of its own.
+    if not found and len(meant := {SPLITS[w] for w in words if w in SPLITS}) == 1:
+        return meant.pop(), above
     if found and name.lower() not in (*_PLAIN, "part", "shard"):
         return _split(name), above  # a split of one's own
     return "", above
@@ -129,7 +132,9 @@ def _card(root: Path) -> dict[str, Any]:
 def _by_card(
     root: Path, files: list[Path], card: Mapping[str, Any]
 ) -> tuple[dict[str, dict[str, tuple[Path, ...]]], str | None]:
-    entries = [e for e in card.get("configs") or [] if isinstance(e, dict) and e.get("data_files")]
+    entries = [
+        e for e in card.get("configs") or [] if isinstance(e, dict) and (e.get("data_files") or e.get("data_dir"))
+    ]
     configs: dict[str, dict[str, tuple[Path, ...]]] = {}
     chosen = None
     for entry in entries:
@@ -137,7 +142,12 @@ def _by_card(
         chosen = name if entry.get("default") else chosen
         base = str(entry.get("data_dir") or "").strip("/")
         splits: dict[str, tuple[Path, ...]] = {}
-        for split, patterns in _patterns(entry["data_files"]):
+        if not entry.get("data_files"):  # a folder alone, whose files tell their splits
+            here = [f for f in files if _matches(f.relative_to(root).as_posix(), "", base)]
+            for file in here:
+                split = split_of(PurePosixPath(file.relative_to(root / base).as_posix()))[0]
+                splits[split] = (*splits.get(split, ()), file)
+        for split, patterns in _patterns(entry.get("data_files") or []):
             meant = tuple(f for f in files if any(_matches(f.relative_to(root).as_posix(), base, p) for p in patterns))
             if meant:
                 splits[_split(split)] = (*splits.get(_split(split), ()), *meant)

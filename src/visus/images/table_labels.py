@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from visus.errors import DataError
-from visus.images.class_names import class_order
+from visus.images.class_names import class_order, one_form
 from visus.progress import note
 from visus.spec import Spec
 
@@ -40,6 +40,11 @@ def labels_of(
     _check(spec, column, columns)
     hidden = _hides(columns)
     texts = [_texts(values, names, hidden=hidden) for _, values, names in columns]
+    if len({names for _, _, names in columns}) > 1 or any(names is None for _, _, names in columns):
+        said = {(split, t) for (split, _, _), own in zip(columns, texts, strict=True) for t in own if t is not None}
+        form = one_form(said)  # but not of one list of names, whose author has told them apart
+        texts = [[None if t is None else form[t] for t in own] for own in texts]
+        columns = [(s, v, names and tuple(form.get(n, n) for n in names)) for s, v, names in columns]
     classes = _classes(columns, texts)
     number = {name: i for i, name in enumerate(classes)}
     found = []

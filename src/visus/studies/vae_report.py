@@ -35,6 +35,8 @@ def result(
     galleries, arrays = pictures(subject, examined, shown=shown, device=device)
     trained = [e for e in examined if e.trained]
     tables = {"summary": _summary(examined), "collapse": _collapse(examined)}
+    if subject.repeated is not None:
+        tables["without repeats"] = without_repeats(subject.repeated, examined)
     if len(examined) > 1:
         tables["pairs"] = _pairs(examined)
     tables["samples"] = _samples(space, examined, searched(subject))
@@ -91,6 +93,27 @@ def _summary(examined: Sequence[Examined]) -> Table:
         digits=2,
         bold={"negative ELBO": "min", "log-likelihood": "max"},
     )  # fmt: skip
+
+
+def without_repeats(repeated: np.ndarray, examined: Sequence[Examined]) -> Table:
+    """The ELBO and the likelihood of all test images, and of those that are no training images. repeated: bool [n test]."""
+    rows: list[tuple[Any, ...]] = []
+    for e in examined:
+        for what, values in (
+            ("negative ELBO", e.bounds.reconstruction + e.bounds.kl),
+            ("log-likelihood", e.likelihood.per_image),
+        ):
+            left = values[~repeated[: len(values)]]
+            own = (float(left.mean()),) if len(left) else (None,)
+            around = interval(left) if len(left) > 1 else (None, None)
+            rows.append((e.name, what, float(values.mean()), *interval(values), len(values), *own, *around, len(left)))
+    return Table(
+        ("VAE", "in nats per image", "all", "low", "high", "n", "without repeats", "low ", "high ", "n "),
+        tuple(rows),
+        title=f"Without the {int(repeated.sum()):,} test images that are training images too",
+        note="The same image: equal pixels as the VAE sees them. low, high: 95 % normal interval. n: the images of each figure.",
+        digits=2,
+    )
 
 
 def _term(e: Examined) -> str:

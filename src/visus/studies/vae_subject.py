@@ -26,7 +26,8 @@ PARTS = ("train", "validation", "test")
 class Subject:
     """Pictures as uint8 [n, h, w, c] by part, in random order, with labels int64 [n] (or None) and the ids of all three.
 
-    content: what tells these pictures from others. note: what was done to them.
+    content: what tells these pictures from others. note: what was done to them. repeated: bool [n test], which test pictures are training
+    pictures too; None where none is.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Subject:
     content: str
     note: str = ""
     quarantine: tuple[Quarantined, ...] = ()
+    repeated: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -116,18 +118,21 @@ def load(
     note = f"{height} x {width} pixels, {'grey' if channels == 1 else 'colour'}"
     if own != (height, width):
         note += ", resized and cropped from the middle"
-    _repeated(parts, imageset, rows)
+    twice = _repeated(parts, imageset, rows)
     labels = None if imageset.labels is None else {name: imageset.labels[at] for name, at in rows.items()}
     kept_ids = {name: tuple(imageset.ids[int(i)] for i in at) for name, at in rows.items()}
     return Subject(
         imageset.name, parts["train"], parts["validation"], parts["test"], labels, imageset.classes, kept_ids,
         f"{imageset.fingerprint} {height}x{width}x{channels} {seed} {_content(parts)}",
-        note, tuple(quarantine),
+        note, tuple(quarantine), twice,
     )  # fmt: skip
 
 
-def _repeated(parts: dict[str, np.ndarray], imageset: ImageSet, rows: dict[str, np.ndarray]) -> None:
-    """Say which test pictures are, as the VAE sees them, pictures that it is trained on: likelihood and memorisation flatter there."""
+def _repeated(parts: dict[str, np.ndarray], imageset: ImageSet, rows: dict[str, np.ndarray]) -> np.ndarray | None:
+    """bool [n test]: which test pictures are, as the VAE sees them, pictures that it is trained on, which flatters likelihood and memorisation.
+
+    Said by name; None where none is.
+    """
     import xxhash
 
     from visus.measures.repeats import repeats
@@ -137,13 +142,16 @@ def _repeated(parts: dict[str, np.ndarray], imageset: ImageSet, rows: dict[str, 
     starts = np.cumsum([0, *(len(p) for p in parts.values())])
     place = {name: np.arange(a, b) for name, a, b in zip(parts, starts[:-1], starts[1:], strict=True)}
     twice = repeats(pixels, None, place["train"], place["test"])
-    if twice.count:
-        ids = [imageset.ids[int(i)] for at in rows.values() for i in at]
-        k = int(np.flatnonzero(twice.test)[0])
-        caution(
-            f"the same image in test and in training: {twice.count:,} of {len(twice.test):,} test pictures, pixel for pixel as the VAE sees "
-            f"them ({ids[place['test'][k]]} = {ids[twice.twin[k]]}): test figures are flattered by them; remove the copies."
-        )
+    if not twice.count:
+        return None
+    ids = [imageset.ids[int(i)] for at in rows.values() for i in at]
+    k = int(np.flatnonzero(twice.test)[0])
+    caution(
+        f"the same image in test and in training: {twice.count:,} of {len(twice.test):,} test pictures, pixel for pixel as the VAE sees "
+        f"them ({ids[place['test'][k]]} = {ids[twice.twin[k]]}): test figures are flattered by them. The ELBO and likelihood without them stand "
+        "beside."
+    )
+    return twice.test
 
 
 def _content(parts: dict[str, np.ndarray]) -> str:
