@@ -18,7 +18,7 @@ import torch
 
 from visus.errors import DataError, SpecError
 from visus.models.hub import first_line
-from visus.progress import note
+from visus.progress import caution, note
 
 WRAPPERS = (
     "state_dict_ema",
@@ -38,8 +38,14 @@ WRAPPERS = (
 PREFIXES = ("module.", "_orig_mod.", "model.", "state_dict.", "backbone.", "encoder.", "net.")
 # What wrappers of training put into names, anywhere in them: torch.compile, FSDP, activation checkpoints, DeepSpeed and Fabric.
 INFIXES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module.")
-AVERAGED = re.compile(r"(^|[._])(ema|teacher|averaged?|swa)\d*([._]|$)")
-COPIES = re.compile(r"(^|[._])(encoder_k|key_encoder|momentum\w*|target\w*|student|m_encoder|encoder_m)([._]|$)")
+AVERAGED = re.compile(r"(^|[._])(ema|teacher|avg|averaged?|swa)\d*([._]|$)")
+# Averages that are kept in a way that cannot be read by name: as a list, or under names without their dots.
+SHADOW = re.compile(r"(^|[._])(shadow\w*|ema\w*|\w+_ema|swa_\w+|averaged_\w+)([._]|$)", re.I)
+# DINOv2's blocks in chunks for FSDP: the second number counts through all of them.
+CHUNK = re.compile(r"(^|\.)blocks\.\d+\.(?=\d+\.)")
+COPIES = re.compile(
+    r"(^|[._])(encoder_k|key_encoder|momentum\w*|target\w*|student|m_encoder|encoder_m|current_model_state)([._]|$)"
+)
 # Parts of a checkpoint that hold tensors and are no model.
 STATES = re.compile(
     r"optim|sched|scaler|loss|rng|random|queue|criterion|metric|callback|loops|args|config|hyper|history", re.I
@@ -54,6 +60,7 @@ HARMLESS = re.compile(
     r"(num_batches_tracked|position_ids|relative_position_index|attn_mask|total_ops|total_params|relative_coords_table)$"
 )
 EXAMPLES = 3
+FEW = 0.1
 
 
 @dataclass(frozen=True)
@@ -156,7 +163,7 @@ def choose(contents: Contents, names: Iterable[str], *, key: str | None = None, 
     """
     wanted = set(names)
     counts: Counter[tuple[str, str]] = Counter()
-    cleaned = {place: _cleaned(tensors) for place, tensors in contents.states.items()}
+    cleaned = {place: _cleaned(tensors, wanted) for place, tensors in contents.states.items()}
     for place, tensors in cleaned.items():
         for name in tensors:
             for prefix in _prefixes(name, wanted):
@@ -179,6 +186,13 @@ def choose(contents: Contents, names: Iterable[str], *, key: str | None = None, 
     place, prefix = fitting[0]
     others = [k for k in fitting[1:] if not _equal(cleaned, fitting[0], k)]
     if others and _rank(_place(*others[0])) == _rank(_place(place, prefix)):
+        if most < FEW * len(
+            wanted
+        ):  # parts of a network under other names (a Sequential of a backbone's children), no models
+            examples = ", ".join(list(cleaned[place])[:EXAMPLES])
+            raise DataError(
+                f"cannot load {what}: its tensors have other names than this architecture's ({examples}, ...); check the architecture, or rename them"
+            )
         several = ", ".join(repr(_place(*k) or "(top)") for k in [fitting[0], *others])
         raise DataError(f"{contents.file} holds several models that fit: {several}; say which with ?key=")
     if others:
@@ -189,16 +203,43 @@ def choose(contents: Contents, names: Iterable[str], *, key: str | None = None, 
     tensors = cleaned[place]
     found = {name[len(prefix) :]: v for name, v in tensors.items() if name.startswith(prefix)}
     outside = tuple(name for name in tensors if not name.startswith(prefix))
+    if (
+        key is None
+        and _rank(_place(place, prefix))
+        and (unread := [*_shadows(contents.rest), *filter(SHADOW.search, outside)])
+    ):
+        caution(
+            f"{contents.file.name} holds averaged weights that cannot be read by name ({unread[0]}): the others ({_place(place, prefix) or 'top'}) "
+            "were taken. Save the averaged model's own state_dict to measure it."
+        )
     return Chosen(found, _place(place, prefix), outside)
 
 
-def _cleaned(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Names without what compiling and wrapping put into them."""
+def _cleaned(tensors: Mapping[str, torch.Tensor], wanted: set[str]) -> dict[str, torch.Tensor]:
+    """Names without what compiling and wrapping put into them, and without chunks of blocks where the model has none."""
     found = {}
     for name, tensor in tensors.items():
         for infix in INFIXES:
             name = name.replace(infix, "")
         found[name] = tensor
+    if not any(CHUNK.search(name) for name in wanted):
+        plain = {CHUNK.sub(r"\1blocks.", name): tensor for name, tensor in found.items()}
+        found = plain if len(plain) == len(found) else found
+    return found
+
+
+def _shadows(rest: Any, place: str = "", depth: int = 4) -> list[str]:
+    """Places beside the models at which something called an average holds tensors."""
+    if not isinstance(rest, Mapping) or not depth:
+        return []
+    found = []
+    for key, value in rest.items():
+        here = f"{place}.{key}" if place else str(key)
+        inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+        if SHADOW.search(here) and any(isinstance(v, torch.Tensor) and v.ndim for v in inside):
+            found.append(here)
+        elif not re.search("optim", here, re.I):
+            found += _shadows(value, here, depth - 1)
     return found
 
 

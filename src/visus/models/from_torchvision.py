@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,8 +103,8 @@ def in_head(model: Any, name: str) -> bool:
     return name.rpartition(".")[0] == last_linear(model)
 
 
-def wrap(model: Any, text: str, weights: Any, *, random: bool) -> Backbone:
-    """A torchvision model as a Backbone; `weights` gives the preprocessing and the labels."""
+def wrap(model: Any, text: str, weights: Any, *, random: bool, labels: Sequence[str] | None = None) -> Backbone:
+    """A torchvision model as a Backbone; `weights` gives the preprocessing and the labels, where `labels` does not; () for none."""
     model.eval()
     # The pretrained Inception and GoogLeNet undo ImageNet's normalisation themselves.
     if not random and hasattr(model, "transform_input"):
@@ -113,9 +113,10 @@ def wrap(model: Any, text: str, weights: Any, *, random: bool) -> Backbone:
     trunk: Trunk = HeadInputTrunk(model, head) if head else PlainTrunk(model)
     is_vit = hasattr(model, "class_token")
     late = ("avgpool", "model.avgpool") if _ends_in_avgpool(model, head) else None
-    labels = weights.meta.get("categories")
-    if labels is not None and len(labels) == 1000:
-        labels = imagenet_labels(1000) if random else labels
+    if labels is None:
+        labels = weights.meta.get("categories")
+        if labels is not None and len(labels) == 1000:
+            labels = imagenet_labels(1000) if random else labels
     layout = Layout(
         prefix=1 if is_vit else 0,
         channels_last=None if type(model).__name__ == "SwinTransformer" else False,
@@ -126,7 +127,7 @@ def wrap(model: Any, text: str, weights: Any, *, random: bool) -> Backbone:
         trunk,
         _fitted(preprocess_of(weights), model),
         layout=layout,
-        labels=labels,
+        labels=labels or None,
         random=random,
         info={"library": "torchvision"},
     )

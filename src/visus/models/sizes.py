@@ -82,7 +82,7 @@ def _transformer(
     if heads is not None:
         found["num_heads"] = _whole(heads, "num_heads")
     elif "embed_dim" in found:
-        found |= _heads(name, found["embed_dim"])
+        raise _heads_asked(name, found["embed_dim"])
     found |= _side(name, tensors, common, (int(patches[2]), int(patches[3])), options)
     if "depth" in found:
         caution(
@@ -132,22 +132,16 @@ def _tokens(tensors: Mapping[str, torch.Tensor], common: Mapping[str, torch.Tens
     return found
 
 
-def _heads(name: str, width: int) -> dict[str, Any]:
-    """Heads leave no trace in the tensors: they are the architecture's."""
+def _heads_asked(name: str, width: int) -> SpecError:
+    """Heads leave no trace in the tensors: at another width than the architecture's they are asked for, as any number that divides it loads."""
     import timm
 
     with torch.device("meta"):
         model: Any = timm.create_model(name)
-    heads = int(model.blocks[0].attn.num_heads)
-    if width % heads:
-        raise SpecError(
-            f"the tensors are {width} wide, which the {heads} heads of {name} do not divide; say how many there are: ?num_heads="
-        )
-    caution(
-        f"The weights are {width} wide, not as wide as {name}, and do not say how many heads they have: {heads} were taken, as there; "
-        "?num_heads= says otherwise."
+    return SpecError(
+        f"the tensors are {width} wide, {name} is {model.embed_dim} wide with {model.blocks[0].attn.num_heads} heads, and the tensors do not say how "
+        "many heads they have; name the architecture of that width, or say ?num_heads="
     )
-    return {}
 
 
 def _side(

@@ -73,7 +73,7 @@ def _timm(spec: Spec, arch: Spec, contents: Contents) -> Backbone:
     names = template(arch.name)
     # Names that the architecture has at other depths, so that a deeper or a headless one is found whole.
     chosen = choose(contents, names, key=spec.options.get("key"), what=what)
-    chosen = _renamed(arch.name, chosen, names)
+    chosen = _renamed(arch.name, chosen, names, spec.options)
     kwargs = settings(arch.name, chosen.tensors, spec.options)
     checked_channels(int(kwargs.get("in_chans", 3)), str(contents.file))
     model = from_timm.create(arch.name, **kwargs)
@@ -82,7 +82,7 @@ def _timm(spec: Spec, arch: Spec, contents: Contents) -> Backbone:
     return from_timm.wrap(model, spec.text, labels=())  # whose classes they are, the file does not say
 
 
-def _renamed(name: str, chosen: Chosen, names: Mapping[str, torch.Tensor]) -> Chosen:
+def _renamed(name: str, chosen: Chosen, names: Mapping[str, torch.Tensor], options: Mapping[str, str]) -> Chosen:
     """Weights of the original authors under timm's names, where timm's own filter knows them."""
     from visus.models import from_timm
     from visus.models.sizes import converted, settings
@@ -94,7 +94,7 @@ def _renamed(name: str, chosen: Chosen, names: Mapping[str, torch.Tensor]) -> Ch
         return chosen
     for sized in (False, True):
         try:
-            model = from_timm.create(name, **(settings(name, chosen.tensors, {}) if sized else {}))
+            model = from_timm.create(name, **(settings(name, chosen.tensors, options) if sized else {}))
         except (SpecError, DataError):
             continue
         found = converted(model, chosen.tensors)
@@ -142,9 +142,10 @@ def _torchvision(spec: Spec, arch: Spec, contents: Contents) -> Backbone:
         if arch.revision not in choices:
             raise unknown(f"weights of {name}:", arch.revision, choices)
         weights = choices[arch.revision]
-    backbone = from_torchvision.wrap(model, spec.text, weights, random=False)
+    names = names_of(classes, None, spec=spec.text) if classes else None
+    backbone = from_torchvision.wrap(model, spec.text, weights, random=False, labels=names or ())
     if classes == 1:
         said("classes", 1, spec=spec.text, declared=False)
         trunk: Any = backbone.module
         trunk.binary = True
-    return replace(backbone, labels=names_of(classes, None, spec=spec.text) if classes else None)
+    return replace(backbone, labels=names)
