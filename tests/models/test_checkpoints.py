@@ -791,3 +791,31 @@ def test_a_fine_tuned_file_is_not_said_to_bring_imagenets_names(said, tmp_path, 
     monkeypatch.setattr(heads, "caution", lambda text: pytest.fail(text))
     torch.save(models.resnet18(num_classes=5).state_dict(), tmp_path / "w.pth")
     assert len(load_backbone(f"{tmp_path / 'w.pth'}?arch=torchvision:resnet18").labels) == 5
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_tuple_of_weights_and_an_epoch_is_read(order, vit, said, tmp_path):
+    torch.save((vit[0].state_dict(), 3)[::order], tmp_path / "w.pth")
+    same(f"{tmp_path / 'w.pth'}?arch=timm:{VIT}", vit[0], head=True)
+
+
+def test_a_clips_image_tower_alone_is_called_so(clip_weights, said, tmp_path, monkeypatch):
+    import open_clip
+
+    cfg, models = clip_weights
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "Tiny", cfg)
+    tower = {k: v for k, v in models[0].state_dict().items() if k.startswith("visual.")}
+    torch.save(tower, tmp_path / "w.pt")
+    with pytest.raises(DataError, match="image tower of Tiny alone"):
+        load_backbone(f"{tmp_path / 'w.pt'}?arch=openclip:Tiny")
+
+
+def test_ultralytics_pickles_are_refused_with_the_way_out(tmp_path, monkeypatch):
+    module = types.ModuleType("ultralytics.nn.tasks")
+    kind = type("DetectionModel", (torch.nn.Linear,), {"__module__": module.__name__})
+    module.DetectionModel = kind  # type: ignore[attr-defined]
+    for name in ("ultralytics", "ultralytics.nn", module.__name__):
+        monkeypatch.setitem(sys.modules, name, module)
+    torch.save({"epoch": -1, "model": kind(2, 2), "ema": None, "train_args": {}}, tmp_path / "yolo.pt")
+    with pytest.raises(DataError, match=r"Ultralytics.*DetectionModel.*state_dict\(\) as .safetensors"):
+        load_backbone(f"{tmp_path / 'yolo.pt'}?arch=timm:{VIT}")

@@ -99,6 +99,8 @@ def opened(file: Path) -> Contents:
     from visus.models.unpickled import content, no_weights
 
     found = content(file)
+    if isinstance(found, list | tuple):  # (state_dict, epoch), as some scripts write
+        found = {str(i): part for i, part in enumerate(found)}
     states = dict(_states(found, ""))
     if not states:
         raise no_weights(file)

@@ -92,6 +92,11 @@ def open_file(arch: Spec, contents: Contents, spec: Spec) -> Any:
     tensors = chosen.tensors
     openai = bool(OPENAI & tensors.keys())
     tensors = {k: v for k, v in tensors.items() if k not in OPENAI}
+    if all(k.startswith("visual.") for k in tensors):
+        raise DataError(
+            f"{contents.file} holds the image tower of {arch.name} alone, without the text tower; visus reads open_clip's files with "
+            "both towers: save the whole model's state_dict"
+        )
     again: dict[str, Any] = {}
     side = _image_side(tensors)
     if side is not None and side != model.visual.image_size and (side, side) != model.visual.image_size:
