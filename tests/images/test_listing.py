@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from datasets import Dataset
 from PIL import Image
 
 import visus
+from visus.app.cli import main
 from visus.errors import DataError, StoreError
 from visus.images import load_images
 from visus.outputs import MARKER, mark, written_in
@@ -172,19 +171,19 @@ def test_an_out_that_cannot_be_written_is_found_at_once(tmp_path: Path) -> None:
         check_writable("/proc/visus/out")
 
 
-def test_predict_twice_in_a_folder_of_pictures(photos: Path) -> None:
+def test_predict_twice_in_a_folder_of_pictures(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     plant(photos, *(f"{i}.png" for i in range(3)), "more/4.png")
+    monkeypatch.chdir(photos)
+    monkeypatch.setattr("sys.argv", ["visus", "predict", ".", "--json"])
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-m", "visus.app.cli", "predict", ".", "--json"],
-            cwd=photos,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        rows = json.loads(done.stdout)["tables"]["predictions"]["rows"]
+        with pytest.raises(SystemExit) as done:
+            main()
+        assert not done.value.code
+        rows = json.loads(capsys.readouterr().out)["tables"]["predictions"]["rows"]
         assert {r[0] for r in rows} == {"0.png", "1.png", "2.png", "more/4.png"}
+        assert (photos / "visus-out" / "predict" / "index.html").is_file()
 
 
 def test_commands_without_classes_read_everything_below(photos: Path) -> None:
