@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+
+import xxhash
 
 from visus.errors import StoreError
 from visus.paths import check_writable, write_text
@@ -32,9 +34,26 @@ def mark(folder: str | Path, written: Iterable[str]) -> None:
         raise StoreError(
             f"{file} was not written by visus, and visus keeps a file of that name there; give another --out"
         )
-    wanted = {*(known or ()), *written}
-    if known is None or wanted != set(known):
-        write_text(file, "\n".join([_HEAD, *sorted(wanted)]) + "\n")
+    wanted = {**(known or {}), **dict.fromkeys(written, "")}
+    if wanted != known:
+        _write(file, wanted)
+
+
+def seal(folder: str | Path) -> None:
+    """Note in the marker the content of every file that it names: what is changed afterwards is somebody's. Call it when all is written.
+
+    Until then, as after a crash, a file's content is not known, and it counts as ours. Raises StoreError.
+    """
+    folder = Path(folder)
+    known = _read(folder / MARKER) or {}
+    _write(folder / MARKER, {name: _digest(folder, name) for name in known})
+
+
+def changed(folder: str | Path) -> list[str]:
+    """Names of files of the marker that were edited or replaced since `seal`; none that is gone."""
+    folder = Path(folder)
+    known = (_read(folder / MARKER) or {}).items()
+    return [name for name, digest in known if digest and _digest(folder, name) not in ("", digest)]
 
 
 def written_in(folder: str | Path) -> frozenset[str] | None:
@@ -51,15 +70,16 @@ def written_in(folder: str | Path) -> frozenset[str] | None:
 def clear(folder: str | Path, *, but: Iterable[str]) -> None:
     """Remove the files that an earlier run of visus wrote in `folder` and the marker names, except `but`; whole folders of ours stay.
 
-    A file that somebody else put there is in no marker and stays. Raises StoreError when one cannot be removed.
+    A file that somebody else put there is in no marker and stays, and so does one that was changed since (see `seal`).
+    Raises StoreError when one cannot be removed.
     """
     folder, kept = Path(folder), set(but)
-    listed = _read(folder / MARKER) or []
+    listed = _read(folder / MARKER) or {}
+    theirs = changed(folder)
     gone = [name for name in listed if name not in kept and not name.endswith("/")]
     for name in gone:
         file = folder / name
-        # A marker that somebody edited names nothing outside its folder.
-        if ".." not in Path(name).parts and not Path(name).is_absolute() and (file.is_file() or file.is_symlink()):
+        if name not in theirs and _inside(name) and (file.is_file() or file.is_symlink()):
             try:
                 file.unlink()
                 if file.parent != folder and not any(file.parent.iterdir()):
@@ -69,7 +89,7 @@ def clear(folder: str | Path, *, but: Iterable[str]) -> None:
                     f"cannot remove {file} of an earlier run: {error.strerror or error}; delete it"
                 ) from error
     if gone:
-        write_text(folder / MARKER, "\n".join([_HEAD, *sorted(set(listed) - set(gone))]) + "\n")
+        _write(folder / MARKER, {name: digest for name, digest in listed.items() if name not in gone})
 
 
 def check_out(folder: str | Path, study: str, given: Iterable[object] = ()) -> Path:
@@ -96,6 +116,10 @@ def check_out(folder: str | Path, study: str, given: Iterable[object] = ()) -> P
         if taken:
             raise StoreError(
                 f"--out {folder} holds {', '.join(taken)}, which visus did not write and would overwrite; give an empty or a new folder"
+            )
+        if edited := changed(folder):
+            raise StoreError(
+                f"--out {folder} holds {', '.join(edited[:5])}, changed since visus wrote it; move it away, or give an empty or a new folder"
             )
     return check_writable(folder)
 
@@ -124,13 +148,42 @@ def is_output(folder: str | Path) -> bool:
     return folder.is_dir() and (folder.name == DEFAULT or written_in(folder) is not None)
 
 
-def _read(marker: Path) -> list[str] | None:
-    """The names in a marker; None where there is none, or another's file of that name."""
+def _read(marker: Path) -> dict[str, str] | None:
+    """The names in a marker, each with the digest of its content or ''; None where there is none, or another's file of that name."""
     try:
         head, *names = marker.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError, ValueError):
         return None
-    return [name for name in names if name] if head == _HEAD else None
+    return (
+        {name: digest for name, _, digest in (line.partition("\t") for line in names) if name}
+        if head == _HEAD
+        else None
+    )
+
+
+def _write(marker: Path, known: Mapping[str, str]) -> None:
+    lines = [f"{name}\t{digest}" if digest else name for name, digest in sorted(known.items())]
+    write_text(marker, "\n".join([_HEAD, *lines]) + "\n")
+
+
+def _inside(name: str) -> bool:
+    """Whether a name lies in the marker's folder: one that somebody edited may name anything."""
+    return ".." not in Path(name).parts and not Path(name).is_absolute()
+
+
+def _digest(folder: Path, name: str) -> str:
+    """The content of a file in `folder`, '' for a whole folder, for what is not there or cannot be read."""
+    if name.endswith("/") or not _inside(name):
+        return ""
+    hashed = xxhash.xxh3_128()
+    try:
+        with (folder / name).open("rb") as file:
+            while block := file.read(1 << 20):
+                hashed.update(block)
+    except OSError:
+        return ""
+    found: str = hashed.hexdigest()
+    return found
 
 
 def _is_result(file: Path) -> bool:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure as Canvas
 
-from visus.outputs import MARKER, written_in
+from visus.errors import StoreError
+from visus.outputs import MARKER, check_out, mark, written_in
 from visus.report import draw as drawing
 from visus.report import render_page, write_report
 from visus.result import Figure, Result, Table
@@ -174,6 +175,20 @@ def test_what_an_earlier_run_left_is_removed_and_nothing_else(tmp_path: Path) ->
         "arrays.npz",
         *(f"figures/both.{e}" for e in ("png", "svg", "pdf")),
     }
+
+
+def test_what_somebody_changed_since_is_neither_overwritten_nor_removed(tmp_path: Path) -> None:
+    write_report(result(lines("old", [1, 2])), tmp_path)
+    check_out(tmp_path, "vae")
+    (tmp_path / "figures" / "old.png").write_bytes(b"my own")
+    with pytest.raises(StoreError, match=r"holds figures/old\.png, changed since visus wrote it; move it away"):
+        check_out(tmp_path, "vae")
+    write_report(result(lines("new", [1, 2])), tmp_path)
+    assert (tmp_path / "figures" / "old.png").read_bytes() == b"my own"
+    assert not (tmp_path / "figures" / "old.svg").exists()
+    mark(tmp_path, ["index.html"])  # about to be written, when the run is killed: its content is not known, and ours
+    (tmp_path / "index.html").write_text("<html>half a run")
+    check_out(tmp_path, "vae")
 
 
 def test_what_a_version_without_markers_left_is_removed_too(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from visus.outputs import MARKER, clear, mark, written_in
+from visus.outputs import MARKER, clear, mark, seal, written_in
 from visus.paths import write_bytes, write_text
 from visus.progress import log
 from visus.report.text import file_names
@@ -63,6 +63,7 @@ def write_report(result: Result, out: str | Path) -> Path:
     page = render_page(replace(result, warnings=(*result.warnings, *faults)), in_folder=True, present=frozenset(files))
     write_text(out / "index.html", page)
     clear(out, but=[*PAGES, *files])
+    seal(out)
     for fault in faults:
         log(fault)
     return out / "index.html"
