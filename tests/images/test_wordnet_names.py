@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,28 @@ def test_ids_in_a_label_file_are_named_and_ids_that_nobody_knows_are_said(tmp_pa
     rows = "".join(f"{k},n0{1440764 if k < 3 else 2102040}\n" for k in range(6))
     (tmp_path / "labels.csv").write_text("ImageId,PredictionString\n".replace("PredictionString", "label") + rows)
     assert load_images(str(flat), labels=str(tmp_path / "labels.csv")).classes == ("tench", "English springer")
+
+
+def test_numbers_are_ids_where_a_list_beside_the_pictures_says_so(tmp_path, heard) -> None:
+    pictures(tmp_path / "v2", ["0", "10", "2"])
+    assert load_images(str(tmp_path / "v2")).classes == ("0", "10", "2")
+    index = {str(i): [name, "a_word"] for i, name in enumerate(ids_of_imagenet())}
+    text = json.dumps({**index, "2": ["n01484850", "my_shark"]})
+    (tmp_path / "imagenet_class_index.json").write_text(text)  # above: of other pictures, and these may be digits
+    assert load_images(str(tmp_path / "v2")).classes == ("0", "10", "2")
+    assert not heard
+    (tmp_path / "v2" / "imagenet_class_index.json").write_text(text)
+    found = load_images(str(tmp_path / "v2"))
+    assert found.wordnet == tuple(ids_of_imagenet()[i] for i in (0, 10, 2))
+    assert found.classes[2] == "my shark"
+    assert any("read as the positions" in h for h in heard)
+
+
+def test_a_thousand_numbers_without_a_list_stay_and_are_said(tmp_path, heard) -> None:
+    pictures(tmp_path / "v2", ["0", "1"])
+    images = replace(load_images(str(tmp_path / "v2")), classes=tuple(sorted(map(str, range(1000)))))
+    assert module.named(images, tmp_path).classes == images.classes
+    assert any("imagenet_class_index.json" in h for h in heard)
 
 
 def test_other_names_stay(tmp_path, heard) -> None:

@@ -251,6 +251,24 @@ def test_names_that_do_not_fit_what_the_network_gives_are_not_shown(tmp_path, mo
     assert any("2 names for 4 outputs" in h for h in heard)
 
 
+def test_names_of_outputs_that_are_not_there_are_said(tmp_path, monkeypatch) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr("visus.models.from_hf.caution", heard.append)
+    spec, _ = hf(tmp_path / "m", ["a", "b", "c"])
+    path = tmp_path / "m" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "id2label": {"1": "a", "2": "b", "3": "c"}}))
+    assert load_backbone(spec).labels == ("class 0", "a", "b")
+    assert any("names outputs that it does not have (3, of 3" in h for h in heard)
+
+
+def test_one_timm_output_of_which_nothing_is_known_may_be_a_number(tmp_path, monkeypatch) -> None:
+    heard = kept(monkeypatch)
+    load_backbone(timm(tmp_path / "named", 1, label_names=["smile"])[0])
+    assert not any("does not say what it is" in h for h in heard)
+    load_backbone(timm(tmp_path / "bare", 1)[0])
+    assert any("does not say what it is" in h for h in heard)
+
+
 def test_probabilities_do_not_overflow() -> None:
     x = np.array([[1e4, -1e4, 0.0]])
     assert np.allclose(probabilities(x, "classes"), [[1, 0, 0]])

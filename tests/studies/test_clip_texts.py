@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -265,3 +266,13 @@ def test_every_caption_of_an_image_is_a_partner_of_it(tmp_path: Path, encoder: D
         rows, names = captions_of(load_images("visus:emoji"), np.arange(3))
     assert len(rows) == len(names) == 3
     assert said.notes == ["captions: 3 images have several; the first, the name, is taken"]
+
+
+def test_wordings_are_given_by_name_or_by_wordnet_id(tmp_path: Path) -> None:
+    path = tmp_path / "words.json"
+    path.write_text(json.dumps({"n01440764": ["a fish"], "dog": ["a hound"]}))
+    given = {"classes": ("tench", "dog", "cat"), "ids": ("n01440764", "", "")}
+    assert clip_subject._meant(given["classes"], path, ids=given["ids"]) == [("a fish",), ("a hound",), ("cat",)]
+    path.write_text(json.dumps({"n01440764": ["a fish"], "tench": ["a fish"]}))
+    with pytest.raises(DataError, match="'tench' twice"):
+        clip_subject._meant(given["classes"], path, ids=given["ids"])

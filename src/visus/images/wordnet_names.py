@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from visus.wordnet import is_id, names_for, synonyms
 BESIDE = (
     "LOC_synset_mapping.txt", "synset_words.txt", "words.txt", "map_clsloc.txt", "Labels.json", "imagenet_class_index.json", "class_index.json",
 )  # fmt: skip
+INDEXED = ("imagenet_class_index.json", "class_index.json")  # {"0": ["n01440764", "tench"], ...}
+IMAGENET = 1000
 LEVELS = 4  # Kaggle's pictures lie in ILSVRC/Data/CLS-LOC/train, and the words at the top
 LINE = re.compile(r"(n\d{8})[\s,:]+(?:\d+\s+)?(\S.*)")
 WITH_NAME = re.compile(r"(n\d{8})[-_. ]+(\S.*)")  # Stanford Dogs: n02085620-Chihuahua
@@ -27,7 +29,7 @@ def named(images: ImageSet, place: Path | None = None) -> ImageSet:
 
     place: the folder of the pictures, beside or above which a list of words may lie; it goes before WordNet's own.
     """
-    parts = [_parts(c) for c in images.classes]
+    parts = _numbers(images.classes, place) or [_parts(c) for c in images.classes]
     ids = [i for i, _ in parts if i]
     if not ids or len(set(ids)) < len(ids):
         return images
@@ -52,6 +54,31 @@ def named(images: ImageSet, place: Path | None = None) -> ImageSet:
     return replace(images, classes=classes, wordnet=tuple(i or "" for i, _ in parts))
 
 
+def _numbers(classes: Sequence[str], place: Path | None) -> list[tuple[str, str]] | None:
+    """WordNet ids of classes that are numbers (ImageNet-V2's folders), by a list of {number: [id, words]} in their folder.
+
+    None for others, and without such a list: numbers may be anybody's. All of ImageNet's 1,000 are said.
+    """
+    if place is None or not classes or not all(c.isascii() and c.isdigit() for c in classes):
+        return None
+    for text in _texts([place], INDEXED):  # not from above, where it may be meant for other pictures
+        index = {int(k): v for k, v in _pairs(text) if k.isascii() and k.isdigit() and _indexed(v)}
+        if all(int(c) in index for c in classes):
+            note(f"classes: {len(classes):,} numbers, read as the positions in the list of WordNet ids in their folder")
+            return [(str(index[int(c)][0]), "") for c in classes]
+    if sorted(map(int, classes)) == list(range(IMAGENET)):
+        caution(
+            f"the {IMAGENET:,} classes are numbers, 0 to {IMAGENET - 1}, and stay so: what they show is not known. If they are ImageNet's outputs in "
+            f"their order (ImageNet-V2), put {INDEXED[0]} into their folder."
+        )
+    return None
+
+
+def _indexed(value: Any) -> bool:
+    """Whether a list's entry is [id, words]."""
+    return isinstance(value, list) and len(value) == 2 and is_id(str(value[0]))
+
+
 def _parts(name: str) -> tuple[str, str]:
     """(WordNet id or '', the name that stands behind it or '')."""
     if is_id(name):
@@ -63,18 +90,35 @@ def _parts(name: str) -> tuple[str, str]:
 
 def _beside(place: Path, ids: set[str]) -> dict[str, str]:
     """Words for these ids from the first list that has any, in the folder or above it."""
-    for folder in [place, *place.absolute().parents][:LEVELS]:
-        for name in BESIDE:
+    for text in _texts([place, *place.absolute().parents][:LEVELS], BESIDE):
+        # JSON is an object here, which no line of words begins with.
+        found = {
+            i: words
+            for i, words in (_from_json(text) if text.lstrip().startswith("{") else _from_lines(text))
+            if i in ids
+        }
+        if found:
+            return found
+    return {}
+
+
+def _texts(folders: Sequence[Path], names: Sequence[str]) -> Iterator[str]:
+    """What files of these names hold, folder by folder."""
+    for folder in folders:
+        for name in names:
             try:
-                text = (folder / name).read_text("utf-8-sig")
+                yield (folder / name).read_text("utf-8-sig")
             except (OSError, UnicodeDecodeError):
                 continue
-            found = {
-                i: words for i, words in (_from_json(text) if name.endswith(".json") else _from_lines(text)) if i in ids
-            }
-            if found:
-                return found
-    return {}
+
+
+def _pairs(text: str) -> Iterator[tuple[str, Any]]:
+    """The entries of a JSON object; none of what is no object."""
+    try:
+        body: Any = json.loads(text)
+    except ValueError:
+        return
+    yield from body.items() if isinstance(body, Mapping) else ()
 
 
 def _from_lines(text: str) -> Iterator[tuple[str, str]]:
@@ -86,11 +130,7 @@ def _from_lines(text: str) -> Iterator[tuple[str, str]]:
 
 def _from_json(text: str) -> Iterator[tuple[str, str]]:
     """{id: words}, {id: [words]} or {position: [id, words]}."""
-    try:
-        body: Any = json.loads(text)
-    except ValueError:
-        return
-    for key, value in body.items() if isinstance(body, Mapping) else ():
+    for key, value in _pairs(text):
         parts = [str(v) for v in value] if isinstance(value, list) else [str(value)]
         if is_id(str(key)):
             yield str(key), ", ".join(parts).replace("_", " ")

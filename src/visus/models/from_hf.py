@@ -22,7 +22,7 @@ from visus.models.pooling_hf import pooling, whole
 from visus.models.preprocess_hf import preprocess_of
 from visus.models.registry import random_init, source
 from visus.models.trunk import HeadInputTrunk, HFTrunk, Logits, Trunk
-from visus.progress import log, note
+from visus.progress import caution, log, note
 from visus.spec import Spec, check_options
 
 # Dual encoders whose image tower is taken: model type -> class in transformers.
@@ -270,6 +270,11 @@ def wrap(model: Any, text: str, preprocess: Any, *, classifies: bool, random: bo
     elif classifies:
         said(head, config.num_labels, spec=text, declared=bool(config.problem_type))
         known = config.id2label or {}
+        if stray := [i for i in known if i not in range(config.num_labels)]:
+            caution(
+                f"{text} names outputs that it does not have ({', '.join(map(str, stray[:3]))}, of {config.num_labels:,}, counted from 0): "
+                "these names are not used, and the others may be shifted; mend id2label in its config.json"
+            )
         given = [str(known.get(i, f"class {i}")) for i in range(config.num_labels)] if known else None
         names = names_of(config.num_labels, given, spec=text, sure=random)
     trunk: Trunk = HFTrunk(model, base, pool, classifies=classifies, beside=whole(inner, vision))

@@ -112,7 +112,9 @@ def wrap(
     trunk.binary = classes == 1
     read = "classes" if classes == 1 else read
     if classes:
-        said(read or "classes", classes, spec=text)
+        told = {**cfg, **(config or {})}
+        kept = bool(named or told.get("problem_type") or told.get("multi_label") or told.get("multilabel"))
+        said(read or "classes", classes, spec=text, declared=kept)
     prefix = int(getattr(model, "num_prefix_tokens", 0) or 0)
     paths = dict(model.named_modules())
     late = None

@@ -186,7 +186,7 @@ def from_model(
         )
     classed = imageset.labels is not None and len(imageset.classes) > 1
     sets = {name: template_set(name, dataset=imageset.name) for name in prompts} if classed else {}
-    meant = _meant(imageset.classes, synonyms) if classed else []
+    meant = _meant(imageset.classes, synonyms, ids=imageset.wordnet) if classed else []
     for name, templates in sets.items():
         _check_classes(encoder, imageset.classes, meant, templates, name)
     rows = imageset.split(seed=seed).test if imageset.labels is not None else np.arange(len(imageset))
@@ -267,13 +267,19 @@ def _spoken(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _meant(classes: Sequence[str], synonyms: Path | None) -> list[tuple[str, ...]]:
-    """Wordings of every class: the user's, or its name."""
+def _meant(classes: Sequence[str], synonyms: Path | None, *, ids: Sequence[str] = ()) -> list[tuple[str, ...]]:
+    """Wordings of every class: the user's, by its name or WordNet id (`ids`, '' of one without), or its name."""
     from visus.models.prompts import class_wordings
 
     if synonyms is None:
         return [(_spoken(c),) for c in classes]
-    known = class_wordings(synonyms)
+    named = {i: c for i, c in zip(ids, classes, strict=False) if i}
+    known: dict[str, tuple[str, ...]] = {}
+    for key, words in class_wordings(synonyms).items():
+        name = named.get(key, key)
+        if name in known:
+            raise DataError(f"{synonyms} has wordings for {name!r} twice, by its name and by its WordNet id; keep one")
+        known[name] = words
     stray = sorted(set(known) - set(classes))
     if stray:
         raise DataError(
