@@ -261,6 +261,15 @@ def test_names_of_outputs_that_are_not_there_are_said(tmp_path, monkeypatch) -> 
     assert any("names outputs that it does not have (3, of 3" in h for h in heard)
 
 
+@pytest.mark.parametrize(("kind", "other"), [("Dinov2", True), ("ViT", False), ("BeiT", False)])
+def test_features_that_the_classifier_does_not_read_are_said(tmp_path, monkeypatch, kind: str, other: bool) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr("visus.models.from_hf.note", heard.append)
+    backbone = load_backbone(hf(tmp_path / "m", ["a", "b", "c"], kind=kind.replace("BeiT", "Beit"))[0])
+    assert any("reads another vector" in h for h in heard) == other
+    assert not backbone.module.pooled._forward_hooks
+
+
 def test_one_timm_output_of_which_nothing_is_known_may_be_a_number(tmp_path, monkeypatch) -> None:
     heard = kept(monkeypatch)
     load_backbone(timm(tmp_path / "named", 1, label_names=["smile"])[0])

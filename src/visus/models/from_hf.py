@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -287,7 +288,8 @@ def wrap(model: Any, text: str, preprocess: Any, *, classifies: bool, random: bo
             )
         trunk, root = HeadInputTrunk(Logits(model), f"net.{heads[-1]}"), "model.net"
     trunk.binary = names is not None and config.num_labels == 1
-    return assemble(
+    read = _reads(trunk, base, config.num_labels) if names is not None and not whole_net else None
+    backbone = assemble(
         text,
         trunk,
         preprocess,
@@ -298,3 +300,32 @@ def wrap(model: Any, text: str, preprocess: Any, *, classifies: bool, random: bo
         info=info,
         head=head or "classes",
     )
+    if read is not None and (found := read()):
+        note(f"{text}: {found}")
+    return backbone
+
+
+def _reads(trunk: Trunk, base: str, classes: int) -> Callable[[], str]:
+    """Watch the passes that follow; what it gives ends that, and says whether the classifier reads another vector than 'late' ('': the same)."""
+    seen: dict[str, torch.Tensor] = {}
+    inside = f"{base}."
+    heads = [
+        m
+        for path, m in trunk.model.named_modules()
+        if not path.startswith(inside) and getattr(m, "out_features", None) == classes
+    ]
+    handles = [trunk.pooled.register_forward_hook(lambda m, args, out: seen.update(late=out.detach()))]
+    handles += (
+        [heads[-1].register_forward_pre_hook(lambda m, args: seen.update(head=args[0].detach()))] if heads else []
+    )
+
+    def said() -> str:
+        for handle in handles:
+            handle.remove()
+        late, head = seen.get("late"), seen.get("head")
+        if late is None or head is None or (late.shape == head.shape and torch.allclose(late, head, 1e-4, 1e-5)):
+            return ""
+        widths = f"{late.shape[-1]:,} and {head.shape[-1]:,} numbers"
+        return f"its features (late) are its base model's output, pooled; its classifier reads another vector made of it ({widths})"
+
+    return said
