@@ -107,7 +107,17 @@ def _run(door: Callable[..., Any], *, as_json: bool, arguments: dict[str, Any]) 
         # Caught here: further out Typer would turn it into a bare "Aborted!" with exit code 1.
         sys.stderr.write("visus: interrupted; what was finished is kept, run the same command again to go on\n")
         raise typer.Exit(INTERRUPTED) from None
-    page = Path(arguments["out"]) / "index.html"
+    from visus.app.streams import abandon
+
+    try:
+        _show(result, Path(arguments["out"]) / "index.html", as_json=as_json)
+    except BrokenPipeError:
+        # Caught here: Typer would turn it into exit code 1, and a reader that has gone (head) is no error.
+        abandon()
+        raise typer.Exit(0) from None
+
+
+def _show(result: Any, page: Any, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(result.to_json(ascii_only=True) + "\n")
     else:
