@@ -150,3 +150,40 @@ def test_what_a_study_notes_stands_in_its_result_and_on_its_page(
     page = (tmp_path / "index.html").read_text("utf-8")
     assert "How the input was read" in page
     assert "987 of 1,000 rows matched" in page
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["transfer", "--epochs", "x"], "Invalid value for '--epochs'"),
+        (["transfer", "--epcohs", "3"], "No such option: --epcohs"),
+        (["transfer", "--epochs"], "'--epochs' requires an argument"),
+        (["transfer", "a", "b"], "extra argument"),
+        (["predict"], "Missing argument 'PATH...'"),
+        (["trnasfer"], "No such command 'trnasfer'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_code_2(
+    argv: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["visus", *argv])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("visus: ")
+    assert said in line
+    assert line.endswith("--help")
+
+
+@pytest.mark.parametrize(("argv", "code"), [([], 2), (["--version"], 0), (["vit", "-h"], 0)])
+def test_help_and_version_keep_their_form(
+    argv: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["visus", *argv])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == code
+    assert "".join(capsys.readouterr()).startswith("visus 0" if argv == ["--version"] else "Usage: ")

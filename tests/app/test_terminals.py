@@ -35,7 +35,7 @@ def door(**arguments):
     table = Table(("name", "≥ 95 %"), (("na\\u00efve \\u732b \\udce9", 1.5), ("x", None)), title="Accuracy – by class")
     findings = ("90 % ± 2 → \\U0001f431", "caf\\u00e9 \\udcff.png")
     return Result("s", "t • \\u043a\\u043e\\u0448\\u043a\\u0430", findings, {"a": table}, (), {}, ("w …",), {"seed": 1})
-cli.app = lambda: cli._run(door, as_json="--json" in sys.argv, arguments={"out": "out"})
+cli.app = lambda **_: cli._run(door, as_json="--json" in sys.argv, arguments={"out": "out"})
 cli.main()
 """.encode("ascii", "backslashreplace").decode()  # a source that every locale reads
 ENVIRONMENTS = {

@@ -231,3 +231,11 @@ def test_bad_pairs_are_told() -> None:
         gap_shift(x, y[:5], scale=1.0, score=lambda a, b, c: 0.0)
     with pytest.raises(DataError, match="same shape"):
         average_precision(x, np.ones((3, 3), bool))
+
+
+def test_the_seed_draws_the_folds_of_ridge() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(24, 6)), rng.normal(size=(24, 6))
+    moved = [fit("ridge", x, y, seed=seed).images(x) for seed in (0, 0, *range(1, 12))]
+    np.testing.assert_array_equal(moved[0], moved[1])
+    assert any(not np.array_equal(moved[0], other) for other in moved[2:])

@@ -401,3 +401,16 @@ def test_the_best_of_a_sweep_is_validations_and_test_is_asked_once() -> None:
 def test_an_unknown_size_of_error_is_a_spec_error() -> None:
     with pytest.raises(SpecError, match="precision"):
         visus.vae(precision="fp8", **QUICK)
+
+
+def test_intervals_of_a_comparison_are_drawn_by_the_seed() -> None:
+    from dataclasses import replace
+
+    e, other = planted([1.0, 0.5, 0.3]), planted([0.4, 1.5, 0.1])
+    other = replace(
+        other,
+        bounds=replace(other.bounds, kl=np.random.default_rng(1).permutation(other.bounds.kl) + e.likelihood.per_image),
+    )
+    first, again, third = (vae_words.against(replace(e, seed=seed), other)[0] for seed in (3, 3, 4))
+    assert (first.low, first.high) == (again.low, again.high) != (third.low, third.high)
+    assert first.difference == third.difference

@@ -17,6 +17,8 @@ from visus.errors import VisusError
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 INTERRUPTED = 130
+# What typer raises for a wrong command line; click's own class or that of the click that typer carries, by its version.
+UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="visus",
@@ -139,7 +141,14 @@ def main() -> None:
 
     prepare()
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
+    except UsageError as error:
+        if len(sys.argv) < 2:  # nothing was asked: the help
+            error.show()
+        else:
+            path = error.ctx.command_path if error.ctx is not None else "visus"
+            last_words(f"{' '.join(error.format_message().split()).rstrip('.')}; see {path} --help")
+        sys.exit(2)
     except VisusError as error:
         last_words(" ".join(str(error).split()))
         sys.exit(2)

@@ -29,11 +29,12 @@ class Alignment:
     texts: Callable[[Array], Floats]
 
 
-def fit(kind: str, images: Array, texts: Array, *, both: bool = False) -> Alignment:
+def fit(kind: str, images: Array, texts: Array, *, both: bool = False, seed: int = 0) -> Alignment:
     """Fit an alignment on paired rows [n, d].
 
     'procrustes': the orthogonal R that minimises ||X R - Y|| over unit rows (Schönemann 1966); 'procrustes-raw': over rows as given; 'centring':
-    each modality's mean subtracted; 'ridge': a linear map with intercept, its penalty by 5 folds of the pairs (leave-one-out below 10);
+    each modality's mean subtracted; 'ridge': a linear map with intercept, its penalty by 5 folds of the pairs,
+    drawn by `seed` (leave-one-out below 10);
     'whitening': each modality centred and whitened by its own shrunk covariance (Ledoit and Wolf 2004), then Procrustes.
 
     both=False: images are moved to where texts are, texts stay (for 'whitening' in their whitened space). both=True: the same map
@@ -55,7 +56,7 @@ def fit(kind: str, images: Array, texts: Array, *, both: bool = False) -> Alignm
         after = r if both else np.eye(d)
         return Alignment(kind, n, d, lambda a: unit64(wx(unit64(a)) @ r), lambda b: unit64(wy(unit64(b)) @ after))
     if kind == "ridge":
-        move = _ridge(unit64(x), unit64(y))
+        move = _ridge(unit64(x), unit64(y), seed)
         return Alignment(
             kind, n, d, lambda a: unit64(move(unit64(a))), (lambda b: unit64(move(unit64(b)))) if both else unit64
         )
@@ -129,14 +130,14 @@ def _whitener(x: Floats) -> Callable[[Floats], Floats]:
     return lambda a: (a - mean) @ w
 
 
-def _ridge(x: Floats, y: Floats) -> Any:
+def _ridge(x: Floats, y: Floats, seed: int) -> Any:
     from sklearn.linear_model import Ridge, RidgeCV
     from sklearn.model_selection import KFold
 
     if len(x) < 10:
         return RidgeCV(alphas=PENALTIES).fit(x, y).predict
     losses = np.zeros(len(PENALTIES))
-    for fit_on, held in KFold(5, shuffle=True, random_state=0).split(x):
+    for fit_on, held in KFold(5, shuffle=True, random_state=seed).split(x):
         for k, path in enumerate(_ridge_path(x[fit_on], y[fit_on], x[held])):
             losses[k] += float(((path - y[held]) ** 2).sum())
     return Ridge(alpha=float(PENALTIES[int(np.argmin(losses))])).fit(x, y).predict

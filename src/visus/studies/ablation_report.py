@@ -41,7 +41,6 @@ def of_variants(scene: Scene, skips: Sequence[Skip], found: Sequence[Variant], *
             title=f"Without the skip connections of {named}",
             note="The head was fitted again for each network (convex linear probe; beside it the same head by gradient descent); all "
             "other weights are those of the intact network. low, high: 95 % Wilson interval.",
-            bold={"accuracy": "max"},
         ),
         f"{prefix}skips compared": table_of_pairs(pairs, "Networks without skips against the intact one"),
         f"{prefix}gradients": _gradients(found),

@@ -62,7 +62,6 @@ def _layers(c: Course) -> Table:
         title="Every layer before and after training",
         note="The same test images for all. low, high: 95 % Wilson interval of the accuracy; λ of the probe and k were chosen on validation "
         "images. Silhouette: cosine, from −1 to 1; scatter: trace ratio of between-class to within-class scatter.",
-        bold={"probe": "max", "kNN": "max", "silhouette": "max", "between / within scatter": "max"},
     )
 
 

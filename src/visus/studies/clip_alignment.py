@@ -136,7 +136,7 @@ def part(s: Subject, *, sizes: Sequence[int] | None, seed: int, untrained: Subje
             progress.advance()
             for kind in KINDS:
                 for both in (False, True):
-                    a = fit(kind, s.images[used], s.texts[used], both=both)
+                    a = fit(kind, s.images[used], s.texts[used], both=both, seed=seed)
                     found.append(Fitted(kind, both, len(used), d, judge(s, seen, a), judge(s, held, a)))
                     progress.advance()
     tables, said = {"alignment": _table(s, found)}, list(sentences(found, seed))
@@ -144,7 +144,7 @@ def part(s: Subject, *, sizes: Sequence[int] | None, seed: int, untrained: Subje
         used, seen, held = sides(n, sizes[-1], groups, seed=seed)
         control = [Fitted("none", False, len(used), d, judge(untrained, seen, None), judge(untrained, held, None))]
         for kind in KINDS:
-            a = fit(kind, untrained.images[used], untrained.texts[used])  # type: ignore[index]
+            a = fit(kind, untrained.images[used], untrained.texts[used], seed=seed)  # type: ignore[index]
             control.append(Fitted(kind, False, len(used), d, judge(untrained, seen, a), judge(untrained, held, a)))
         tables["alignment control"] = _table(
             untrained, control, title="Alignment of the same network with random weights"

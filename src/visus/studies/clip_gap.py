@@ -272,7 +272,6 @@ def _sweep(s: Subject, seed: int) -> tuple[list[Figure], Table, str]:
     start, end = (min(range(len(steps)), key=lambda i: abs(steps[i].shift - share)) for share in (0, 1))
     at0, at1 = steps[start], steps[end]
     change = compare_right(right[end], right[start], names=("closed", "as trained"), seed=seed)
-    best = min(steps, key=lambda p: p.loss)
     table = Table(
         ("moved", "centroid distance", "contrastive loss, nats", f"{what}, %", "low", "high"),
         tuple(rows),
@@ -297,7 +296,7 @@ def _sweep(s: Subject, seed: int) -> tuple[list[Figure], Table, str]:
     told = (
         f"With the centroids moved onto each other (distance {at0.centroid_distance:.2f} to {at1.centroid_distance:.2f}) {what} goes from "
         f"{percent(at0.score)} to {percent(at1.score)} ({100 * change.difference:+.1f} points, 95 % interval {100 * change.low:+.1f} to "
-        f"{100 * change.high:+.1f}) and the loss from {at0.loss:.2f} to {at1.loss:.2f} nats, least at {best.shift:+.2f}: {verdict}."
+        f"{100 * change.high:+.1f}) and the loss from {at0.loss:.2f} to {at1.loss:.2f} nats: {verdict}."
     )
     return figures, table, told
 

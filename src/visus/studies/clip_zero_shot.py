@@ -71,11 +71,11 @@ def part(s: Subject, *, seed: int, untrained: Subject | None = None) -> Part:
         return _several(s)
     sets = [score(s, name) for name in s.weights]
     control = score(untrained, next(iter(untrained.weights))) if untrained is not None else None
-    best = sets[0]  # the first that was asked for: the best on test would flatter it
+    first = sets[0]  # the first that was asked for: the best on test would flatter it
     tables = {"zero-shot": _accuracy(s, sets, control)}
     figures = [_bars(s, sets, control)]
     arrays: dict[str, np.ndarray] = {}
-    said = [_sentence(s, best, control)]
+    said = [_sentence(s, first, control)]
     if len(sets) > 1:
         pairs = [
             compare_right(a.right, b.right, names=(a.prompts, b.prompts), seed=seed) for a, b in combinations(sets, 2)
@@ -84,12 +84,12 @@ def part(s: Subject, *, seed: int, untrained: Subject | None = None) -> Part:
         said.append(_compared(sets, pairs))
         tables["classes by prompts"] = _flipped_classes(s, sets)
         tables["images by prompts"] = _flips(s, sets)
-    tables["zero-shot confused"] = _confused(s, best)
+    tables["zero-shot confused"] = _confused(s, first)
     if len(s.classes) <= HEATMAP_CLASSES:
-        figures.append(_heatmap(s, best))
-    if not best.right.all():
-        tables["hardest images"] = _hardest_table(s, best)
-    pictures = [_hardest(s, best)]
+        figures.append(_heatmap(s, first))
+    if not first.right.all():
+        tables["hardest images"] = _hardest_table(s, first)
+    pictures = [_hardest(s, first)]
     if len(sets) > 1:
         pictures.append(_flipped_images(s, sets))
     for found in pictures:
@@ -129,7 +129,6 @@ def _accuracy(s: Subject, sets: Sequence[Scored], control: Scored | None) -> Tab
         digits=2,
         note=f"{len(s.classes)} classes: chance is {100 / len(s.classes):.1f} %. A class is the normalised mean of its prompts' unit "
         f"vectors. low, high: 95 % Wilson intervals. ECE (15 bins) and NLL: softmax of cosines times the model's own scale, {s.scale:.1f}.",
-        bold={"accuracy, %": "max", "macro recall, %": "max", "top-5, %": "max", "NLL": "min"},
     )
 
 
@@ -180,29 +179,29 @@ def _flipped_classes(s: Subject, sets: Sequence[Scored]) -> Table:
     )
 
 
-def _confused(s: Subject, best: Scored) -> Table:
+def _confused(s: Subject, first: Scored) -> Table:
     from visus.measures import confused_pairs
 
     assert s.labels is not None
-    found = confused_pairs(s.labels, best.said, n_classes=len(s.classes), score=best.p.max(axis=1))
+    found = confused_pairs(s.labels, first.said, n_classes=len(s.classes), score=first.p.max(axis=1))
     return Table(
         ("class", "taken for", "images", "of the class, %"),
         tuple((s.classes[c.true], s.classes[c.predicted], c.count, 100 * c.share) for c in found),
-        title=f"Most often confused, with {best.prompts} prompts",
+        title=f"Most often confused, with {first.prompts} prompts",
         digits=1,
     )
 
 
-def _heatmap(s: Subject, best: Scored) -> Figure:
+def _heatmap(s: Subject, first: Scored) -> Figure:
     from visus.measures import confusion_matrix
 
     assert s.labels is not None
-    counts = confusion_matrix(s.labels, best.said, n_classes=len(s.classes)).astype(float)
+    counts = confusion_matrix(s.labels, first.said, n_classes=len(s.classes)).astype(float)
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return Figure(
         "confusion",
         "heatmap",
-        f"What is taken for what, {best.prompts} prompts",
+        f"What is taken for what, {first.prompts} prompts",
         "Rows: the label. Columns: the answer. Shares of the row's images.",
         {
             "values": share.tolist(),
@@ -215,24 +214,24 @@ def _heatmap(s: Subject, best: Scored) -> Figure:
     )
 
 
-def _worst(s: Subject, best: Scored, count: int) -> np.ndarray:
+def _worst(s: Subject, first: Scored, count: int) -> np.ndarray:
     """int64 [at most count]: the wrong images, those with the least probability on their class first."""
-    own = best.p[np.arange(len(best.said)), s.labels]
-    return np.argsort(np.where(best.right, np.inf, own), kind="stable")[: min(count, int((~best.right).sum()))]
+    own = first.p[np.arange(len(first.said)), s.labels]
+    return np.argsort(np.where(first.right, np.inf, own), kind="stable")[: min(count, int((~first.right).sum()))]
 
 
-def _hardest_table(s: Subject, best: Scored) -> Table:
+def _hardest_table(s: Subject, first: Scored) -> Table:
     assert s.labels is not None
     rows = tuple(
-        (s.ids[i], s.classes[s.labels[i]], s.classes[best.said[i]], 100 * float(best.p[i].max()), 100 * float(best.p[i, s.labels[i]]))
-        for i in _worst(s, best, LISTED)
+        (s.ids[i], s.classes[s.labels[i]], s.classes[first.said[i]], 100 * float(first.p[i].max()), 100 * float(first.p[i, s.labels[i]]))
+        for i in _worst(s, first, LISTED)
     )  # fmt: skip
     return Table(
         ("image", "class", "answer", "probability of the answer, %", "of the class, %"),
         rows,
-        title=f"Hardest images, with {best.prompts} prompts",
+        title=f"Hardest images, with {first.prompts} prompts",
         digits=1,
-        note=f"{len(rows):,} of {int((~best.right).sum()):,} wrong answers, those first that give the class least.",
+        note=f"{len(rows):,} of {int((~first.right).sum()):,} wrong answers, those first that give the class least.",
     )
 
 
@@ -256,16 +255,17 @@ def _flips(s: Subject, sets: Sequence[Scored]) -> Table:
     )
 
 
-def _hardest(s: Subject, best: Scored) -> tuple[Figure, dict[str, np.ndarray]] | None:
+def _hardest(s: Subject, first: Scored) -> tuple[Figure, dict[str, np.ndarray]] | None:
     """The wrong images with the least probability on their class."""
     from visus.images.thumbnails import thumbnails
 
-    if s.pictures is None or s.rows is None or best.right.all():
+    if s.pictures is None or s.rows is None or first.right.all():
         return None
     assert s.labels is not None
-    worst = _worst(s, best, SHOWN)
+    worst = _worst(s, first, SHOWN)
     captions = [
-        f"{s.classes[s.labels[i]]}: said {s.classes[best.said[i]]} {percent(float(best.p[i].max()), 0)}" for i in worst
+        f"{s.classes[s.labels[i]]}: said {s.classes[first.said[i]]} {percent(float(first.p[i].max()), 0)}"
+        for i in worst
     ]
     figure = Figure(
         "hardest",
@@ -333,15 +333,15 @@ def _several(s: Subject) -> Part:
     return Part(tuple(said), {"average precision": table}, warnings=_warned(s))
 
 
-def _sentence(s: Subject, best: Scored, control: Scored | None) -> str:
+def _sentence(s: Subject, first: Scored, control: Scored | None) -> str:
     from visus.measures import wilson
 
-    n, hits = len(best.right), int(best.right.sum())
+    n, hits = len(first.right), int(first.right.sum())
     low, high = wilson(hits, n)
     beside = f"; with random weights {percent(float(control.right.mean()))}" if control else ""
     return (
         f"Zero-shot, {s.name} is right on {percent(hits / n)} of {n:,} images ({interval_text(low, high)}) among {len(s.classes)} classes "
-        f"with {best.prompts} prompts, macro recall {percent(best.macro)}, calibration error {percent(best.ece)}{beside}."
+        f"with {first.prompts} prompts, macro recall {percent(first.macro)}, calibration error {percent(first.ece)}{beside}."
     )
 
 

@@ -33,7 +33,7 @@ class Examined:
 
     pressure: what its KL cost (None: not known). trained: the trainings, one a seed (empty: a checkpoint). kl, active, moments, information:
     of the test pictures' posteriors. bounds: the ELBO's two sides. sensitivity: float64 [latent]. samples: by prior. beta: what the
-    loss's gradient says (None: no loss to ask).
+    loss's gradient says (None: no loss to ask). seed: of every draw, and of the resamples when it is compared.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Examined:
     trained: Sequence[TrainedVae] = ()
     beta: EffectiveBeta | None = None
     setting: float | None = None
+    seed: int = 0
 
     @property
     def order(self) -> np.ndarray:
@@ -116,6 +117,7 @@ def examine(
         trained,
         asked_beta(vae, subject, pressure, seed=seed),
         setting,
+        seed,
     )
 
 

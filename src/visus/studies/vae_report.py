@@ -91,7 +91,6 @@ def _summary(examined: Sequence[Examined]) -> Table:
         + ("count 256 levels." if first.vae.decoder.density else "are no density's: pixels are grey, Bernoulli is not.")
         + " Active: mean KL above 0.01 nats.",
         digits=2,
-        bold={"negative ELBO": "min", "log-likelihood": "max"},
     )  # fmt: skip
 
 

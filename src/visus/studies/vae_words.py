@@ -42,8 +42,11 @@ def against(e: Examined, other: Examined) -> tuple[PairedDifference, PairedDiffe
     """Paired differences e - other on the same test images: negative ELBO, log-likelihood; in nats."""
     from visus.measures import paired_bootstrap
 
-    elbo = paired_bootstrap(e.bounds.reconstruction + e.bounds.kl, other.bounds.reconstruction + other.bounds.kl)
-    return elbo, paired_bootstrap(e.likelihood.per_image, other.likelihood.per_image)
+    totals = (e.bounds.reconstruction + e.bounds.kl, other.bounds.reconstruction + other.bounds.kl)
+    return (
+        paired_bootstrap(*totals, seed=e.seed),
+        paired_bootstrap(e.likelihood.per_image, other.likelihood.per_image, seed=e.seed),
+    )
 
 
 def findings(space: Space, examined: Sequence[Examined]) -> list[str]:

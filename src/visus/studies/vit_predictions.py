@@ -222,7 +222,6 @@ def _accuracy(judged: Sequence[Judged]) -> Table:
         note="low, high: 95 % Wilson intervals. ECE: expected calibration error, 15 bins. An answer means the label "
         "where names agree, by the shipped map from WordNet's "
         "relations (CIFAR-10, STL-10), or by --meanings.",
-        bold={"top-1, %": "max"},
     )  # fmt: skip
 
 
