@@ -222,7 +222,7 @@ def test_extract_says_what_it_takes() -> None:
         ({"batch": 0}, "batch is 0; give a whole number from 1 up"),
         ({"batch": "8"}, "batch is the text '8'"),
         ({"taps": 3}, "taps is 3; give a text or a list of them"),
-        ({"device": 0}, "device is 0; give a text"),
+        ({"device": 0}, "device is 0; give auto, cpu, cuda or cuda:N"),
     ):
         with pytest.raises(DataError) as told:
             extract(**({"images": images, "backbone": backbone} | given))  # type: ignore[arg-type]

@@ -261,7 +261,7 @@ _WORDS = {
 _SPECS = {
     "model": "a model's spec or path, as visus:effnet-lite0", "images": "a spec or path of images, as folder:photos",
     "spec": "a spec or path, as visus:effnet-lite0 or folder:photos", "image": "a file, folder or spec of images",
-    "out": "a folder's path", "labels": "a file's path", "embeddings": "a file's path",
+    "device": "auto, cpu, cuda or cuda:N", "out": "a folder's path", "labels": "a file's path", "embeddings": "a file's path",
 }  # fmt: skip
 
 
