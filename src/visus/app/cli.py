@@ -116,7 +116,6 @@ def _run(door: Callable[..., Any], *, as_json: bool, arguments: dict[str, Any]) 
     except BrokenPipeError:
         # Caught here: Typer would turn it into exit code 1, and a reader that has gone (head) is no error.
         abandon()
-        raise typer.Exit(0) from None
 
 
 def _show(result: Any, page: Any, *, as_json: bool) -> None:

@@ -28,8 +28,13 @@ def console(*, stderr: bool = False) -> Console:
     """A Rich console on stdout or stderr; of a terminal that says it has no width, one of 80 columns."""
     from rich.console import Console
 
-    made = Console(stderr=stderr)
-    return made if made.width >= NARROWEST else Console(stderr=stderr, width=80)
+    class Patient(Console):
+        def on_broken_pipe(self) -> None:
+            """Rich would end the process with 1; whoever prints decides."""
+            raise BrokenPipeError
+
+    made = Patient(stderr=stderr)
+    return made if made.width >= NARROWEST else Patient(stderr=stderr, width=80)
 
 
 def last_words(text: str) -> None:
