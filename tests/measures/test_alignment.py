@@ -239,3 +239,9 @@ def test_the_seed_draws_the_folds_of_ridge() -> None:
     moved = [fit("ridge", x, y, seed=seed).images(x) for seed in (0, 0, *range(1, 12))]
     np.testing.assert_array_equal(moved[0], moved[1])
     assert any(not np.array_equal(moved[0], other) for other in moved[2:])
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "0", None])
+def test_a_seed_that_is_none_is_refused_in_one_line(seed: object) -> None:
+    with pytest.raises(DataError, match=r"^seed is .*; give a whole number from 0 up$"):
+        halves(10, 5, np.arange(10), seed=seed)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,14 @@ _BLOCK_BYTES = 64 * 2**20
 def block_rows(row_bytes: int, *, budget: int = _BLOCK_BYTES, at_least: int = 16) -> int:
     """How many rows of `row_bytes` bytes fit in `budget` bytes, and no fewer than `at_least`."""
     return max(at_least, budget // max(1, row_bytes))
+
+
+def generator_of(seed: int) -> np.random.Generator:
+    """numpy's generator of a seed. Raises DataError for what is no whole number from 0 up."""
+    try:
+        return np.random.default_rng(operator.index(seed))
+    except (TypeError, ValueError):
+        raise DataError(f"seed is {seed!r}; give a whole number from 0 up") from None
 
 
 def as_array(x: Any, name: str = "x", *, real: bool = False) -> Array:

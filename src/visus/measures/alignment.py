@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visus.errors import DataError
-from visus.measures._arrays import Array, Floats
+from visus.measures._arrays import Array, Floats, generator_of
 from visus.measures._arrays import features as checked
 from visus.measures.knn import unit_rows
 
@@ -90,7 +90,7 @@ def halves(
         raise DataError(f"{len(groups)} groups were given for {n} pairs")
     _, code = np.unique(groups, return_inverse=True)
     counts = np.bincount(code)
-    order = np.random.default_rng(seed).permutation(len(counts))
+    order = generator_of(seed).permutation(len(counts))
     order = order[(counts[order] <= size) | (2 * counts[order] <= n)]
     taken = order[: int(np.searchsorted(np.cumsum(counts[order]), size, side="left")) + 1]
     inside = np.isin(code, taken)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from visus.errors import DataError
-from visus.measures._arrays import Array
+from visus.measures._arrays import Array, generator_of
 
 ROUNDING = 1e-6  # of float32 values of nats or pixels, relative above 1
 
@@ -97,7 +97,7 @@ def specialisation(values: Array, *, permutations: int = 9999, seed: int = 0) ->
     if x.shape[1] < 2 or total <= x.size * (ROUNDING * max(float(np.abs(x).max()), 1)) ** 2:
         return Specialisation(0.0, 1.0, 0.0, total)
     between = float(len(x) * (centred.mean(axis=0) ** 2).sum())
-    generator = np.random.default_rng(seed)
+    generator = generator_of(seed)
     count = 0
     for _ in range(permutations):
         shuffled = generator.permuted(centred, axis=1)

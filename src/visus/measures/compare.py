@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from visus.errors import DataError
-from visus.measures._arrays import Array, Floats, as_array, block_rows, compact, labels
+from visus.measures._arrays import Array, Floats, as_array, block_rows, compact, generator_of, labels
 
 _FEW_VALUES = 4096
 
@@ -55,7 +55,7 @@ def paired_bootstrap(
     _check(resamples, level)
     delta = a - b
     n = len(delta)
-    rng = np.random.default_rng(seed)
+    rng = generator_of(seed)
     values, counts = np.unique(delta, return_counts=True)
     means = np.empty(resamples)
     if len(values) <= _FEW_VALUES:
@@ -94,7 +94,7 @@ def paired_bootstrap_macro_recall(
     # Cells of a class: a alone right, b alone right, both or neither.
     cell = np.where(a == b, 2, np.where(a > b, 0, 1))
     counts = np.bincount(y * 3 + cell, minlength=3 * classes)
-    rng = np.random.default_rng(seed)
+    rng = generator_of(seed)
     means = np.empty(resamples)
     step = block_rows(48 * classes)
     for start in range(0, resamples, step):

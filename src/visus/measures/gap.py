@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visus.errors import DataError
-from visus.measures._arrays import Array, Floats, Ints
+from visus.measures._arrays import Array, Floats, Ints, generator_of
 from visus.measures._arrays import features as checked
 from visus.measures.knn import unit_rows
 from visus.measures.partners import connected_groups, partners
@@ -88,7 +88,7 @@ def _sides(code: Ints, counts: Ints, seed: int) -> tuple[Ints, Ints]:
     """(positions to fit on, the others): groups drawn whole until half of the pairs are reached; of a single group its pairs are halved."""
     if len(counts) == 1:
         code, counts = np.arange(len(code)), np.ones(len(code), np.int64)
-    order = np.random.default_rng(seed).permutation(len(counts))
+    order = generator_of(seed).permutation(len(counts))
     reached = int(np.searchsorted(np.cumsum(counts[order]), len(code) // 2)) + 1
     inside = np.isin(code, order[: min(reached, len(counts) - 1)])
     return np.flatnonzero(inside), np.flatnonzero(~inside)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visus.errors import DataError
-from visus.measures._arrays import Array, Floats, block_rows
+from visus.measures._arrays import Array, Floats, block_rows, generator_of
 from visus.measures._arrays import features as checked
 from visus.measures.alignment import unit64
 from visus.measures.partners import partners
@@ -130,7 +130,7 @@ def gap_shift(
         raise DataError(f"images {x.shape} and texts {y.shape} are no pairs; they must have the same shape")
     apart = x.mean(axis=0) - y.mean(axis=0)
     code, shown = (np.arange(len(x)) if k is None else np.asarray(k) for k in (keys, image_keys))
-    judged = np.sort(np.random.default_rng(seed).permutation(len(x))[:most])
+    judged = np.sort(generator_of(seed).permutation(len(x))[:most])
     found = []
     for share in np.linspace(1 - reach, 1 + reach, steps):
 

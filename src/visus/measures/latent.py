@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visus.errors import DataError
-from visus.measures._arrays import Array, Floats, block_rows, features
+from visus.measures._arrays import Array, Floats, block_rows, features, generator_of
 from visus.progress import task
 
 # Beyond this a variance or its inverse is no float64 any more.
@@ -139,7 +139,7 @@ def mutual_information(mu: Array, logvar: Array, *, samples: int = 1, seed: int 
     centre = mu.mean(axis=0, dtype=np.float64)
     m, v = mu.astype(np.float64) - centre, logvar.astype(np.float64)
     density = _Mixture(m, v)
-    rng = np.random.default_rng(seed)
+    rng = generator_of(seed)
     gain = np.zeros(n)
     step = block_rows(8 * 3 * n, at_least=1)
     with task("estimating mutual information", samples * n) as progress:

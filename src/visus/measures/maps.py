@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from visus.errors import DataError
-from visus.measures._arrays import Array, Floats, block_rows, features
+from visus.measures._arrays import Array, Floats, block_rows, features, generator_of
 from visus.measures.trust import SquaredDistances, TrustFigures, neighbours_kept, trust_figures, trustworthiness
 from visus.progress import log, task
 
@@ -259,7 +259,7 @@ def _start(base: Array, seed: int) -> Floats:
     """The first two coordinates scaled to a standard deviation of 1, with a grain of seeded noise that parts duplicates."""
     first: Floats = base[:, :2].astype(np.float64)
     spread = first[:, 0].std()
-    noise = np.random.default_rng(seed).standard_normal(first.shape)
+    noise = generator_of(seed).standard_normal(first.shape)
     return first / (spread if spread > 0 else 1.0) + 1e-3 * noise
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from visus.errors import DataError
-from visus.measures._arrays import Array
+from visus.measures._arrays import Array, generator_of
 
 PATTERNS = ("random", "centre", "periphery", "block", "most-attended", "least-attended")
 SCORED = ("most-attended", "least-attended")
@@ -29,14 +29,14 @@ def patch_order(
     rows, columns = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
     patches = len(rows)
     if pattern == "random":
-        return np.argsort(np.random.default_rng(seed).random((n, patches)), axis=1)
+        return np.argsort(generator_of(seed).random((n, patches)), axis=1)
     if pattern in SCORED:
         if scores is None or np.shape(scores) != (n, patches) or not np.isfinite(scores).all():
             raise DataError(f"the pattern {pattern} needs a finite score for each of {n} x {patches} patches")
         values = np.asarray(scores, np.float64)
         return np.argsort(values if pattern == "most-attended" else -values, axis=1, kind="stable")
     if pattern == "block":
-        middle = np.random.default_rng(seed).integers(0, patches, n)
+        middle = generator_of(seed).integers(0, patches, n)
         down, across = rows - rows[middle][:, None], columns - columns[middle][:, None]
         ring = np.maximum(np.abs(down), np.abs(across)).astype(np.float64)
         near = np.hypot(down, across)
@@ -89,7 +89,7 @@ def area_intervals(
     The area is linear in the hits, so a picture enters by its own area, and a resample is the mean of n of these.
     """
     own = area_each(ratios, hits)
-    generator, n = np.random.default_rng(seed), len(own)
+    generator, n = generator_of(seed), len(own)
     if not n:
         raise DataError("an area needs at least one picture")
     means = np.concatenate(

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visus.errors import DataError
-from visus.measures._arrays import Array
+from visus.measures._arrays import Array, generator_of
 from visus.measures._arrays import features as checked
 
 NORMAL, LAPLACE_UNIT, LAPLACE, AGGREGATE = "N(0, 1)", "Laplace, variance 1", "Laplace(0, 1)", "aggregate posterior"
@@ -23,7 +23,7 @@ def draw_latents(prior: str, n: int, posterior_samples: Array, *, seed: int = 0)
     """
     samples = checked(posterior_samples, "posterior_samples", at_least=2)
     shape = (n, samples.shape[1])
-    rng = np.random.default_rng(seed)
+    rng = generator_of(seed)
     if prior == NORMAL:
         return rng.standard_normal(shape, dtype=np.float32)
     if prior in (LAPLACE_UNIT, LAPLACE):

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from visus.errors import DataError
-from visus.measures._arrays import as_array
+from visus.measures._arrays import as_array, generator_of
 from visus.measures.probe import PROTOCOLS, checked_rows
 from visus.measures.probe_blocks import Array, Source, as_blocks
 from visus.measures.probe_solver import CACHE_BYTES, check_labels, solve_path
@@ -75,7 +75,7 @@ def permutation_null(
     if np.intersect1d(train, test).size:
         raise DataError("train and test share rows; a probe must be tested on images it never saw")
     rows = np.sort(train)
-    generator = np.random.default_rng(seed)
+    generator = generator_of(seed)
     true = check_labels(labels[rows], n_classes)
     permuted = np.stack([generator.permutation(true) for _ in range(permutations)])
     path = solve_path(
