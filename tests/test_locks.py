@@ -17,6 +17,8 @@ from visus.errors import StoreError
 from visus.locks import locked
 from visus.memory import halving, out_of_memory
 from visus.progress import Silent, collecting, reporting
+from visus.report.write import LOCK, write_report
+from visus.result import Result
 from visus.training import checkpoint
 
 HOLD = """
@@ -100,6 +102,18 @@ def test_a_pass_over_rows_halves_where_memory_is_too_little_and_loses_none() -> 
     assert not out_of_memory(ValueError("out of memory"))
     with pytest.raises(RuntimeError, match="shapes"):
         list(halving(2, 2, lambda at: (_ for _ in ()).throw(RuntimeError("shapes differ")), what="rows"))
+
+
+def test_of_two_reports_into_one_folder_the_second_waits(tmp_path: Path) -> None:
+    result = Result("predict", "A page", ("found",), {}, (), {}, (), {})
+    writer = threading.Thread(target=write_report, args=(result, tmp_path))
+    with locked(tmp_path, waiting="", name=LOCK):
+        writer.start()
+        writer.join(0.3)
+        assert writer.is_alive()
+        assert not (tmp_path / "index.html").exists()
+    writer.join(60)
+    assert (tmp_path / "index.html").is_file()
 
 
 def command(*options: str) -> subprocess.Popen[str]:

@@ -60,6 +60,21 @@ def halving(n: int, size: int, run: Callable[[slice], T], *, what: str, least: i
         log(f"{what}: out of memory with {rows} at a time; goes on with {size}")
 
 
+def roomier(run: Callable[[str], T], device: str, *, what: str) -> T:
+    """What `run` gives on `device`; where a GPU has too little memory for it, on the CPU, which is logged.
+
+    For a computation whose parts all stand in memory at once, so that it cannot go on in halves.
+    """
+    if device == "cpu":
+        return run(device)
+    found, failed = _tried(lambda _: run(device), slice(0))
+    if failed is None:
+        return found  # type: ignore[return-value]
+    free_cached()
+    log(f"{what}: out of memory on {device} ({failed}); goes on on the CPU")
+    return run("cpu")
+
+
 def _tried(run: Callable[[slice], T], part: slice) -> tuple[T | None, str | None]:
     try:
         return run(part), None

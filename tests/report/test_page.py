@@ -110,7 +110,7 @@ def test_no_name_becomes_an_element(tmp_path: Path) -> None:
     assert payload["groups"][0]["classes"][:3] == list(EVIL[:3])
     # Nothing was written outside the folder, and the data reads back, undecodable name included.
     names = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
-    assert len(names) == 4 + 4 * 3 + 2 * 2
+    assert len(names) == 5 + 4 * 3 + 2 * 2
     assert all(re.fullmatch(r"(figures/|tables/)?[A-Za-z0-9._-]+", name) for name in names)
     assert Result.load(tmp_path).findings == EVIL
 
@@ -191,7 +191,7 @@ def test_same_result_same_bytes(written: tuple[Result, Path], tmp_path: Path) ->
     result, first = written
     write_report(result, tmp_path)
     files = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
-    assert len(files) == 4 + 3 * len(result.figures) + 2 * len(result.tables)
+    assert len(files) == 5 + 3 * len(result.figures) + 2 * len(result.tables)
     for file in files:
         assert (first / file).read_bytes() == (tmp_path / file).read_bytes(), file
 

@@ -16,7 +16,7 @@ from visus.models import load_backbone
 from visus.models.vit import anatomy
 from visus.report import write_report
 from visus.studies.vit import vit
-from visus.studies.vit_masking import answer, dropped, hidden, importance, ratios_of
+from visus.studies.vit_masking import answered, dropped, hidden, importance, ratios_of
 from visus.studies.vit_overlays import UNIFORM, overlaid, resized
 from visus.studies.vit_subject import Shown, Viewer, views
 
@@ -233,7 +233,7 @@ def test_the_curves_of_a_transformer_that_reads_one_patch_break_where_it_goes(ti
     raw[:, 8:16, 16:24] = 250
     shown = Shown(raw)
     maps = importance(viewer, shown, "cpu")
-    whole = np.concatenate([answer(viewer, x) for _, x in shown.batches(viewer, "cpu")])
+    whole = answered(viewer, shown, "cpu")
     ratios = (1.0, 0.9, 0.5, 0.1)
     for name in ("attention", "rollout", "gradient-weighted"):
         for pattern, kept in (("most-attended", False), ("least-attended", True)):

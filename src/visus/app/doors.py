@@ -6,6 +6,7 @@ import functools
 import inspect
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ def _door(name: str) -> Callable[..., Result]:
         start = time.perf_counter()
         bound = signature.bind_partial()
         bound.arguments.update({key: arguments[key] for key in signature.parameters})
-        with where_watched(name), using(threads) as chosen, collecting() as remarks:
+        with where_watched(name), using(threads) as chosen, collecting() as remarks, _exact(arguments):
             result: Result = study(*bound.args, **bound.kwargs)
         free = (
             " (those free at the start; --threads sets another number)"
@@ -79,6 +80,19 @@ def _door(name: str) -> Callable[..., Result]:
     call.__signature__ = whole  # type: ignore[attr-defined]
     call.__doc__ = (study.__doc__ or "").replace("\n\n    Returns", f"\n{_THREADS}\n\n    Returns", 1)
     return call
+
+
+def _exact(arguments: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """On a GPU whatever a study computes is fp32 and repeatable, whichever room computes it."""
+    if arguments.get("device", "cpu") == "cpu":
+        return nullcontext()
+    import torch  # takes a second
+
+    if not torch.cuda.is_available():
+        return nullcontext()
+    from visus.features.engines import exact_cuda
+
+    return exact_cuda()
 
 
 def _added(parameter: str, annotation: str) -> inspect.Parameter:

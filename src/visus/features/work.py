@@ -21,6 +21,7 @@ from visus.features import store as stores
 from visus.features.batching import cpu_batch, cuda_batch, peak_activation, rows_of_shard
 from visus.features.extract import Request
 from visus.features.manifest import Manifest, Run, part
+from visus.memory import halving
 from visus.models.base import Tap
 from visus.progress import Task, log, task
 
@@ -55,8 +56,8 @@ def complete(request: Request) -> dict[str, Any]:
     for job in resumed:
         try:
             images, seconds = _go(request, job)
-        except engines.EngineError as error:
-            log(f"{error}; these taps start again")
+        except (engines.EngineError, torch.OutOfMemoryError) as error:
+            log(f"{str(error).splitlines()[0]}; these taps start again")
             fresh += [tap for tap in request.taps if tap.name in job.targets]
             continue
         seen, preparing = seen + images, preparing + seconds
@@ -125,14 +126,14 @@ def _start(request: Request, engine: str, device: str, fresh: Sequence[Tap]) -> 
     begun = time.perf_counter()
     module = engines.tapped(request.backbone, fresh, request.pool)
     widths, per_image = _measure(request, module)
-    batch = request.batch
-    if batch is None:
-        batch = cpu_batch(per_image) if device == "cpu" else _cuda_batch(request, module, device)
-    rows = rows_of_shard(request.shard_rows, batch, widths)
+    first = request.batch
+    if first is None:
+        first = cpu_batch(per_image) if device == "cpu" else _cuda_batch(request, module, device)
     del module
     preparing = time.perf_counter() - begun
 
-    def job(engine: str) -> Job:
+    def job(engine: str, batch: int) -> Job:
+        rows = rows_of_shard(request.shard_rows, batch, widths)
         run = Run(engine, _hardware(device), batch, rows, tuple(t.name for t in fresh), versions(engine))
         made = Job(run, {t.name: _manifest(request, t, w, run) for t, w in zip(fresh, widths, strict=True)})
         # All of the group before the first shard of any: a run that is killed between two taps goes on as one group.
@@ -140,15 +141,23 @@ def _start(request: Request, engine: str, device: str, fresh: Sequence[Tap]) -> 
             made.targets[tap.name].write(request.folder(tap))
         return made
 
-    for tap in fresh:
-        stores.empty(request.folder(tap))
-    try:
-        images, seconds = _go(request, job(engine))
-    except engines.EngineError as error:
-        if request.engine != "auto":
-            raise DataError(f"{error}; write --engine torch") from error
-        log(f"{error}; PyTorch does it")
-        images, seconds = _go(request, job("torch"))
+    def attempt(at: slice) -> tuple[int, float]:
+        batch = at.stop - at.start
+        for tap in fresh:
+            stores.empty(request.folder(tap))
+        try:
+            return _go(request, job(engine, batch))
+        except engines.EngineError as error:
+            if request.engine != "auto":
+                raise DataError(f"{error}; write --engine torch") from error
+            log(f"{error}; PyTorch does it")
+        return _go(request, job("torch", batch))
+
+    if device == "cpu":  # its batch is small by rule; what is too large there is a picture
+        images, seconds = attempt(slice(0, first))
+    else:
+        # All of it again with a smaller batch: a store's rows are all of one, so that a run that goes on repeats it to the bit.
+        images, seconds = next(found for _, found in halving(first, first, attempt, what="extraction"))
     return images, preparing + seconds
 
 

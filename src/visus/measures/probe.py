@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from visus.measures.calibration import ece, nll
 from visus.measures.confusion import class_recall, confusion_matrix, macro_recall
 from visus.measures.probe_blocks import Array, Blocks, Source, as_blocks
 from visus.measures.probe_solver import CACHE_BYTES, ProbePath, check_labels, solve_path
+from visus.memory import roomier
 from visus.progress import log
 
 __all__ = [
@@ -129,7 +131,8 @@ def linear_probe(
             x, labels, fit, preset.lambdas(len(fit)), n_classes, preset.standardise, device, tol, cache_bytes, None
         )
         converged &= bool(path.converged.all())
-        hits, loss = _validate(path, x, labels, validation, device)
+        judge = partial(_validate, path, x, labels, validation)
+        hits, loss = roomier(judge, device, what="probe")
         accuracy += hits / len(pairs)
         likelihood += loss / len(pairs)
     lambdas = preset.lambdas(len(train))
@@ -188,17 +191,21 @@ def _fit(
     start: tuple[Array, Array] | None,
 ) -> ProbePath:
     ordered = np.sort(rows)
-    return solve_path(
-        as_blocks(x, ordered),
-        y[ordered],
-        lambdas=lambdas,
-        n_classes=n_classes,
-        init=start,
-        tol=tol,
-        standardise=standardise,
-        device=device,
-        cache_bytes=cache_bytes,
-    )
+
+    def solve(device: str) -> ProbePath:
+        return solve_path(
+            as_blocks(x, ordered),
+            y[ordered],
+            lambdas=lambdas,
+            n_classes=n_classes,
+            init=start,
+            tol=tol,
+            standardise=standardise,
+            device=device,
+            cache_bytes=cache_bytes,
+        )
+
+    return roomier(solve, device, what="probe")
 
 
 def _validate(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from visus.locks import locked
 from visus.outputs import MARKER, clear, mark, seal, written_in
 from visus.paths import write_bytes, write_text
 from visus.progress import log
@@ -14,6 +15,7 @@ from visus.report.text import file_names
 from visus.result import Result
 
 PAGES = ("index.html", "result.json", "arrays.npz")
+LOCK = ".report.lock"
 
 
 def write_report(result: Result, out: str | Path) -> Path:
@@ -22,15 +24,21 @@ def write_report(result: Result, out: str | Path) -> Path:
     result.json and arrays.npz (Result.load reads them back), figures/NAME.png, .svg and .pdf, tables/NAME.csv and .tex,
     index.html, and a marker by which listings of images pass them over; what an earlier run left there is removed. Names become safe
     file names. The same result gives the same bytes. A figure or table that cannot be drawn or written costs itself alone: the page's
-    warnings name it. Raises StoreError when the folder cannot be written.
+    warnings name it. Of two commands that write into one folder at once the second waits, and its report is the one that stays.
+    Raises StoreError when the folder cannot be written.
     """
+    out = Path(out)
+    with locked(out, waiting=f"another command writes its report into {out}; waiting until it has ended", name=LOCK):
+        return _write(result, out)
+
+
+def _write(result: Result, out: Path) -> Path:
     from visus.report.draw import FORMATS, draw, to_bytes
     from visus.report.faults import attempt
     from visus.report.page import render_page
     from visus.report.svg import standalone
     from visus.report.tables import to_csv, to_latex
 
-    out = Path(out)
     faults: list[str] = []
     tables = list(zip(file_names(result.tables, "table"), result.tables.values(), strict=True))
     figures = list(zip(file_names((f.name for f in result.figures), "figure"), result.figures, strict=True))

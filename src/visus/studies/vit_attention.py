@@ -17,6 +17,8 @@ from visus.studies.vit_overlays import UNIFORM, overlaid, resized
 from visus.studies.vit_subject import Shown, Viewer, prepared
 
 if TYPE_CHECKING:
+    import torch
+
     from visus.images import ImageSet
     from visus.measures.attention import Specialisation
 
@@ -131,7 +133,11 @@ def _maps(viewer: Viewer, shown: Shown, device: str) -> dict[str, np.ndarray]:
     if viewer.anatomy is None:
         return {
             "Grad-CAM": np.concatenate(
-                [grad_cam(viewer.backbone, x, None).cpu().numpy() for _, x in shown.batches(viewer, device, 16)]
+                list(
+                    shown.through(
+                        viewer, device, lambda _, x: grad_cam(viewer.backbone, x, None).cpu().numpy(), size=16
+                    )
+                )
             )
         }
     titles = {"attention": "last layer", "rollout": "rollout", "gradient-weighted": "gradients"}
@@ -144,7 +150,7 @@ def _layers(viewer: Viewer, shown: Shown, device: str) -> np.ndarray:
     from visus.models.attention import attention
 
     assert viewer.anatomy is not None
-    x = next(shown.batches(viewer, device, 1))[1]
+    x = shown.batch(viewer, device, slice(0, 1))
     found = attention(viewer.backbone, x, layers=range(len(viewer.anatomy.blocks))).maps
     return np.stack([found[k][0].cpu().numpy().reshape(-1, *viewer.anatomy.grid) for k in sorted(found)])
 
@@ -177,17 +183,19 @@ def heads_of(viewer: Viewer, imageset: ImageSet, rows: np.ndarray, *, device: st
 
     assert viewer.anatomy is not None
     shown = prepared(viewer, imageset, rows)
-    entropies, distances, outliers = [], [], []
+
+    def look(_: slice, x: torch.Tensor) -> tuple[np.ndarray, ...]:
+        found = *statistics(viewer.backbone, x), outlier_tokens(viewer.backbone, x).float().mean(dim=1)
+        return tuple(f.cpu().numpy() for f in found)
+
+    parts = []
     with viewer.backbone.on(device), task("measuring heads", len(rows)) as progress:
-        for _, x in shown.batches(viewer, device, 16):
-            entropy, distance = statistics(viewer.backbone, x)
-            entropies.append(entropy.cpu().numpy())
-            distances.append(distance.cpu().numpy())
-            outliers.append(outlier_tokens(viewer.backbone, x).float().mean(dim=1).cpu().numpy())
-            progress.advance(len(x))
+        for part in shown.through(viewer, device, look, size=16):
+            parts.append(part)
+            progress.advance(len(part[0]))
+    entropy, distance, outliers = (np.concatenate(column) for column in zip(*parts, strict=True))
     gh, gw = viewer.anatomy.grid
-    share = float(np.concatenate(outliers).mean())
-    return Heads(viewer.spec, np.concatenate(entropies), np.concatenate(distances), share, gh * gw)
+    return Heads(viewer.spec, entropy, distance, float(outliers.mean()), gh * gw)
 
 
 def _tested(values: np.ndarray, seed: int) -> Specialisation | None:

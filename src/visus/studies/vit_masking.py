@@ -12,6 +12,8 @@ from visus.errors import DataError, SpecError
 from visus.studies.vit_subject import Shown, Viewer, prepared
 
 if TYPE_CHECKING:
+    import torch
+
     from visus.images import ImageSet
 
 RATIOS = tuple(round(1 - k / 10, 1) for k in range(10))
@@ -119,7 +121,7 @@ def mask(
             shown = prepared(viewer, imageset, rows)
             y = None if imageset.labels is None else imageset.labels[rows]
             with viewer.backbone.on(device):
-                whole = np.concatenate([answer(viewer, x) for _, x in shown.batches(viewer, device)])
+                whole = answered(viewer, shown, device)
                 if viewer.anatomy is not None:
                     maps = importance(viewer, shown, device)
                     warnings += _flat(viewer, maps, patterns)
@@ -177,7 +179,7 @@ def undroppable(viewer: Viewer, shown: Shown, device: str) -> str | None:
     from visus.models.tokens import forward_kept
 
     assert viewer.anatomy is not None
-    _, x = next(shown.batches(viewer, device, 1))
+    x = shown.batch(viewer, device, slice(0, 1))
     try:
         forward_kept(viewer.backbone, x, torch.zeros(1, 1, dtype=torch.int64, device=device))
     except SpecError as error:
@@ -208,13 +210,16 @@ def importance(viewer: Viewer, shown: Shown, device: str) -> dict[str, np.ndarra
 
     assert viewer.anatomy is not None
     last = len(viewer.anatomy.blocks) - 1
-    found: dict[str, list[np.ndarray]] = {"attention": [], "rollout": [], "gradient-weighted": []}
-    for _, x in shown.batches(viewer, device, 32):
-        looked = attention(viewer.backbone, x).maps[last].mean(dim=1)
-        found["attention"].append(looked.cpu().numpy())
-        found["rollout"].append(rollout(viewer.backbone, x).cpu().numpy())
-        found["gradient-weighted"].append(relevance(viewer.backbone, x, None).cpu().numpy())
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+    def look(_: slice, x: torch.Tensor) -> dict[str, np.ndarray]:
+        return {
+            "attention": attention(viewer.backbone, x).maps[last].mean(dim=1).cpu().numpy(),
+            "rollout": rollout(viewer.backbone, x).cpu().numpy(),
+            "gradient-weighted": relevance(viewer.backbone, x, None).cpu().numpy(),
+        }
+
+    parts = list(shown.through(viewer, device, look, size=32))
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
 def dropped(
@@ -236,10 +241,11 @@ def dropped(
     outputs = [whole]
     for ratio in ratios[1:]:
         kept = torch.from_numpy(kept_at(order, ratio)).to(device)
-        parts = [
-            forward_kept(viewer.backbone, x, kept[at]).float().cpu().numpy() for at, x in shown.batches(viewer, device)
-        ]
-        outputs.append(np.concatenate(parts))
+
+        def look(at: slice, x: torch.Tensor, kept: torch.Tensor = kept) -> np.ndarray:
+            return forward_kept(viewer.backbone, x, kept[at]).float().cpu().numpy()
+
+        outputs.append(np.concatenate(list(shown.through(viewer, device, look))))
     return _curve(viewer, "drop", pattern, ratios, outputs, y)
 
 
@@ -263,8 +269,7 @@ def blanked(
     for ratio in ratios[1:]:
         left = Shown(hidden(shown.raw, paint, order, grid, ratio))
         with torch.inference_mode():
-            parts = [answer(viewer, x) for _, x in left.batches(viewer, device)]
-        outputs.append(np.concatenate(parts))
+            outputs.append(answered(viewer, left, device))
     return _curve(viewer, "blank", pattern, ratios, outputs, y)
 
 
@@ -300,6 +305,11 @@ def answer(viewer: Viewer, batch: Any) -> np.ndarray:
         return backbone.classify(batch).float().cpu().numpy()
     taps = backbone.resolve(["late"])
     return backbone.forward(batch, taps)[taps[0].name].float().cpu().numpy()
+
+
+def answered(viewer: Viewer, shown: Shown, device: str) -> np.ndarray:
+    """float32 [n, k]: the `answer` to every picture."""
+    return np.concatenate(list(shown.through(viewer, device, lambda _, x: answer(viewer, x))))
 
 
 def _curve(

@@ -39,14 +39,14 @@ class Judged:
 def answers(viewer: Viewer, imageset: ImageSet, rows: np.ndarray, *, device: str) -> np.ndarray:
     """Probabilities [n, k] of the pictures at `rows`."""
     from visus.progress import task
-    from visus.studies.vit_masking import answer
+    from visus.studies.vit_masking import answered
 
-    found = []
+    found: list[np.ndarray] = []
     with viewer.backbone.on(device), task(f"predicting with {viewer.spec}", len(rows)) as progress:
         for start in range(0, len(rows), 256):
             part = rows[start : start + 256]
             shown = prepared(viewer, imageset, part)
-            found += [answer(viewer, x) for _, x in shown.batches(viewer, device)]
+            found.append(answered(viewer, shown, device))
             progress.advance(len(part))
     return viewer.probabilities(np.concatenate(found))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
 from visus.errors import DataError, SpecError
+from visus.memory import halving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from visus.models import Backbone
     from visus.models.vit import Anatomy
 
+T = TypeVar("T")
 BATCH = 64
 Reading = Literal["classifier", "probe", "output"]
 
@@ -97,13 +99,23 @@ class Shown:
 
     raw: np.ndarray
 
-    def batches(self, viewer: Viewer, device: str, size: int = BATCH) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Normalised batches float32 [b, 3, h, w] on the device, with where they stand, one after the other."""
+    def batch(self, viewer: Viewer, device: str, at: slice) -> torch.Tensor:
+        """The pictures at a slice, normalised, float32 [b, 3, h, w] on the device."""
         import torch
 
-        for start in range(0, len(self.raw), size):
-            at = slice(start, start + size)
-            yield at, viewer.backbone.preprocess.normalize(torch.from_numpy(self.raw[at]).to(device))
+        return viewer.backbone.preprocess.normalize(torch.from_numpy(self.raw[at]).to(device))
+
+    def through(
+        self, viewer: Viewer, device: str, run: Callable[[slice, torch.Tensor], T], *, size: int = BATCH
+    ) -> Iterator[T]:
+        """What `run` gives of batches (where they stand, normalised pictures), in order; in smaller ones where memory is too little.
+
+        `run` should leave nothing of what it gives on a GPU. Raises DataError where one picture is too many.
+        """
+        for _, found in halving(
+            len(self.raw), size, lambda at: run(at, self.batch(viewer, device, at)), what=viewer.spec
+        ):
+            yield found
 
 
 def prepared(viewer: Viewer, imageset: ImageSet, rows: np.ndarray) -> Shown:
