@@ -170,8 +170,8 @@ def test_what_openvino_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> No
         ({"pool": "max"}, DataError, "mean, cls or flatten"),
         ({"precision": "fp16"}, DataError, "fp32 or bf16"),
         ({"engine": "tensorrt"}, DataError, "auto, openvino or torch"),
-        ({"device": "gpu"}, DataError, "cuda:0"),
-        ({"device": "cuda:9"}, DataError, "CUDA"),
+        ({"device": "gpu"}, SpecError, "cuda:N"),
+        ({"device": "cuda:9"}, SpecError, "CUDA"),
         ({"batch": 0}, DataError, "from 1 up"),
     ],
 )
