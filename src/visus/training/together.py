@@ -106,7 +106,8 @@ def add_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         parts = torch.split(flat, [p.numel() for p in live])
         for p, part, seen in zip(live, parts, used.tolist(), strict=True):
             if seen:
-                p.grad = part.view_as(p)
+                # In the parameter's own layout: fused optimizers read both as they lie in memory, without asking for strides.
+                p.grad = torch.empty_like(p).copy_(part.view_as(p))
 
 
 @torch.no_grad()
