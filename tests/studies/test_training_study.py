@@ -136,7 +136,7 @@ def test_skips_are_removed_where_named_and_one_by_one(colours: Path) -> None:
         ({"regime": ["fall"]}, SpecError, "full"),
         ({"lr": "fast"}, SpecError, "1e-4"),
         ({"lr": "-1"}, SpecError, "--lr"),
-        ({"epochs": 0}, SpecError, "--epochs"),
+        ({"epochs": 0}, DataError, "--epochs"),
         ({"batch": 1}, SpecError, "--batch"),
         ({"accumulate": 12}, SpecError, "--accumulate"),
         ({"size": 8}, SpecError, "--size"),
