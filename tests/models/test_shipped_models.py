@@ -17,6 +17,7 @@ from visus.measures.retrieval import ranks
 from visus.models.attention import attention
 from visus.models.shipped import shipped_folder
 from visus.models.vit import anatomy
+from visus.progress import collecting
 from visus.spec import Spec
 from visus.studies import train_report as report
 from visus.training.captioned import names_of
@@ -126,3 +127,10 @@ def test_an_unknown_split_is_refused() -> None:
         visus.load_dual("visus:emoji-clip?split=concepts")
     with pytest.raises(SpecError, match="emoji-clip"):
         visus.load_dual("visus:emoji-clp")
+
+
+@pytest.mark.parametrize("spec", ["visus:emoji-vit", "visus:emoji-clip", "visus:effnet-lite0"])
+def test_nothing_has_to_be_said_of_what_ships(spec: str) -> None:
+    with collecting() as remarks:
+        visus.load_backbone(spec)
+    assert (remarks.notes, remarks.cautions) == ([], [])

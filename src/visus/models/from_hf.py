@@ -33,6 +33,8 @@ TOWERS = {
     "metaclip_2": "MetaClip2VisionModel",
     "chinese_clip": "ChineseCLIPVisionModel",
 }
+# Of a dual encoder only the image tower is a backbone: nobody has to be told that its text tower is left out.
+OTHER_TOWER = ("text_model.", "text_projection.", "visual_projection.", "logit_scale", "logit_bias")
 TOWER_TYPES = {"clip_vision_model": "CLIPVisionModel", "siglip_vision_model": "SiglipVisionModel"}
 FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 BROKEN = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError, pickle.UnpicklingError)
@@ -237,7 +239,7 @@ def _from(
             logging.enable_progress_bar()
     wrong = sorted(str(k[0] if isinstance(k, tuple) else k) for k in report.get("mismatched_keys", ()))
     missing = sorted(k for k in report["missing_keys"] if "pooler.dense" not in k and k not in wrong)
-    left = sorted(report.get("unexpected_keys", ()))
+    left = sorted(k for k in report.get("unexpected_keys", ()) if not k.startswith(OTHER_TOWER))
     if left:
         examples = f"{', '.join(left[:3])}{', ...' if len(left) > 3 else ''}"
         note(f"{where or 'the checkpoint'}: {len(left)} tensors are not of {cls.__name__} and left out ({examples})")
