@@ -47,11 +47,6 @@ def count() -> int:
     return cores() if chosen is None else chosen.count
 
 
-def chosen() -> Threads | None:
-    """What `using` chose for the run that this is called from; None outside one."""
-    return _chosen.get()
-
-
 def free(seconds: float = SAMPLE_SECONDS) -> Threads:
     """Watch the machine for `seconds` (this process sleeps meanwhile): one thread for each core that is free, at least one.
 

@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import visus
 from visus.app import doors
+from visus.device import choose_device
 from visus.errors import VisusError
 from visus.features import batching, engines
 from visus.features.extract import extract
@@ -476,8 +477,8 @@ def test_devices_that_are_not_there_are_told_in_one_line(device: str, pictures: 
 
 def test_the_second_gpu_of_two_is_taken_and_the_third_refused() -> None:
     with gpu(2):
-        assert engines.choose_device("cuda:1") == "cuda:1"
+        assert choose_device("cuda:1") == "cuda:1"
         with pytest.raises(VisusError, match=r"cuda:2"):
-            engines.choose_device("cuda:2")
+            choose_device("cuda:2")
         with pytest.raises(VisusError, match=r"--devices 3"):
             Devices("cuda", 3)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from visus.device import choose_device as choose_device  # asked for together with choose_engine
 from visus.errors import DataError, MissingExtraError
 from visus.features.pipeline import Outputs, Slot
 from visus.models.base import Backbone, Tap
