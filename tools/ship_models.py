@@ -17,7 +17,7 @@ from visus.images import load_images
 from visus.measures import wilson
 from visus.models import load_backbone, load_dual
 from visus.result import Result
-from visus.studies import train_report as report
+from visus.studies.train import report
 from visus.training.fresh import parts_of
 
 DATA = Path(__file__).resolve().parent.parent / "src" / "visus" / "data" / "models"

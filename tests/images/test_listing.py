@@ -20,7 +20,7 @@ from visus.paths import check_writable
 from visus.progress import collecting
 from visus.report import write_report
 from visus.result import Result, Table
-from visus.studies.inputs import gather
+from visus.studies.common.inputs import gather
 
 Plant = Callable[..., None]
 

@@ -117,7 +117,7 @@ def inner_of(model: Any) -> Any:
 
 @pytest.mark.parametrize("family", HF)
 def test_what_stands_beside_the_patches_is_found_in_every_transformers_model(saved, family: str) -> None:
-    from visus.studies.vit_attention import listed
+    from visus.studies.vit.attention import listed
 
     backbone = load_backbone(str(saved(family)[0]))
     prefix, suffix, names = HF[family][3:]

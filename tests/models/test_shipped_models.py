@@ -19,7 +19,7 @@ from visus.models.shipped import shipped_folder
 from visus.models.vit import anatomy
 from visus.progress import collecting
 from visus.spec import Spec
-from visus.studies import train_report as report
+from visus.studies.train import report
 from visus.training.captioned import names_of
 from visus.training.fresh import parts_of
 

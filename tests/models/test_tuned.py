@@ -114,7 +114,7 @@ def tuned(timm_folder, tmp_path):
 
 
 def test_predict_takes_it(tuned):
-    from visus.studies.inputs import gather
+    from visus.studies.common.inputs import gather
     from visus.studies.predict import predict
 
     result = predict(["visus:digits"], model=str(tuned), limit=3, top=2)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from visus.studies.regime_scores import Epoch, Regimes, RegimeScore, Run, Trial
+from visus.studies.transfer.regimes.scores import Epoch, Regimes, RegimeScore, Run, Trial
 
 CLASSES = ("ant", "bee", "cat", "dog")
 N = 400

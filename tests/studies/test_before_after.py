@@ -20,7 +20,7 @@ from visus.measures import holm, paired_bootstrap, wilson
 from visus.models import Backbone
 from visus.report.draw import draw, to_bytes
 from visus.result import Table
-from visus.studies.before_after import BeforeAfter, before_after
+from visus.studies.transfer.before_after.measure import BeforeAfter, before_after
 
 CLASSES = ("dark", "blue", "red", "violet")  # red and blue off or on; without blue 0 is 1 and 2 is 3
 EACH = 35
@@ -246,7 +246,7 @@ def test_what_is_known_is_not_computed_again(
     states: dict[str, Backbone],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from visus.studies import layers
+    from visus.studies.transfer.layers import scores as layers
 
     asked: list[tuple[str, str]] = []
     real = layers.score_layer
@@ -351,7 +351,7 @@ def test_flattened_layers_are_reduced_on_training_rows(images: ImageSet, splits:
 def test_many_layers_give_three_columns_of_maps() -> None:
     from types import SimpleNamespace
 
-    from visus.studies.before_after_pictures import map_taps
+    from visus.studies.transfer.before_after.figures import map_taps
 
     assert map_taps(SimpleNamespace(taps=tuple("abcd"))) == tuple("abcd")  # type: ignore[arg-type]
     assert map_taps(SimpleNamespace(taps=tuple("abcdefg"))) == ("a", "d", "g")  # type: ignore[arg-type]

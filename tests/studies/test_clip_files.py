@@ -12,10 +12,11 @@ import pytest
 import visus
 from visus.errors import DataError
 from visus.progress import Remarks, collecting
-from visus.studies import clip_alignment, clip_gap
-from visus.studies.clip_alignment import sides
-from visus.studies.clip_file import from_file
-from visus.studies.clip_subject import Subject
+from visus.studies.clip import gap as clip_gap
+from visus.studies.clip.alignment import measure as clip_alignment
+from visus.studies.clip.alignment.measure import sides
+from visus.studies.clip.embeddings.read import from_file
+from visus.studies.clip.pairs import Subject
 
 
 def rows(result: visus.Result, table: str) -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@ from visus.app.cli import main
 from visus.errors import DataError, SpecError
 from visus.images import load_images
 from visus.models.dual import DualEncoder
-from visus.studies import clip_alignment, clip_subject
+from visus.studies.clip import pairs as clip_subject
+from visus.studies.clip.alignment import measure as clip_alignment
 
 
 def rows(result: visus.Result, table: str) -> list[dict[str, Any]]:

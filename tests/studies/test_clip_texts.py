@@ -20,9 +20,9 @@ from visus.models.dual_reading import same_classes, spelled, token_keys, warn_of
 from visus.models.dual_text import Words, simple_words
 from visus.models.zero_shot import zero_shot_classifier
 from visus.progress import collecting
-from visus.studies import clip_subject
-from visus.studies.clip_texts import captions_of, text_keys
-from visus.studies.train_report import Score, _zero_shot, judge_clip
+from visus.studies.clip import pairs as clip_subject
+from visus.studies.clip.texts import captions_of, text_keys
+from visus.studies.train.report import Score, _zero_shot, judge_clip
 from visus.training.fresh import Parts
 
 LONG = "a very long description of a street in the rain with many people, two dogs, a red bus and an old man who reads a paper, seen from above, "

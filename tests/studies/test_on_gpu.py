@@ -34,9 +34,9 @@ from visus.models.tapping import TappedModule
 from visus.models.tokens import forward_kept
 from visus.models.vae import Decoder, VaeSizes, new_vae, wrap
 from visus.models.vit import anatomy
-from visus.studies.clip_subject import embed
-from visus.studies.vit_masking import answered, dropped, importance
-from visus.studies.vit_subject import Shown, Viewer
+from visus.studies.clip.pairs import embed
+from visus.studies.vit.masking.measure import answered, dropped, importance
+from visus.studies.vit.subject import Shown, Viewer
 from visus.training import checkpoint
 from visus.training.batchnorm import recalibrate
 from visus.training.devices import Devices, repeatable

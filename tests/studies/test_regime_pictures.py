@@ -12,8 +12,10 @@ from visus.report import render_page
 from visus.report.draw import draw as draw_figure
 from visus.report.draw import to_bytes
 from visus.result import Result
-from visus.studies import regime_pictures, regime_tables, regime_words
-from visus.studies.regime_scores import Regimes
+from visus.studies.transfer.regimes import figures as regime_pictures
+from visus.studies.transfer.regimes import findings as regime_words
+from visus.studies.transfer.regimes import tables as regime_tables
+from visus.studies.transfer.regimes.scores import Regimes
 
 
 def _result(s: Regimes) -> Result:

@@ -12,8 +12,8 @@ from tests.studies import regime_sample as sample
 
 from visus.errors import DataError
 from visus.result import Table
-from visus.studies.regime_scores import Regimes, RegimeScore, Trial, duration, operations, trade_off
-from visus.studies.regime_tables import tables
+from visus.studies.transfer.regimes.scores import Regimes, RegimeScore, Trial, duration, operations, trade_off
+from visus.studies.transfer.regimes.tables import tables
 
 Y, CLASSES = sample.Y, sample.CLASSES
 
@@ -133,7 +133,7 @@ def test_learning_rates_list_every_trial_and_name_the_chosen() -> None:
 
 def test_a_convex_probe_stands_in_the_same_table_with_its_own_numbers() -> None:
     from visus.measures.probe import linear_probe
-    from visus.studies.layers import LayerScore
+    from visus.studies.transfer.layers.scores import LayerScore
 
     rng = np.random.default_rng(0)
     y = np.arange(300) % len(CLASSES)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tests.studies import regime_sample as sample
 
-from visus.studies.regime_scores import Regimes, Trial
-from visus.studies.regime_words import findings, overfitting, warnings
+from visus.studies.transfer.regimes.findings import findings, overfitting, warnings
+from visus.studies.transfer.regimes.scores import Regimes, Trial
 
 
 def _about(said: tuple[str, ...], *words: str) -> str:

@@ -18,8 +18,10 @@ from visus.measures.repeats import Repeats
 from visus.models.dual import load_dual
 from visus.progress import collecting
 from visus.result import Result, Table
-from visus.studies import repeated, vae_report, vae_subject
-from visus.studies.train_report import judge_clip
+from visus.studies.common import repeated
+from visus.studies.train.report import judge_clip
+from visus.studies.vae import report as vae_report
+from visus.studies.vae import subject as vae_subject
 from visus.training.fresh import Parts
 
 RNG = np.random.default_rng(0)

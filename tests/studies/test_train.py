@@ -397,7 +397,7 @@ def test_zero_shot_is_judged_on_no_picture_that_the_training_looked_at(
     pictures: Path, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from visus.studies import train as study
-    from visus.studies import train_report
+    from visus.studies.train import report as train_report
     from visus.training import fresh
 
     # The same files in folders of other classes: another set, in which the same seed draws another fifth.

@@ -21,9 +21,9 @@ from visus.features.latents import Bounds, Posteriors
 from visus.images import load_images
 from visus.measures import active_units, aggregate_moments, gaussian_kl, importance_bound, mutual_information
 from visus.models.vae import Decoder, VaeSizes, new_vae, wrap
-from visus.studies import vae_words
-from visus.studies.vae_examine import Examined
-from visus.studies.vae_subject import load, size_of
+from visus.studies.vae import findings as vae_words
+from visus.studies.vae.examine import Examined
+from visus.studies.vae.subject import load, size_of
 from visus.training.vae import Pressure
 
 QUICK: dict[str, Any] = {"limit": 500, "epochs": 2, "samples": 60, "importance": 8, "device": "cpu", "shown": 4}

@@ -16,9 +16,9 @@ from visus.models import load_backbone
 from visus.models.vit import anatomy
 from visus.report import write_report
 from visus.studies.vit import vit
-from visus.studies.vit_masking import answered, dropped, hidden, importance, ratios_of
-from visus.studies.vit_overlays import UNIFORM, overlaid, resized
-from visus.studies.vit_subject import Shown, Viewer, views
+from visus.studies.vit.masking.measure import answered, dropped, hidden, importance, ratios_of
+from visus.studies.vit.overlays import UNIFORM, overlaid, resized
+from visus.studies.vit.subject import Shown, Viewer, views
 
 QUICK = {"masked": 10, "shown": 1, "keep": "1,0.4", "limit": 300}
 
@@ -297,8 +297,8 @@ def test_hidden_pixels_are_painted_and_the_others_stay():
 
 @pytest.mark.parametrize("lead", [0.3, 0.0])
 def test_the_most_faithful_map_is_chosen_on_half_of_the_images_and_judged_on_the_others(lead: float) -> None:
-    from visus.studies.vit_masking import FAITHFUL, Curve, Masked
-    from visus.studies.vit_masking_report import _faithful_said
+    from visus.studies.vit.masking.measure import FAITHFUL, Curve, Masked
+    from visus.studies.vit.masking.report import _faithful_said
 
     rng = np.random.default_rng(0)
     n, curves = 80, {}
@@ -322,8 +322,8 @@ def test_the_most_faithful_map_is_chosen_on_half_of_the_images_and_judged_on_the
 
 
 def test_one_image_chooses_no_map() -> None:
-    from visus.studies.vit_masking import FAITHFUL, Curve, Masked
-    from visus.studies.vit_masking_report import _faithful_said
+    from visus.studies.vit.masking.measure import FAITHFUL, Curve, Masked
+    from visus.studies.vit.masking.report import _faithful_said
 
     one = Curve("m", "drop", "x", (1.0, 0.5), np.zeros((2, 1), int), np.full((2, 1), 0.5), None, np.zeros(1, bool))
     curves = {("m", name, way): one for name in FAITHFUL for way in ("deletion", "insertion")}

@@ -49,7 +49,7 @@ def _door(name: str) -> Callable[..., Result]:
         from visus.outputs import check_out
         from visus.progress import collecting
         from visus.report import write_report
-        from visus.studies.provenance import complete
+        from visus.studies.common.provenance import complete
         from visus.threads import using
 
         arguments = settle(name, whole, args, kwargs, flags=True).arguments

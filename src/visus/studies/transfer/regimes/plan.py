@@ -1,0 +1,96 @@
+"""The plan of a training: what was asked for, or what of it fits into the time given on this machine."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from visus.studies.transfer.regimes.runs import Options, Workshop, content_key
+
+if TYPE_CHECKING:
+    from visus.models import Backbone
+    from visus.training.budget import Allowance
+    from visus.training.regimes import Built
+
+TRIED = 0.3  # share of the epochs that a learning rate is tried for
+
+
+def asked_for(regime: str, backbone: Backbone, options: Options) -> Allowance:
+    """What a regime may spend when time is no matter."""
+    from visus.training.budget import Allowance
+    from visus.training.recipe import GRIDS
+
+    epochs = options.scratch_epochs or options.epochs if regime == "scratch" else options.epochs
+    trial = epochs if regime == "head" else max(1, round(TRIED * epochs))
+    native = min(backbone.preprocess.size)
+    size = options.size if options.size and regime in ("full", "scratch", "lora") else native
+    return Allowance(epochs, size, options.lr or GRIDS[regime], trial)
+
+
+def planned(
+    shop: Workshop, builts: Mapping[str, Built], networks: Mapping[str, Backbone], *, seconds: float | None
+) -> tuple[dict[str, Allowance], tuple[str, ...]]:
+    """The plan as asked, or fitted to the time; a plan made for the same question is taken again, so that a run can be resumed."""
+    from visus.locks import locked
+    from visus.paths import home, write_text
+    from visus.training.budget import Allowance, fit_to
+
+    asked = {r: asked_for(r, networks[r], shop.options) for r in builts}
+    if seconds is None or not asked:
+        return asked, ()
+    said = {r: asdict(a) for r, a in asked.items()}
+    # Not of the seconds that are left: they differ in a resumed run, which must find its plan.
+    key = content_key(shop.material, networks, said, asdict(shop.options), asdict(shop.devices))
+    file = home() / "training" / "plans" / f"{key}.json"
+    waiting = (
+        f"another process measures how fast this machine trains {shop.material.images.name}; its plan will be used"
+    )
+    with locked(file.parent, waiting=waiting, name=f".{key}.lock"):
+        if file.is_file():
+            body = json.loads(file.read_text("utf-8"))
+            plan = {r: Allowance(**{**a, "grid": tuple(a["grid"])}) for r, a in body["plan"].items()}
+            return plan, tuple(body["left_out"])
+        start = time.perf_counter()
+        paces, sizes = _paces(shop, asked, builts, networks)
+        left = seconds - (time.perf_counter() - start)
+        plan, left_out = fit_to(asked, paces, sizes, seconds=max(left, 1.0))
+        write_text(file, json.dumps({"plan": {r: asdict(a) for r, a in plan.items()}, "left_out": left_out}))
+    return plan, left_out
+
+
+def _paces(
+    shop: Workshop, asked: Mapping[str, Allowance], builts: Mapping[str, Built], networks: Mapping[str, Backbone]
+) -> tuple[dict[str, Any], Any]:
+    """Seconds that each regime takes, measured, and the numbers of pictures."""
+    from visus.progress import task
+    from visus.training.budget import Pace, Sizes
+    from visus.training.pace import pace_of_pictures, pace_of_tail, sizes_for
+
+    material, options, recipe, devices = shop.material, shop.options, shop.recipe, shop.devices
+    paces: dict[str, Pace] = {}
+    whole: Pace | None = None
+    with task("measuring how fast this machine trains", len(asked)) as progress:
+        for regime in sorted(asked, key=("full", "scratch", "lora", "last-block", "head").index):
+            built, backbone = builts[regime], networks[regime]
+            if regime == "scratch" and "full" in paces:
+                paces[regime] = paces["full"]
+            elif regime in ("full", "scratch", "lora"):
+                sizes = (asked[regime].size,) if options.size else sizes_for(built, backbone)
+                paces[regime] = pace_of_pictures(built, backbone, material, sizes, recipe, devices)
+                whole = whole or paces[regime]
+            elif regime == "last-block":
+                native = min(backbone.preprocess.size)
+                if whole is None or native not in whole.held:
+                    whole = pace_of_pictures(built, backbone, material, (native,), recipe, devices)
+                paces[regime] = pace_of_tail(built, backbone, material, shop.settings, recipe, devices, whole)
+            else:
+                size, few = asked[regime].size, 2e-5
+                front = 0.0
+                if options.views:
+                    front = options.views * len(material.train) * (whole.held[size] if whole else 0.01)
+                paces[regime] = Pace({size: front}, {size: few}, {size: few})
+            progress.advance()
+    return paces, Sizes(len(material.train), len(material.validation), len(material.test))

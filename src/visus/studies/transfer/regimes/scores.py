@@ -1,0 +1,257 @@
+"""What training a model in several ways came to: one score a regime, and the comparisons that tables, figures and findings share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from visus.errors import DataError
+from visus.studies.common.pairs import Pair, compare_right
+from visus.training.records import Epoch, Run, Trial
+
+if TYPE_CHECKING:
+    from visus.measures.probe import ProbeResult
+    from visus.studies.transfer.layers.scores import LayerScore
+
+__all__ = ["WORDS", "Epoch", "RegimeScore", "Regimes", "Run", "Trade", "Trial", "trade_off"]
+
+# Regimes as people read them.
+WORDS = {
+    "probe": "linear probe",
+    "head": "head",
+    "last-block": "last block",
+    "lora": "LoRA",
+    "full": "full fine-tuning",
+    "scratch": "training from scratch",
+}
+# Regimes of which every epoch runs the whole network over every picture; the others may train on what was computed before.
+WHOLE = ("full", "scratch", "lora")
+WORTH = 0.01  # what a cheaper regime may give up of validation accuracy
+
+
+@dataclass(frozen=True)
+class RegimeScore:
+    """One regime of one model: its runs (one a seed), what it trained and what that cost.
+
+    regime: 'probe', 'head', 'last-block', 'lora', 'full' or 'scratch'. trainable, parameters: numbers of scalars. flops: all of
+    training, forward and backward, what a frozen front computes counted once (NaN: unknown). seconds: all of it, trials and runs.
+    peak_memory: bytes. batch: pictures an optimizer step, in `accumulate` passes. size: (height, width) in pixels. augmented: ''
+    (not at all), 'k cached views' or 'every epoch'. note: what a time budget cut, '' for nothing. probe: the convex fit, for
+    'probe' alone, whose only run has no epochs.
+    """
+
+    model: str
+    regime: str
+    runs: tuple[Run, ...]
+    trainable: int
+    parameters: int
+    flops: float
+    seconds: float
+    peak_memory: int
+    batch: int
+    accumulate: int
+    size: tuple[int, int]
+    augmented: str
+    note: str = ""
+    probe: ProbeResult | None = None
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise DataError(
+                f"{self.model}, {self.regime}: a score needs at least one run; train it with one seed or more"
+            )
+
+    @staticmethod
+    def from_probe(
+        score: LayerScore,
+        *,
+        flops: float,
+        seconds: float,
+        peak_memory: int,
+        size: tuple[int, int],
+        parameters: int,
+        note: str = "",
+    ) -> RegimeScore:
+        """The convex linear probe of a layer as a regime: trained on all rows at once, on features computed once, not augmented.
+
+        score: of `studies.layers.score_layer`. flops: what the features and the fit took; parameters: of the network and the
+        classifier. trainable is the classifier's weights and biases, (width + 1) x classes.
+        """
+        p = score.probe
+        classes = p.logits.shape[1]
+        run = Run(0, float("nan"), (), -1, np.asarray(p.logits, np.float32), (), seconds)
+        return RegimeScore(
+            model=score.model, regime="probe", runs=(run,), trainable=(score.width + 1) * classes, parameters=parameters,
+            flops=flops, seconds=seconds, peak_memory=peak_memory, batch=0, accumulate=1, size=size, augmented="", note=note, probe=p,
+        )  # fmt: skip
+
+    @property
+    def words(self) -> str:
+        """The regime as people read it."""
+        return WORDS.get(self.regime, self.regime)
+
+    @property
+    def validation(self) -> float:
+        """Validation accuracy of the weights that were kept, mean over runs: what regimes are chosen by, never test."""
+        if self.probe is not None:
+            return float(self.probe.validation_accuracy)
+        return float(np.mean([run.validation for run in self.runs]))
+
+    @property
+    def validation_loss(self) -> float:
+        """Validation loss of the same weights in nats, mean over runs; infinite for the probe, which records none."""
+        kept = [run.epochs[run.best].val_loss for run in self.runs if run.epochs]
+        return float(np.mean(kept)) if kept else float("inf")
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """int64 [runs, n_test]: the predicted class of every test image by every run."""
+        if self.probe is not None:
+            return np.asarray(self.probe.predictions, np.int64)[None]
+        return np.stack([run.logits.argmax(axis=1) for run in self.runs]).astype(np.int64)
+
+    def right(self, y: np.ndarray) -> np.ndarray:
+        """bool [runs, n_test]: which test images each run gets right. y: int64 [n_test]."""
+        found: np.ndarray = self.predictions == y
+        return found
+
+
+@dataclass(frozen=True)
+class Regimes:
+    """All that was trained on one set of images. test_y: int64 [n_test], in the order of every run's logits.
+
+    fitted: how many images an epoch goes through (None: unknown, and no images/s are shown). Raises DataError when logits
+    do not fit the labels and classes, or a model has a regime twice.
+    """
+
+    images: str
+    classes: tuple[str, ...]
+    test_y: np.ndarray
+    scores: tuple[RegimeScore, ...]
+    fitted: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.scores:
+            raise DataError("no regime was trained; choose at least one, or give more time")
+        wanted = (len(self.test_y), len(self.classes))
+        for score in self.scores:
+            for run in score.runs:
+                if run.logits.shape != wanted:
+                    raise DataError(
+                        f"{score.model}, {score.regime}: logits of shape {run.logits.shape} for {wanted[0]} test images "
+                        f"of {wanted[1]} classes; predict every test image once"
+                    )
+        keys = [(s.model, s.regime) for s in self.scores]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise DataError(f"{key[0]} has two scores of {key[1]!r}; give several seeds as runs of one score")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(s.model for s in self.scores))
+
+    @property
+    def seeds(self) -> int:
+        """The most runs that a regime has."""
+        return max(len(s.runs) for s in self.scores)
+
+    def of(self, model: str) -> dict[str, RegimeScore]:
+        """The scores of one model by regime."""
+        return {s.regime: s for s in self.scores if s.model == model}
+
+    def best(self, model: str) -> RegimeScore:
+        """The regime that validation prefers (test has no say in it); of equals the one with fewer operations."""
+        return max(self.of(model).values(), key=lambda s: (s.validation, -_cost(s)))
+
+    def name(self, score: RegimeScore) -> str:
+        """'last block', or 'model · last block' where there are several models."""
+        return score.words if len(self.models) == 1 else f"{score.model} · {score.words}"
+
+    def accuracy(self, score: RegimeScore) -> float:
+        """Test accuracy, mean over runs."""
+        return float(score.right(self.test_y).mean())
+
+    def interval(self, score: RegimeScore) -> tuple[float, float]:
+        """Wilson's 95 % interval of it, over the test images: runs share them, so that more runs do not make it narrower."""
+        from visus.measures.intervals import wilson
+
+        n = len(self.test_y)
+        return wilson(round(self.accuracy(score) * n), n)
+
+    def compare(self, a: RegimeScore, b: RegimeScore, *, seed: int) -> Pair:
+        """Accuracy of a minus accuracy of b on the same test images."""
+        names = (self.name(a), self.name(b))
+        return compare_right(a.right(self.test_y), b.right(self.test_y), names=names, seed=seed)
+
+    def regime_pairs(self, *, seed: int) -> list[Pair]:
+        """Every two regimes of a model."""
+        return [self.compare(a, b, seed=seed) for m in self.models for a, b in combinations(self.of(m).values(), 2)]
+
+    def model_pairs(self, *, seed: int) -> list[Pair]:
+        """Every two models trained in the same regime."""
+        regimes = dict.fromkeys(s.regime for s in self.scores)
+        return [
+            self.compare(a, b, seed=seed)
+            for regime in regimes
+            for a, b in combinations([s for s in self.scores if s.regime == regime], 2)
+        ]
+
+
+@dataclass(frozen=True)
+class Trade:
+    """The best trade-off of a model, chosen on validation. top: the regime that validation prefers; pick: the cheapest that gives up
+    little there, which may be top itself. rival: what pick is set against on the test images, top or, where pick is top, the regime
+    that validation puts next (None: there is no other). pair: accuracy of pick minus that of rival on the test images."""
+
+    top: RegimeScore
+    pick: RegimeScore
+    rival: RegimeScore | None
+    pair: Pair | None
+
+
+def trade_off(s: Regimes, model: str, *, seed: int) -> Trade:
+    """The regime of a model with the fewest training operations among those that give up at most one point of validation accuracy.
+
+    The point is counted from the highest validation accuracy of the model's regimes. Test images have no say in it: they are
+    asked once, how far the pick is from its rival (see Trade). A regime whose operations are unknown is never the cheaper one.
+    """
+    top = s.best(model)
+    # 1e-9: a loss of exactly one point is not to turn on the rounding of a mean.
+    near = [c for c in s.of(model).values() if top.validation - c.validation <= WORTH + 1e-9]
+    pick = min((c for c in near if _cost(c) < _cost(top)), key=_cost, default=top)
+    others = [c for c in s.of(model).values() if c is not pick]
+    rival = top if pick is not top else max(others, key=lambda c: (c.validation, -_cost(c)), default=None)
+    return Trade(top, pick, rival, None if rival is None else s.compare(pick, rival, seed=seed))
+
+
+def _cost(score: RegimeScore) -> float:
+    return score.flops if score.flops == score.flops else float("inf")
+
+
+def chosen(trial: Trial, run: Run) -> bool:
+    """Whether this is the learning rate that the run was trained with."""
+    return bool(np.isclose(trial.lr, run.lr, rtol=1e-9, atol=0))
+
+
+def operations(flops: float) -> str:
+    """3.1e12 -> '3.1 TFLOP'; '–' where unknown."""
+    if not np.isfinite(flops):
+        return "–"
+    for size, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        # 999.96e9 would read 1000.0 GFLOP.
+        if flops >= 0.9995 * size:
+            value = flops / size
+            return f"{value:.0f} {prefix}FLOP" if value >= 99.95 else f"{value:.1f} {prefix}FLOP"
+    return f"{flops:.0f} FLOP"
+
+
+def duration(seconds: float) -> str:
+    """3.21 -> '3.2 s', 754 -> '12.6 min', 9000 -> '2.5 h'."""
+    if not np.isfinite(seconds):
+        return "–"
+    if seconds < 119.95:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
