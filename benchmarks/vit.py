@@ -73,11 +73,11 @@ def dropping(runs: int, *, quick: bool) -> list[dict[str, Any]]:
     from visus.measures.masking import kept_at, patch_order
     from visus.models import load_backbone
     from visus.models.tokens import forward_kept
-    from visus.models.vit import anatomy, output
+    from visus.models.vit import output, vit_layout
 
     torch.set_num_threads(int(THREADS))
     backbone = load_backbone("timm:deit_small_patch16_224?weights=none" if not quick else "visus:emoji-vit")
-    inside = anatomy(backbone)
+    inside = vit_layout(backbone)
     x = torch.randn(4 if quick else 16, 3, *backbone.preprocess.size)
     order = patch_order("random", inside.grid, len(x))
     kept = [torch.from_numpy(kept_at(order, r)) for r in RATIOS]
@@ -180,10 +180,10 @@ def peak_of(what: str, size: int, *, quick: bool) -> float:
     import torch
 
     from visus.models.attention import attention
-    from visus.models.vit import anatomy, output
+    from visus.models.vit import output, vit_layout
 
     backbone = made(size, eager=what == "eager", quick=quick)
-    inside = anatomy(backbone)
+    inside = vit_layout(backbone)
     x = torch.randn(SIZES[size], 3, *backbone.preprocess.size)
     inner: Any = backbone.module.model
     kept: Any = None

@@ -21,7 +21,7 @@ from visus.models.points import Layout
 from visus.models.relevance import relevance
 from visus.models.tokens import forward_kept
 from visus.models.trunk import PlainTrunk
-from visus.models.vit import anatomy, output
+from visus.models.vit import output, vit_layout
 
 PLAIN = {
     "hidden_size": 32,
@@ -140,7 +140,7 @@ def test_what_stands_beside_the_patches_is_found_in_every_transformers_model(sav
 def test_each_patch_is_where_the_map_says(saved, family: str) -> None:
     """Move one patch of the picture: of what enters the first block, this token moves and no other."""
     backbone = load_backbone(str(saved(family)[0]))
-    inside = anatomy(backbone)
+    inside = vit_layout(backbone)
     height, width = backbone.preprocess.size
     assert inside.grid == (height // 8, width // 8)
     assert inside.tokens == inside.prefix + inside.patches + inside.suffix
@@ -167,7 +167,7 @@ def test_each_patch_is_where_the_map_says(saved, family: str) -> None:
 @pytest.mark.parametrize("family", ["mae", "mae_bare", "dinov3", "ijepa"])
 def test_all_patches_kept_is_the_plain_forward(saved, family: str) -> None:
     backbone = load_backbone(str(saved(family)[0]))
-    x, inside = batch(backbone), anatomy(backbone)
+    x, inside = batch(backbone), vit_layout(backbone)
     every = torch.arange(inside.patches).expand(3, -1)
     with torch.inference_mode():
         torch.testing.assert_close(forward_kept(backbone, x, every), output(backbone, x))
@@ -249,7 +249,7 @@ def test_a_mae_of_transformers_gives_the_features_of_timms_on_the_same_weights(s
 def test_several_class_tokens_and_nameless_ones_are_refused_for_maps_and_kept_out_of_means(saved) -> None:
     backbone = load_backbone(str(saved("pixio")[0]))
     with pytest.raises(SpecError, match="3 class tokens"):
-        anatomy(backbone)
+        vit_layout(backbone)
     x = batch(backbone)
     with torch.inference_mode():
         own = saved("pixio")[1](pixel_values=x)
@@ -311,7 +311,7 @@ def test_a_class_token_behind_the_patches_is_read_where_it_stands() -> None:
     net = Net()
     net.change = lambda x: net.with_class(x, 16)
     backbone = built(net)
-    inside = anatomy(backbone)
+    inside = vit_layout(backbone)
     assert (inside.prefix, inside.cls, inside.suffix, inside.extra, inside.grid) == (0, 16, 1, ("cls",), (4, 4))
     x = batch(backbone)
     last = backbone.taps[2]
@@ -331,7 +331,7 @@ def test_a_class_token_among_the_patches_and_tokens_that_make_no_grid_are_left_o
         assert [t.name for t in backbone.taps] == ["pooled"]
         assert said in backbone.info[LEFT_OUT]["blocks.0"]  # type: ignore[index]
         with pytest.raises(SpecError, match=said):
-            anatomy(backbone)
+            vit_layout(backbone)
         x = batch(backbone)
         torch.testing.assert_close(backbone.forward(x, backbone.taps)["pooled"], backbone.module(x))
 
@@ -345,7 +345,7 @@ def test_patches_in_another_order_than_that_of_reading_are_refused_for_maps() ->
     backbone = built(net)
     assert backbone.taps[0].shape == (16, 16)  # their mean is what it is in any order
     with pytest.raises(SpecError, match="reading order"):
-        anatomy(backbone)
+        vit_layout(backbone)
 
 
 def test_points_that_are_not_positions_are_left_out() -> None:
@@ -376,7 +376,7 @@ def test_weights_are_as_they_were_after_they_were_moved_to_find_their_tokens() -
     net.change = lambda x: net.with_class(x, 0)
     before = {k: v.clone() for k, v in net.state_dict().items()}
     backbone = built(net)
-    anatomy(backbone)
+    vit_layout(backbone)
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in backbone.module.modules())
 
@@ -453,9 +453,9 @@ def test_every_family_of_timm(name: str) -> None:
     assert torch.equal(next(iter(backbone.forward(x, backbone.resolve(["late"])).values())), own.flatten(1))
     if grid is None:
         with pytest.raises(SpecError):
-            anatomy(backbone)
+            vit_layout(backbone)
     else:
-        assert anatomy(backbone).grid == grid
+        assert vit_layout(backbone).grid == grid
 
 
 @pytest.mark.parametrize(
@@ -476,7 +476,7 @@ def test_vision_transformers_of_timm_with_other_tokens_and_patches(
     size = args["img_size"] if isinstance(args["img_size"], tuple) else (32, 32)
     model = timm.create_model("vit_tiny_patch16_224", pretrained_cfg_overlay={"input_size": (3, *size)}, **args).eval()
     backbone = wrap(model, "vit", random=True)
-    inside = anatomy(backbone)
+    inside = vit_layout(backbone)
     assert (inside.prefix, inside.suffix, inside.cls) == (prefix, 0, cls)
     assert inside.grid == model.patch_embed.grid_size
     assert inside.patch == model.patch_embed.patch_size

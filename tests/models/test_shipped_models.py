@@ -16,7 +16,7 @@ from visus.images import load_images
 from visus.measures.retrieval import ranks
 from visus.models.attention import attention
 from visus.models.shipped import shipped_folder
-from visus.models.vit import anatomy
+from visus.models.vit import vit_layout
 from visus.progress import collecting
 from visus.spec import Spec
 from visus.studies.train import report
@@ -105,7 +105,7 @@ def test_attention_taps_and_maps_work_on_them() -> None:
         assert not backbone.random
         x = torch.randn(2, 3, *backbone.preprocess.size, generator=torch.Generator().manual_seed(0))
         seen = attention(backbone, x, layers=(0, -1), rows="all")
-        patches = anatomy(backbone).grid[0] * anatomy(backbone).grid[1]
+        patches = vit_layout(backbone).grid[0] * vit_layout(backbone).grid[1]
         for weights in seen.maps.values():
             assert weights.shape[-2:] == (1 + patches, 1 + patches)
             torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]), atol=1e-5, rtol=0)

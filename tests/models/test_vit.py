@@ -19,7 +19,7 @@ from visus.models import attention as module
 from visus.models.attention import attention, rollout, statistics
 from visus.models.relevance import grad_cam, relevance
 from visus.models.tokens import forward_kept, outlier_tokens
-from visus.models.vit import anatomy, output
+from visus.models.vit import output, vit_layout
 
 TIMM = ("vit", "vit_gap", "deit", "registers", "siglip", "tall", "rope", "rope_mixed", "dynamic", "qk_norm")
 SHIPPED = ("visus:emoji-vit", "visus:emoji-clip")
@@ -76,7 +76,7 @@ def test_capturing_changes_nothing_and_rows_add_up_to_one(make, name: str) -> No
     fast = torch.backends.mha.get_fastpath_enabled()
     with torch.inference_mode():
         plain = output(backbone, x)
-    inside = anatomy(backbone)
+    inside = vit_layout(backbone)
     found = attention(backbone, x, layers=range(len(inside.blocks)), rows="all")
     assert torch.allclose(found.output, plain, atol=1e-5)
     tokens = inside.prefix + inside.patches
@@ -115,7 +115,7 @@ def test_it_is_the_attention_that_transformers_gives(make, hf_folder, family: st
 @pytest.mark.parametrize("name", ATTENDING)
 def test_attention_times_values_in_the_librarys_own_block_gives_its_output(make, name: str) -> None:
     backbone = make(name)
-    x, inside = batch(backbone), anatomy(backbone)
+    x, inside = batch(backbone), vit_layout(backbone)
     with torch.inference_mode():
         plain = output(backbone, x)
     tokens = inside.prefix + inside.patches
@@ -123,7 +123,10 @@ def test_attention_times_values_in_the_librarys_own_block_gives_its_output(make,
     def through(change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """The forward, with `change` of our matrix in every block's attention in place of the library's own."""
         visit = lambda number, met: change(met.rows(slice(None)))  # noqa: E731
-        with torch.inference_mode(), module.meeting(backbone, inside.blocks, visit, range(len(inside.blocks)), tokens):
+        with (
+            torch.inference_mode(),
+            module.capture_attention(backbone, inside.blocks, visit, range(len(inside.blocks)), tokens),
+        ):
             return output(backbone, x)
 
     assert torch.allclose(through(lambda matrix: matrix), plain, atol=1e-5)
@@ -138,7 +141,7 @@ def test_a_transformer_of_dynamic_size_takes_pictures_of_another_shape(timm_fold
     config["pretrained_cfg"]["input_size"] = [3, height, width]
     (folder / "config.json").write_text(json.dumps(config))
     backbone = sharpened(load_backbone(str(folder)))
-    inside = anatomy(backbone)
+    inside = vit_layout(backbone)
     assert inside.grid == (height // 8, width // 8)
     x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -153,7 +156,7 @@ def test_a_transformer_of_dynamic_size_takes_pictures_of_another_shape(timm_fold
 def test_it_is_the_attention_that_timm_computes_unfused_and_gives_the_blocks_output(make, family: str) -> None:
     backbone = make(f"timm:{family}")
     x, blocks = batch(backbone), backbone.module.model.blocks
-    attention(backbone, x)  # looks at the anatomy once, with a picture of its own
+    attention(backbone, x)  # looks at the layout once, with a picture of its own
     given: list[Any] = []
     gave: list[Any] = []
 
@@ -205,11 +208,11 @@ def test_it_is_the_attention_of_torchs_own_module(make, name: str) -> None:
 def test_only_what_is_asked_for_is_computed(make, monkeypatch) -> None:
     backbone = make("timm:vit")
     asked: list[tuple[int, ...]] = []
-    rows = module.Attended.rows
+    rows = module.AttentionCall.rows
     monkeypatch.setattr(
-        module.Attended, "rows", lambda self, which: asked.append(tuple((r := rows(self, which)).shape)) or r
+        module.AttentionCall, "rows", lambda self, which: asked.append(tuple((r := rows(self, which)).shape)) or r
     )
-    anatomy(backbone)
+    vit_layout(backbone)
     asked.clear()
     attention(backbone, batch(backbone))
     assert asked == [(3, 2, 1, 17)]
@@ -218,7 +221,7 @@ def test_only_what_is_asked_for_is_computed(make, monkeypatch) -> None:
 @pytest.mark.parametrize("name", ["timm:vit", "timm:vit_gap", "hf:registers"])
 def test_rollout_and_statistics_are_their_definitions(make, name: str) -> None:
     backbone = make(name)
-    x, inside = batch(backbone), anatomy(backbone)
+    x, inside = batch(backbone), vit_layout(backbone)
     maps = attention(backbone, x, layers=range(len(inside.blocks)), rows="all").maps
     layers = [maps[k].numpy() for k in sorted(maps)]
     whole = defined.rollout(layers)
@@ -235,7 +238,7 @@ def test_rollout_and_statistics_are_their_definitions(make, name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_all_patches_kept_is_the_plain_forward_and_fewer_are_another(make, name: str) -> None:
     backbone = make(name)
-    x, inside = batch(backbone), anatomy(backbone)
+    x, inside = batch(backbone), vit_layout(backbone)
     with torch.inference_mode():
         plain = output(backbone, x)
     every = torch.arange(inside.patches).expand(3, -1)
@@ -327,11 +330,11 @@ def test_a_transformer_that_reads_one_patch_is_seen_to_read_it(make) -> None:
 
 
 def test_tokens_with_names_and_grids_that_are_not_square(make) -> None:
-    assert anatomy(make("timm:deit")).extra == ("cls", "distillation")
-    assert anatomy(make("timm:registers")).extra == ("cls", *(f"register {k}" for k in range(1, 5)))
-    assert anatomy(make("hf:registers")).extra == ("cls", "register 1", "register 2", "register 3")
-    assert anatomy(make("timm:siglip")).cls is None
-    tall = anatomy(make("timm:tall"))
+    assert vit_layout(make("timm:deit")).extra == ("cls", "distillation")
+    assert vit_layout(make("timm:registers")).extra == ("cls", *(f"register {k}" for k in range(1, 5)))
+    assert vit_layout(make("hf:registers")).extra == ("cls", "register 1", "register 2", "register 3")
+    assert vit_layout(make("timm:siglip")).cls is None
+    tall = vit_layout(make("timm:tall"))
     assert (tall.grid, tall.patch, tall.patches) == ((6, 4), (8, 8), 24)
 
 
@@ -358,7 +361,7 @@ def test_patches_cannot_leave_a_transformer_with_a_bias_for_every_pair(make) -> 
 @pytest.mark.parametrize("name", ["resnet", "convnext", "swin", "mixer", "cait", "parallel"])
 def test_other_networks_are_refused_with_the_study_that_fits(make, name: str) -> None:
     with pytest.raises(SpecError, match="visus transfer"):
-        anatomy(make(f"timm:{name}"))
+        vit_layout(make(f"timm:{name}"))
 
 
 def test_bad_requests_are_told(make) -> None:
@@ -374,7 +377,7 @@ def test_bad_requests_are_told(make) -> None:
 
     tiny = replace(backbone, preprocess=replace(backbone.preprocess, size=(4, 4)))
     with pytest.raises(DataError, match="smaller than a patch"):
-        anatomy(tiny)
+        vit_layout(tiny)
 
 
 @pytest.mark.parametrize("family", ["resnet", "convnext", "swin"])

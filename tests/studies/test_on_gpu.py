@@ -33,7 +33,7 @@ from visus.models.relevance import relevance
 from visus.models.tapping import TappedModule
 from visus.models.tokens import forward_kept
 from visus.models.vae import Decoder, VaeSizes, new_vae, wrap
-from visus.models.vit import anatomy
+from visus.models.vit import vit_layout
 from visus.studies.clip.pairs import embed
 from visus.studies.vit.masking.measure import answered, dropped, importance
 from visus.studies.vit.subject import Shown, Viewer
@@ -126,9 +126,9 @@ def test_a_vit_is_looked_through_in_any_memory(monkeypatch: pytest.MonkeyPatch) 
     # By name: the modules' own attributes are what the studies import when they run.
     maps, tokens = import_module("visus.models.attention"), import_module("visus.models.tokens")
     backbone = load_backbone(VIT, seed=0)
-    viewer = Viewer(backbone, anatomy(backbone), "output")
+    viewer = Viewer(backbone, vit_layout(backbone), "output")
     shown = Shown(np.random.default_rng(0).integers(0, 255, (7, *backbone.preprocess.size, 3)).astype(np.uint8))
-    order = np.tile(np.arange(np.prod(viewer.anatomy.grid)), (7, 1))
+    order = np.tile(np.arange(np.prod(viewer.layout.grid)), (7, 1))
 
     def look() -> list[np.ndarray]:
         whole = answered(viewer, shown, "cpu")

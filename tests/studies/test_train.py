@@ -154,7 +154,7 @@ def test_names_never_come_from_pictures_that_are_held_out(
         # Another seed's split: what it trains on overlaps what this one holds out.
         images = load_images(str(pictures))
         recipe = fresh.Recipe(1e-3, batch=16, seed=5)
-        plan = fresh.Plan(fresh.parts_of(images, seed=0), fresh.Towers(32, 8, 64, 1), recipe, tmp_path)
+        plan = fresh.Plan(fresh.parts_of(images, seed=0), fresh.ClipConfig(32, 8, 64, 1), recipe, tmp_path)
         fresh.train_vit(images, plan, named=images)
     parts = fresh.parts_of(images, seed=0)
     held = {images.decode(int(i)).tobytes() for i in np.concatenate([parts.validation, parts.test])}
@@ -187,7 +187,7 @@ def test_pictures_beside_fill_half_of_every_batch_and_show_nothing_that_is_held_
     keep = np.array([i for i in parts.train if captions[i] != alone])
     more = load_images(str(tmp_path / "more"))
     plan = fresh.Plan(
-        fresh.Parts(keep, parts.validation, parts.test), fresh.Towers(32, 8, 64, 1, 64, 1), fresh.Recipe(1e-3, batch=16),
+        fresh.Parts(keep, parts.validation, parts.test), fresh.ClipConfig(32, 8, 64, 1, 64, 1), fresh.Recipe(1e-3, batch=16),
         tmp_path / "m", beside=more,
     )  # fmt: skip
     with pytest.raises(KeyboardInterrupt):

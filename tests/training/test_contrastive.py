@@ -10,7 +10,7 @@ import torch
 from tests.training.test_loop import FABRIC
 from torch.nn import functional
 
-from visus.models.dual import Towers as Sizes
+from visus.models.dual import ClipConfig as Sizes
 from visus.models.dual import new_clip, square
 from visus.training.augment import Augmentation
 from visus.training.captions import encode, learn_tokenizer, wording

@@ -24,7 +24,7 @@ from tests import shapes
 
 from visus import paths
 from visus.errors import DataError, StoreError
-from visus.models.dual import Towers as Sizes
+from visus.models.dual import ClipConfig as Sizes
 from visus.models.dual import new_clip, square
 from visus.models.vae import Decoder, VaeSizes, new_vae
 from visus.progress import Silent, collecting, note, reporting

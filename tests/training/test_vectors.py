@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from visus.errors import DataError
-from visus.models.dual import Towers, new_clip
+from visus.models.dual import ClipConfig, new_clip
 from visus.training.captions import learn_tokenizer, wording
 from visus.training.vectors import Meanings, WordVectors, add_words, meanings_for, read_vectors, start_from
 
@@ -105,7 +105,7 @@ def test_whole_words_are_tokens_that_start_as_near_each_other_as_their_vectors(t
     add_words(tokenizer, meanings.words)
     assert [t.strip() for t in tokenizer.encode("Apple of the pears").tokens[1:4]] == ["apple", "of", "the"]
     assert "pear" not in tokenizer.encode("pears").tokens  # a word inside another is none
-    clip = new_clip(tokenizer, Towers(text_width=width, text_layers=1, width=64, layers=1, context=8), seed=0)
+    clip = new_clip(tokenizer, ClipConfig(text_width=width, text_layers=1, width=64, layers=1, context=8), seed=0)
     before = clip.text_model.embeddings.token_embedding.weight.clone()
     start_from(clip, tokenizer, meanings, seed=0)
     table = clip.text_model.embeddings.token_embedding.weight

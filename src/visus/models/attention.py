@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from visus.errors import DataError
 from visus.models.streams import function_name
-from visus.models.vit import Anatomy, anatomy, output
+from visus.models.vit import ViTLayout, output, vit_layout
 
 if TYPE_CHECKING:
     from visus.models.base import Backbone
@@ -28,7 +28,7 @@ FUSED = functional.scaled_dot_product_attention
 
 
 @dataclass(frozen=True)
-class Attended:
+class AttentionCall:
     """One block's attention in passing. Either queries and keys, [b, heads, n, d], or the matrix that the library itself made."""
 
     q: torch.Tensor | None = None
@@ -59,10 +59,10 @@ class Attended:
         return logits.softmax(dim=-1)
 
 
-Visit = Callable[[int, Attended], torch.Tensor | None]
+Visit = Callable[[int, AttentionCall], torch.Tensor | None]
 
 
-class Meeting(TorchFunctionMode):
+class AttentionCapture(TorchFunctionMode):
     """Meets the attention of the blocks while they run. `visit` is called with the block's number and its attention; what it returns,
     if anything, takes the place of the softmaxed matrix (differentiable), and the block goes on with it."""
 
@@ -96,14 +96,14 @@ class Meeting(TorchFunctionMode):
                 return func(*args, **kwargs)
         result = func(*args, **kwargs)
         if function_name(func) == "softmax" and self._square(result):
-            replaced = self._met(Attended(matrix=result))
+            replaced = self._met(AttentionCall(matrix=result))
             return result if replaced is None else replaced.to(result.dtype)
         return result
 
     def _fused(self, q: Any, k: Any, v: Any, attn_mask: Any = None, *args: Any, **kwargs: Any) -> Any:
         replaced = None
         if self.current is not None:
-            replaced = self._met(Attended(q, k, kwargs.get("scale"), attn_mask))
+            replaced = self._met(AttentionCall(q, k, kwargs.get("scale"), attn_mask))
         return FUSED(q, k, v, attn_mask, *args, **kwargs) if replaced is None else replaced.to(v.dtype) @ v
 
     def _square(self, matrix: Any) -> bool:
@@ -111,7 +111,7 @@ class Meeting(TorchFunctionMode):
             isinstance(matrix, torch.Tensor) and matrix.ndim == 4 and matrix.shape[2] == matrix.shape[3] == self.tokens
         )
 
-    def _met(self, met: Attended) -> torch.Tensor | None:
+    def _met(self, met: AttentionCall) -> torch.Tensor | None:
         number = self.current
         if not self.every:
             self.current = None  # a block attends once: what follows in it is none of ours
@@ -120,7 +120,7 @@ class Meeting(TorchFunctionMode):
 
 
 @contextmanager
-def meeting(
+def capture_attention(
     backbone: Backbone, blocks: Sequence[str], visit: Visit, wanted: Sequence[int], tokens: int, *, every: bool = False
 ) -> Iterator[None]:
     """For the length of the block, call `visit` for the attention of the wanted blocks; hooks and switches are put back whatever happens.
@@ -128,7 +128,7 @@ def meeting(
     every: also for a second attention in a block.
     """
     modules = dict(backbone.module.named_modules())
-    mode = Meeting(visit, tokens, every=every)
+    mode = AttentionCapture(visit, tokens, every=every)
     handles = []
     fast = torch.backends.mha.get_fastpath_enabled()
     training = [m for m in backbone.module.modules() if m.training]
@@ -164,13 +164,13 @@ def count_heads(backbone: Backbone, blocks: Sequence[str], tokens: int) -> int:
     """Heads of the blocks' attention; 0 where not every block attends once over all tokens, or they differ."""
     found: dict[int, int] = {}
 
-    def visit(number: int, met: Attended) -> None:
+    def visit(number: int, met: AttentionCall) -> None:
         n = met.q.shape[2] if met.q is not None else tokens
         found[number] = met.heads if n == tokens and number not in found else 0
 
     h, w = backbone.preprocess.size
     parameter = next(iter(backbone.module.parameters()))
-    with torch.inference_mode(), meeting(backbone, blocks, visit, range(len(blocks)), tokens, every=True):
+    with torch.inference_mode(), capture_attention(backbone, blocks, visit, range(len(blocks)), tokens, every=True):
         output(
             backbone, torch.zeros(1, backbone.preprocess.channels, h, w, device=parameter.device, dtype=parameter.dtype)
         )
@@ -194,20 +194,20 @@ def attention(
     without a CLS token the mean over the patches' rows. 'all': [b, heads, n, n] over all tokens. layers: from 0, negative ones
     from the end. Raises SpecError for no vision transformer, DataError for a layer that it does not have.
     """
-    inside = anatomy(backbone)
+    inside = vit_layout(backbone)
     count = len(inside.blocks)
     wrong = [k for k in layers if not -count <= k < count]
     if wrong or not len(layers):
         raise DataError(f"layer {wrong[0] if wrong else 'none'} is not among the {count} of {backbone.spec}")
     maps: dict[int, torch.Tensor] = {}
 
-    def visit(number: int, met: Attended) -> None:
-        maps[number] = met.rows(slice(None)) if rows == "all" else looked(met, inside)
+    def visit(number: int, met: AttentionCall) -> None:
+        maps[number] = met.rows(slice(None)) if rows == "all" else patch_attention(met, inside)
 
     return Attention(_run(backbone, inside, batch, visit, [k % count for k in layers]), maps)
 
 
-def looked(met: Attended, inside: Anatomy) -> torch.Tensor:
+def patch_attention(met: AttentionCall, inside: ViTLayout) -> torch.Tensor:
     """float32 [b, heads, patches]: how the token that is read off looks at the patches."""
     if inside.cls is None:
         return met.rows(inside.place).mean(dim=2)[..., inside.place]
@@ -220,15 +220,15 @@ def statistics(backbone: Backbone, batch: torch.Tensor) -> tuple[torch.Tensor, t
     entropy: of the CLS row over the patches, brought to a sum of 1. distance: over the patches' rows, among patches (Dosovitskiy et al.
     2021, section 4.5); both as visus.measures.attention defines them.
     """
-    inside = anatomy(backbone)
+    inside = vit_layout(backbone)
     side = torch.arange(inside.patches, device=batch.device)
     centres = torch.stack([side // inside.grid[1] * inside.patch[0], side % inside.grid[1] * inside.patch[1]], dim=1)
     apart = torch.cdist(centres.float(), centres.float())
     entropies: dict[int, torch.Tensor] = {}
     distances: dict[int, torch.Tensor] = {}
 
-    def visit(number: int, met: Attended) -> None:
-        entropies[number] = _entropy(looked(met, inside))
+    def visit(number: int, met: AttentionCall) -> None:
+        entropies[number] = _entropy(patch_attention(met, inside))
         distances[number] = _distance(met.rows(inside.place)[..., inside.place], apart)
 
     _run(backbone, inside, batch, visit, range(len(inside.blocks)))
@@ -255,10 +255,10 @@ def rollout(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:
 
     Heads averaged, A = (mean + I) / 2, multiplied up as the layers run: one product is held. Without a CLS token: the patches' mean row.
     """
-    inside = anatomy(backbone)
+    inside = vit_layout(backbone)
     total: list[torch.Tensor] = []
 
-    def visit(number: int, met: Attended) -> None:
+    def visit(number: int, met: AttentionCall) -> None:
         a = met.rows(slice(None)).mean(dim=1)
         a = 0.5 * a + 0.5 * torch.eye(a.shape[-1], device=a.device)
         a = a / a.sum(dim=-1, keepdim=True)
@@ -268,13 +268,15 @@ def rollout(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:
     return read_off(total[0], inside)
 
 
-def read_off(matrix: torch.Tensor, inside: Anatomy) -> torch.Tensor:
+def read_off(matrix: torch.Tensor, inside: ViTLayout) -> torch.Tensor:
     """[b, n, n] -> [b, patches]: the row of the CLS token, or the mean of the patches' rows, on the patches."""
     row = matrix[:, inside.place].mean(dim=1) if inside.cls is None else matrix[:, inside.cls]
     return row[:, inside.place]
 
 
-def _run(backbone: Backbone, inside: Anatomy, batch: torch.Tensor, visit: Visit, layers: Sequence[int]) -> torch.Tensor:
-    with torch.inference_mode(), meeting(backbone, inside.blocks, visit, layers, inside.tokens):
+def _run(
+    backbone: Backbone, inside: ViTLayout, batch: torch.Tensor, visit: Visit, layers: Sequence[int]
+) -> torch.Tensor:
+    with torch.inference_mode(), capture_attention(backbone, inside.blocks, visit, layers, inside.tokens):
         found: torch.Tensor = output(backbone, batch)
     return found

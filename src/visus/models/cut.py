@@ -57,7 +57,7 @@ class Tail:
             with _replaying(self._kept[key]), torch.no_grad():
                 for m in modes:
                     m.training = False
-                features = self.classifier.trunk.features(blank_picture(self.classifier, self.size))
+                features = self.classifier.trunk.features(blank_image(self.classifier, self.size))
         finally:
             handle.remove()
             for m, training in modes.items():
@@ -83,7 +83,7 @@ class Tail:
             handles.append(module.register_forward_hook(end))
         try:
             with eval_mode(self.classifier):
-                entering(self.classifier, self.path, blank_picture(self.classifier, self.size))
+                entering(self.classifier, self.path, blank_image(self.classifier, self.size))
         finally:
             for handle in handles:
                 handle.remove()
@@ -199,7 +199,7 @@ def _copied(output: Any) -> Any:
     return tree_map(lambda t: t.clone() if isinstance(t, torch.Tensor) else t, output)
 
 
-def blank_picture(classifier: Classifier, size: tuple[int, int]) -> torch.Tensor:
+def blank_image(classifier: Classifier, size: tuple[int, int]) -> torch.Tensor:
     parameter = next(classifier.parameters())
     return torch.zeros(1, classifier.trunk.channels, *size, device=parameter.device, dtype=parameter.dtype)
 

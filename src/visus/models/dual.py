@@ -16,7 +16,7 @@ from visus.arguments import checked
 from visus.errors import DataError
 from visus.memory import free_cached, halving
 from visus.models.base import Preprocess
-from visus.models.dual_new import END, PAD, START, Towers, new_clip, save_dual, square
+from visus.models.dual_new import END, PAD, START, ClipConfig, new_clip, save_dual, square
 from visus.progress import task
 from visus.spec import parse_spec
 
@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from visus.spec import Spec
 
 __all__ = [
-    "END", "PAD", "START", "DualEncoder", "Towers", "is_dual", "load_dual", "new_clip", "save_dual", "square",
+    "END",
+    "PAD",
+    "START",
+    "ClipConfig",
+    "DualEncoder",
+    "is_dual",
+    "load_dual",
+    "new_clip",
+    "save_dual",
+    "square",
 ]  # fmt: skip
 
 BATCH = 256

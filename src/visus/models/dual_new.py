@@ -21,7 +21,7 @@ MEAN = STD = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
-class Towers:
+class ClipConfig:
     """Sizes of a small CLIP. image: side in pixels. width, layers: of the image tower; heads are 64 wide."""
 
     image: int = 64
@@ -34,7 +34,7 @@ class Towers:
     context: int = 32
 
 
-def new_clip(tokenizer: Tokenizer, sizes: Towers, *, seed: int) -> Any:
+def new_clip(tokenizer: Tokenizer, sizes: ClipConfig, *, seed: int) -> Any:
     """transformers' CLIPModel of these sizes, randomly initialised from `seed` (the global generator is not touched)."""
     from transformers import CLIPConfig, CLIPModel
 

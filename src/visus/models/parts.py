@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from visus.errors import DataError
 from visus.models.base import Backbone
 from visus.models.classifier import Classifier, leaves_of
-from visus.models.cut import Tail, arguments, blank_picture, can_cut, entering, eval_mode, from_cut, module_at
+from visus.models.cut import Tail, arguments, blank_image, can_cut, entering, eval_mode, from_cut, module_at
 from visus.spec import unknown
 
 __all__ = [
@@ -86,7 +86,7 @@ def parameters_behind(classifier: Classifier, path: str, size: tuple[int, int]) 
 
     size: (h, w) of the input, of which one picture of zeros is run. Raises DataError when the module never runs.
     """
-    blank = blank_picture(classifier, size)
+    blank = blank_image(classifier, size)
 
     def follow(module: nn.Module, args: object) -> None:
         torch.set_grad_enabled(True)

@@ -40,7 +40,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Point:
     """One module's output in the trial pass."""
 
     path: str
@@ -79,9 +79,9 @@ def find_taps(trunk: nn.Module, root: str, size: tuple[int, int], layout: Layout
     known = dict(trunk.named_modules())
     candidates.update({p: False for p in layout.extra if p in known and p not in candidates})
     paths = [*candidates, "pooled", *([layout.late[1]] if layout.late else [])]
-    pictures = trial_pictures(trunk, size)
+    pictures = trial_images(trunk, size)
     trial = _trial(trunk, {p: known[p] for p in paths}, pictures)
-    points = [Seen(p, shape, candidates[p]) for p, shape in trial.shapes.items() if p in candidates]
+    points = [Point(p, shape, candidates[p]) for p, shape in trial.shapes.items() if p in candidates]
     tokens = any(len(p.shape) == 2 and p.unit for p in points)
     # Among tokens only the units count: an embedding without its prefix is no token sequence of the same kind.
     points = [p for p in points if len(p.shape) == 3 or (len(p.shape) == 2 and (p.unit or not tokens))]
@@ -199,7 +199,7 @@ def _is_chain(module: nn.Module) -> bool:
     return isinstance(module, nn.Sequential | nn.ModuleList)
 
 
-def trial_pictures(trunk: nn.Module, size: tuple[int, int]) -> torch.Tensor:
+def trial_images(trunk: nn.Module, size: tuple[int, int]) -> torch.Tensor:
     """Two normalised pictures of noise, [2, channels, h, w], always the same, in the dtype and on the device of the weights."""
     parameter = next(iter(trunk.parameters()), None)
     pictures = torch.randn(2, getattr(trunk, "channels", 3), *size, generator=torch.Generator().manual_seed(0))
@@ -323,7 +323,7 @@ def _size(shape: tuple[int, ...]) -> int:
     return out
 
 
-def _names(points: list[Seen], root: str, *, blocks: bool) -> dict[str, str]:
+def _names(points: list[Point], root: str, *, blocks: bool) -> dict[str, str]:
     """What a user types: 'blocks.N' in a plain ViT, else the path without what wraps it."""
     if blocks:
         units = [p.path for p in points if p.unit]
@@ -332,7 +332,7 @@ def _names(points: list[Seen], root: str, *, blocks: bool) -> dict[str, str]:
     return {p.path: p.path.removeprefix(f"{root}.").removeprefix("encoder.") for p in points}
 
 
-def _aliases(taps: list[Tap], units: list[Seen], root: str) -> dict[str, str]:
+def _aliases(taps: list[Tap], units: list[Point], root: str) -> dict[str, str]:
     """early: a quarter in, middle: behind the middle, by stages (of four stages: the first and the third)."""
     by_path = {tap.module: tap.name for tap in taps}
     names = [by_path[u.path] for u in units if u.path in by_path] or [tap.name for tap in taps]

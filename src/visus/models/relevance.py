@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from visus.errors import SpecError
-from visus.models.attention import Attended, meeting
+from visus.models.attention import AttentionCall, capture_attention
 from visus.models.tapping import _eval_mode, unwrap
-from visus.models.vit import anatomy, output
+from visus.models.vit import output, vit_layout
 
 if TYPE_CHECKING:
     from visus.models.base import Backbone
@@ -23,16 +23,19 @@ def relevance(backbone: Backbone, batch: torch.Tensor, targets: torch.Tensor | N
     patches. y: the logit `targets` (int64 [b]; None: the largest), or the norm of a network's feature that has no classifier. Weights keep
     their requires_grad, and no gradient is left on them.
     """
-    inside = anatomy(backbone)
+    inside = vit_layout(backbone)
     matrices: dict[int, torch.Tensor] = {}
 
-    def visit(number: int, met: Attended) -> torch.Tensor:
+    def visit(number: int, met: AttentionCall) -> torch.Tensor:
         a = met.rows(slice(None))
         # The first layer's matrix depends on nothing that trains: it becomes the leaf from which gradients are asked.
         matrices[number] = a if a.requires_grad else a.detach().requires_grad_()
         return matrices[number]
 
-    with torch.enable_grad(), meeting(backbone, inside.blocks, visit, range(len(inside.blocks)), inside.tokens):
+    with (
+        torch.enable_grad(),
+        capture_attention(backbone, inside.blocks, visit, range(len(inside.blocks)), inside.tokens),
+    ):
         score = _score(backbone, batch, targets)
     order = sorted(matrices)
     gradients = torch.autograd.grad(score, [matrices[k] for k in order])

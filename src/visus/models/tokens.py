@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from visus.errors import DataError, SpecError
-from visus.models.vit import anatomy, output
+from visus.models.vit import output, vit_layout
 
 if TYPE_CHECKING:
     from visus.models.base import Backbone
@@ -29,7 +29,7 @@ def forward_kept(backbone: Backbone, batch: torch.Tensor, kept: torch.Tensor) ->
     between the position embeddings and the first block, so that the cost falls with them; other tokens stay. All patches kept: the plain forward.
     Raises DataError for no patch or one outside the grid, SpecError for a network whose positions do not leave with its tokens.
     """
-    inside = anatomy(backbone)
+    inside = vit_layout(backbone)
     if kept.ndim != 2 or len(kept) != len(batch) or not kept.shape[1]:
         raise DataError(
             f"kept patches must be [{len(batch)}, at least 1], not {list(kept.shape)}; a picture without patches shows nothing"
@@ -113,7 +113,7 @@ def outlier_tokens(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:
 
     Stands out: more than twice the picture's median norm, and more than five median absolute deviations above it.
     """
-    inside = anatomy(backbone)
+    inside = vit_layout(backbone)
     tap = next(t for t in backbone.taps if t.module == inside.blocks[-1])
     tokens = backbone.forward(batch, [tap], pool=None)[tap.name]
     norms = tokens[:, inside.place].float().norm(dim=2)

@@ -1,4 +1,4 @@
-"""The anatomy of a vision transformer: its blocks, the tokens beside its patches, and the grid that the patches stand in."""
+"""The layout of a vision transformer: its blocks, the tokens beside its patches, and the grid that the patches stand in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from visus.errors import DataError, SpecError
 from visus.models.assemble import LEFT_OUT
-from visus.models.points import trial_pictures
+from visus.models.points import trial_images
 from visus.models.sequence import Appearance, class_tokens, corners, grid_of
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class ViTLayout:
     """What a plain vision transformer is made of.
 
     blocks: module paths, in order. prefix: tokens before the patches. cls: position of the CLS token, or None (it pools by the mean).
@@ -51,20 +51,20 @@ class Anatomy:
         return slice(self.prefix, self.prefix + self.patches)
 
 
-def anatomy(backbone: Backbone) -> Anatomy:
+def vit_layout(backbone: Backbone) -> ViTLayout:
     """Look at a network as a vision transformer: once for every backbone, for which a picture goes through it and a few through its first layers.
 
     Raises SpecError for a network that is none, or of whose tokens it cannot be told which stand for which patch, with what was found: no
     chain of equal blocks over one sequence of patches, blocks that do not attend once, a class token that these blocks do not hold, several
     class tokens, patches that are left out or in another order than that of reading.
     """
-    known: Anatomy | None = backbone.__dict__.get("_anatomy")
+    known: ViTLayout | None = backbone.__dict__.get("_vit_layout")
     if known is None:
-        known = backbone.__dict__["_anatomy"] = _look(backbone)
+        known = backbone.__dict__["_vit_layout"] = _look(backbone)
     return known
 
 
-def _look(backbone: Backbone) -> Anatomy:
+def _look(backbone: Backbone) -> ViTLayout:
     from visus.models.attention import count_heads
 
     def refused(found: str) -> SpecError:
@@ -97,7 +97,7 @@ def _look(backbone: Backbone) -> Anatomy:
     heads = count_heads(backbone, blocks, first.shape[0])
     if not heads:
         raise refused("its blocks do not attend once over all tokens")
-    return Anatomy(blocks, first.prefix, first.cls, first.beside, grid, patch, heads, first.suffix)
+    return ViTLayout(blocks, first.prefix, first.cls, first.beside, grid, patch, heads, first.suffix)
 
 
 def reads_tokens(backbone: Backbone) -> bool:
@@ -130,7 +130,7 @@ def _grid(backbone: Backbone, first: Tap) -> tuple[tuple[int, int], tuple[int, i
             f"{backbone.spec}: {patches} patches fill no grid of its {height} x {width} pictures; it cannot be studied here"
         )
     patch = patch or (height // grid[0], width // grid[1])
-    picture = trial_pictures(backbone.module, (height, width))[:1]
+    picture = trial_images(backbone.module, (height, width))[:1]
     met = corners(backbone.module, Appearance(first.module, True, first.shape), picture, patch)
     last = first.prefix + patches - 1
     right, below = first.prefix + grid[1] - 1, last - grid[1] + 1

@@ -16,7 +16,7 @@ import xxhash
 from visus.errors import DataError
 from visus.locks import locked
 from visus.models.base import Preprocess
-from visus.models.dual import Towers, new_clip, save_dual, square
+from visus.models.dual import ClipConfig, new_clip, save_dual, square
 from visus.outputs import mark
 from visus.paths import atomic_path, write_text
 from visus.training.augment import Augmentation
@@ -68,7 +68,7 @@ class Plan:
     """
 
     parts: Parts
-    sizes: Towers
+    sizes: ClipConfig
     recipe: Recipe
     folder: Path
     drop: float = 0.5
@@ -273,7 +273,7 @@ def _with_names(
     return found, len(used), [(named, rows), (imageset, train[alone])]
 
 
-def new_vit(sizes: Towers, classes: int, *, seed: int) -> Any:
+def new_vit(sizes: ClipConfig, classes: int, *, seed: int) -> Any:
     """timm's VisionTransformer of these sizes, randomly initialised from `seed`."""
     import timm
 
@@ -283,7 +283,7 @@ def new_vit(sizes: Towers, classes: int, *, seed: int) -> Any:
         ).eval()
 
 
-def _vit_args(sizes: Towers) -> dict[str, Any]:
+def _vit_args(sizes: ClipConfig) -> dict[str, Any]:
     return {
         "img_size": sizes.image,
         "patch_size": sizes.patch,
@@ -294,7 +294,7 @@ def _vit_args(sizes: Towers) -> dict[str, Any]:
 
 
 def save_vit(
-    folder: Path, vit: Any, sizes: Towers, classes: Sequence[str], preprocess: Preprocess, *, half: bool = False
+    folder: Path, vit: Any, sizes: ClipConfig, classes: Sequence[str], preprocess: Preprocess, *, half: bool = False
 ) -> Path:
     """Write a folder that timm (local-dir:) and visus open: config.json and model.safetensors (half: as float16)."""
     from safetensors.torch import save_file

@@ -102,7 +102,7 @@ def train(
     from visus.errors import DataError
     from visus.images import load_images
     from visus.models import load_backbone
-    from visus.models.dual import Towers
+    from visus.models.dual import ClipConfig
     from visus.studies.common.shared import check_choice
     from visus.training.budget import seconds_of
     from visus.training.devices import Devices
@@ -147,7 +147,7 @@ def train(
         )
     plan = Plan(
         parts,
-        Towers(size, patch, width, layers, text_width, text_layers, space=width),
+        ClipConfig(size, patch, width, layers, text_width, text_layers, space=width),
         Recipe(
             lr,
             epochs=epochs,

@@ -112,7 +112,7 @@ def vit(
     chosen = expanded(meanings) if meanings else None
     needed = "predictions" in parts or "masking" in parts
     viewers = views(specs, imageset, meanings=chosen, seed=seed, device=device, download=download, answers=needed)
-    transformers = [v for v in viewers if v.anatomy]
+    transformers = [v for v in viewers if v.layout]
     if not transformers:
         if len(viewers) == 1:
             raise SpecError(viewers[0].refused)

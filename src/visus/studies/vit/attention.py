@@ -53,7 +53,7 @@ def look_at(viewers: Sequence[Viewer], imageset: ImageSet, rows: np.ndarray, *, 
         try:
             with viewer.backbone.on(device):
                 maps = _maps(viewer, shown, device)
-                layers = None if viewer.anatomy is None else _layers(viewer, shown, device)
+                layers = None if viewer.layout is None else _layers(viewer, shown, device)
         except SpecError as error:
             warnings.append(f"No map of {viewer.spec}: {error}.")
             continue
@@ -101,10 +101,10 @@ def _warned(viewer: Viewer) -> list[str]:
         said.append(
             f"{viewer.spec} has no CLS token and pools by the mean: its maps are the mean attention of all patches."
         )
-    if viewer.anatomy is not None and len(viewer.anatomy.extra) > 1:
+    if viewer.layout is not None and len(viewer.layout.extra) > 1:
         said.append(
-            f"{viewer.spec} has {len(viewer.anatomy.extra)} tokens that are no patches "
-            f"({listed(viewer.anatomy.extra)}); maps and means leave them out."
+            f"{viewer.spec} has {len(viewer.layout.extra)} tokens that are no patches "
+            f"({listed(viewer.layout.extra)}); maps and means leave them out."
         )
     return said
 
@@ -116,7 +116,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _what(viewer: Viewer) -> str:
-    if viewer.anatomy is None:
+    if viewer.layout is None:
         return "Grad-CAM (Selvaraju et al. 2017): of the predicted class, at the last layer that has positions."
     who = "the mean over the patches' rows" if viewer.flat else "the row of the CLS token"
     return (
@@ -130,7 +130,7 @@ def _maps(viewer: Viewer, shown: Shown, device: str) -> dict[str, np.ndarray]:
     from visus.models.relevance import grad_cam
     from visus.studies.vit.masking.measure import importance
 
-    if viewer.anatomy is None:
+    if viewer.layout is None:
         return {
             "Grad-CAM": np.concatenate(
                 list(
@@ -142,17 +142,17 @@ def _maps(viewer: Viewer, shown: Shown, device: str) -> dict[str, np.ndarray]:
         }
     titles = {"attention": "last layer", "rollout": "rollout", "gradient-weighted": "gradients"}
     found = importance(viewer, shown, device)
-    return {titles[name]: values.reshape(-1, *viewer.anatomy.grid) for name, values in found.items()}
+    return {titles[name]: values.reshape(-1, *viewer.layout.grid) for name, values in found.items()}
 
 
 def _layers(viewer: Viewer, shown: Shown, device: str) -> np.ndarray:
     """float32 [layers, heads, gh, gw]: every head's CLS row of the first picture."""
     from visus.models.attention import attention
 
-    assert viewer.anatomy is not None
+    assert viewer.layout is not None
     x = shown.batch(viewer, device, slice(0, 1))
-    found = attention(viewer.backbone, x, layers=range(len(viewer.anatomy.blocks))).maps
-    return np.stack([found[k][0].cpu().numpy().reshape(-1, *viewer.anatomy.grid) for k in sorted(found)])
+    found = attention(viewer.backbone, x, layers=range(len(viewer.layout.blocks))).maps
+    return np.stack([found[k][0].cpu().numpy().reshape(-1, *viewer.layout.grid) for k in sorted(found)])
 
 
 def _all_heads(
@@ -181,7 +181,7 @@ def heads_of(viewer: Viewer, imageset: ImageSet, rows: np.ndarray, *, device: st
     from visus.models.tokens import outlier_tokens
     from visus.progress import task
 
-    assert viewer.anatomy is not None
+    assert viewer.layout is not None
     shown = prepared(viewer, imageset, rows)
 
     def look(_: slice, x: torch.Tensor) -> tuple[np.ndarray, ...]:
@@ -194,7 +194,7 @@ def heads_of(viewer: Viewer, imageset: ImageSet, rows: np.ndarray, *, device: st
             parts.append(part)
             progress.advance(len(part[0]))
     entropy, distance, outliers = (np.concatenate(column) for column in zip(*parts, strict=True))
-    gh, gw = viewer.anatomy.grid
+    gh, gw = viewer.layout.grid
     return Heads(viewer.spec, entropy, distance, float(outliers.mean()), gh * gw)
 
 

@@ -70,11 +70,11 @@ def pool(
     from visus.studies.common.shared import labels_of, pixels_of, random_twin
     from visus.studies.transfer import common_ground
 
-    assert viewer.anatomy is not None
+    assert viewer.layout is not None
     y, backbone = labels_of(imageset), viewer.backbone
-    count = len(viewer.anatomy.blocks)
+    count = len(viewer.layout.blocks)
     chosen = sorted({max(round(count * k / DEPTHS), 1) for k in range(1, DEPTHS + 1)})
-    layers = {k: viewer.anatomy.blocks[k - 1] for k in chosen}
+    layers = {k: viewer.layout.blocks[k - 1] for k in chosen}
     found = _extracted(backbone, imageset, layers, flat=viewer.flat, device=device)
     twin = None
     if controls and not backbone.random:

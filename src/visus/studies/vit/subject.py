@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from visus.images import ImageSet
     from visus.measures.probe import ProbeResult
     from visus.models import Backbone
-    from visus.models.vit import Anatomy
+    from visus.models.vit import ViTLayout
 
 T = TypeVar("T")
 BATCH = 64
@@ -30,14 +30,14 @@ Reading = Literal["classifier", "probe", "output"]
 class Viewer:
     """One model of the study.
 
-    anatomy: None for a network that is no vision transformer (compared where pixels are). reading: how answers are read off:
+    layout: None for a network that is no vision transformer (compared where pixels are). reading: how answers are read off:
     'classifier' (its outputs mean the set's classes, by `targets`),
     'probe' (a linear probe on its pooled feature), 'output' (its own
     classes, which mean none of the set's: agreement only). refused: why it is no vision transformer, in one line.
     """
 
     backbone: Backbone
-    anatomy: Anatomy | None
+    layout: ViTLayout | None
     reading: Reading
     targets: tuple[np.ndarray, ...] | None = None
     probe: ProbeResult | None = None
@@ -51,7 +51,7 @@ class Viewer:
     @property
     def flat(self) -> bool:
         """A vision transformer without CLS token."""
-        return self.anatomy is not None and self.anatomy.cls is None
+        return self.layout is not None and self.layout.cls is None
 
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs (logits, or pooled features) [n, k] -> probabilities [n, c] of what the model, or its probe, can answer."""
@@ -161,9 +161,9 @@ def smaller_than_a_patch(viewers: Sequence[Viewer], surveyed: Surveyed) -> list[
     """A sentence for every vision transformer one of whose patches is larger than some picture is before it is resized."""
     found = []
     for viewer in viewers:
-        if viewer.anatomy is None:
+        if viewer.layout is None:
             continue
-        down, across = viewer.anatomy.patch
+        down, across = viewer.layout.patch
         tiny = np.flatnonzero((surveyed.sizes < (down, across)).any(axis=1))
         if len(tiny):
             height, width = surveyed.sizes[tiny[0]]
@@ -215,13 +215,13 @@ def view(
     """Find out how a model answers. given: which of its outputs mean which class, where the user said so."""
     from visus.models.heads import UNREAD
     from visus.models.meanings import class_targets
-    from visus.models.vit import anatomy
+    from visus.models.vit import vit_layout
 
     spec = backbone.spec
-    inside: Anatomy | None = None
+    inside: ViTLayout | None = None
     refused = ""
     try:
-        inside = anatomy(backbone)
+        inside = vit_layout(backbone)
     except SpecError as error:
         refused = str(error)
     targets = None

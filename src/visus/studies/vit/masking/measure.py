@@ -108,9 +108,9 @@ def mask(
     from visus.measures.masking import patch_order
     from visus.progress import task
 
-    leader = next(v for v in viewers if v.anatomy)
-    assert leader.anatomy is not None
-    transformers = sum(v.anatomy is not None for v in viewers)
+    leader = next(v for v in viewers if v.layout)
+    assert leader.layout is not None
+    transformers = sum(v.layout is not None for v in viewers)
     steps = transformers * (len(patterns) + 2 * len(FAITHFUL) + 1) + len(viewers) * len(patterns)
     curves: list[Curve] = []
     faithful: dict[tuple[str, str, str], Curve] = {}
@@ -122,11 +122,11 @@ def mask(
             y = None if imageset.labels is None else imageset.labels[rows]
             with viewer.backbone.on(device):
                 whole = answered(viewer, shown, device)
-                if viewer.anatomy is not None:
+                if viewer.layout is not None:
                     maps = importance(viewer, shown, device)
                     warnings += _flat(viewer, maps, patterns)
                     orders = {
-                        p: patch_order(p, viewer.anatomy.grid, len(rows), seed=seed, scores=maps["attention"])
+                        p: patch_order(p, viewer.layout.grid, len(rows), seed=seed, scores=maps["attention"])
                         for p in patterns
                     }
                     pixels = pixels or orders
@@ -148,7 +148,7 @@ def mask(
                     progress.advance()
                 for pattern, order in pixels.items():
                     curves.append(
-                        blanked(viewer, shown, y, order, leader.anatomy.grid, pattern, ratios, fill, device, whole)
+                        blanked(viewer, shown, y, order, leader.layout.grid, pattern, ratios, fill, device, whole)
                     )
                     progress.advance()
     return Masked(len(rows), leader.spec, tuple(curves), faithful, tuple(warnings))
@@ -178,7 +178,7 @@ def undroppable(viewer: Viewer, shown: Shown, device: str) -> str | None:
 
     from visus.models.tokens import forward_kept
 
-    assert viewer.anatomy is not None
+    assert viewer.layout is not None
     x = shown.batch(viewer, device, slice(0, 1))
     try:
         forward_kept(viewer.backbone, x, torch.zeros(1, 1, dtype=torch.int64, device=device))
@@ -197,10 +197,10 @@ def _orders(viewer: Viewer, maps: Mapping[str, np.ndarray], n: int, seed: int) -
 def _order(name: str, pattern: str, viewer: Viewer, maps: Mapping[str, np.ndarray], n: int, seed: int) -> np.ndarray:
     from visus.measures.masking import patch_order
 
-    assert viewer.anatomy is not None
+    assert viewer.layout is not None
     if name == "random":
-        return patch_order("random", viewer.anatomy.grid, n, seed=seed)
-    return patch_order(pattern, viewer.anatomy.grid, n, scores=maps[name])
+        return patch_order("random", viewer.layout.grid, n, seed=seed)
+    return patch_order(pattern, viewer.layout.grid, n, scores=maps[name])
 
 
 def importance(viewer: Viewer, shown: Shown, device: str) -> dict[str, np.ndarray]:
@@ -208,8 +208,8 @@ def importance(viewer: Viewer, shown: Shown, device: str) -> dict[str, np.ndarra
     from visus.models.attention import attention, rollout
     from visus.models.relevance import relevance
 
-    assert viewer.anatomy is not None
-    last = len(viewer.anatomy.blocks) - 1
+    assert viewer.layout is not None
+    last = len(viewer.layout.blocks) - 1
 
     def look(_: slice, x: torch.Tensor) -> dict[str, np.ndarray]:
         return {

@@ -262,17 +262,17 @@ def _strip(
     from visus.studies.vit.overlays import resized
     from visus.studies.vit.subject import prepared
 
-    viewer = next((v for v in viewers if v.anatomy), None)
-    if viewer is None or viewer.anatomy is None:
+    viewer = next((v for v in viewers if v.layout), None)
+    if viewer is None or viewer.layout is None:
         return [], {}
     shown = prepared(viewer, imageset, rows[:1])
     scores = importance(viewer, shown, "cpu")["attention"]
     paint = painted(shown.raw, fill, viewer)
     pictures, captions, groups = [], [], []
     for pattern in dict.fromkeys(p for p in patterns if "," not in p):
-        order = patch_order(pattern, viewer.anatomy.grid, 1, seed=seed, scores=scores)
+        order = patch_order(pattern, viewer.layout.grid, 1, seed=seed, scores=scores)
         for ratio in STRIP:
-            raw = hidden(shown.raw, paint, order, viewer.anatomy.grid, ratio)[0]
+            raw = hidden(shown.raw, paint, order, viewer.layout.grid, ratio)[0]
             pictures.append(resized(raw, SIDE))
             captions.append(f"{percent(ratio, 0)} kept")
             groups.append(pattern)
