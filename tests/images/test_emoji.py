@@ -65,7 +65,7 @@ def test_every_picture_is_64_by_64_and_shows_something(pixels: np.ndarray) -> No
 
 
 def test_no_two_pictures_have_the_same_pixels(pixels: np.ndarray) -> None:
-    assert len({picture.tobytes() for picture in pixels}) == len(pixels)
+    assert len({image.tobytes() for image in pixels}) == len(pixels)
 
 
 def test_no_near_copy_of_a_held_out_picture_by_one_hand(rows: list[dict[str, Any]], pixels: np.ndarray) -> None:

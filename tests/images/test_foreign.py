@@ -94,11 +94,11 @@ def test_heic_through_its_package_and_jxl_by_pillows_registry(monkeypatch: pytes
     """The packages' own faces, played by Pillow's reader of BMP: what is opened is what they give."""
     from PIL import BmpImagePlugin
 
-    picture = io.BytesIO()
-    Image.new("RGB", (3, 2), (1, 2, 3)).save(picture, "BMP")
+    image = io.BytesIO()
+    Image.new("RGB", (3, 2), (1, 2, 3)).save(image, "BMP")
 
     def opened(_file: Any, _name: str = "") -> Any:
-        return BmpImagePlugin.BmpImageFile(io.BytesIO(picture.getvalue()))
+        return BmpImagePlugin.BmpImageFile(io.BytesIO(image.getvalue()))
 
     monkeypatch.setitem(sys.modules, "pillow_heif", types.SimpleNamespace(HeifImageFile=opened))
     monkeypatch.setitem(sys.modules, "pillow_jxl", types.ModuleType("pillow_jxl"))

@@ -23,7 +23,7 @@ Read = Callable[..., tuple[dict[str, str], Remarks, ImageSet]]
 
 
 @functools.cache
-def picture() -> bytes:
+def image() -> bytes:
     data = io.BytesIO()
     Image.new("RGB", (4, 4)).save(data, "PNG")
     return data.getvalue()
@@ -37,7 +37,7 @@ def read(tmp_path: Path) -> Read:
         root = tmp_path / "pictures"
         for file in files:
             (root / file).parent.mkdir(parents=True, exist_ok=True)
-            (root / file).write_bytes(picture())
+            (root / file).write_bytes(image())
         path = tmp_path / "table.csv"
         path.write_bytes(table if isinstance(table, bytes) else table.encode())
         with collecting() as said:
@@ -384,7 +384,7 @@ def test_json_lines(tmp_path: Path) -> None:
 
 def test_columns_in_the_spec(tmp_path: Path) -> None:
     for name in MANY:
-        (tmp_path / name).write_bytes(picture())
+        (tmp_path / name).write_bytes(image())
     rows = ((n, "rg"[i % 2], i // 3, MANY[-1 - i]) for i, n in enumerate(MANY))
     (tmp_path / "t.csv").write_text(table(("left", "colour", "session", "right"), *rows))
     images = load_images(f"folder:{tmp_path}?labels=t.csv&label=colour&groups=session&name=left")
@@ -602,7 +602,7 @@ def test_groups_in_two_spellings_are_one(read: Read) -> None:
 def test_names_relative_to_the_tables_folder(tmp_path: Path) -> None:
     for file in ("train/0.png", "train/1.png", "test/0.png", "test/1.png"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
-        (tmp_path / file).write_bytes(picture())
+        (tmp_path / file).write_bytes(image())
     (tmp_path / "train" / "train.csv").write_text("id,label\n0.png,cat\n1.png,dog\n")
     (tmp_path / "train" / "test.csv").write_text("id\n7.png\n")
     with collecting() as said:

@@ -20,7 +20,7 @@ Load = Callable[..., tuple[ImageSet, Remarks]]
 
 
 @functools.cache
-def picture() -> bytes:
+def image() -> bytes:
     data = io.BytesIO()
     Image.new("RGB", (4, 4)).save(data, "PNG")
     return data.getvalue()
@@ -34,7 +34,7 @@ def load(tmp_path: Path) -> Load:
         for file in files:
             path = tmp_path / "set" / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(picture() if path.suffix == ".png" else b"text")
+            path.write_bytes(image() if path.suffix == ".png" else b"text")
         with collecting() as said:
             images = load_images(f"folder:{tmp_path / 'set'}{options}", **how)  # type: ignore[arg-type]
         return images, said

@@ -104,8 +104,8 @@ class MemorySource:
 
     def read(self, i: int) -> np.ndarray:
         """The i-th picture, uint8 [h, w, 3]."""
-        picture: np.ndarray = self.pixels[i]
-        return picture
+        image: np.ndarray = self.pixels[i]
+        return image
 
     def digest(self) -> str:
         """Hash of all pixels in order, and of their shape."""

@@ -104,13 +104,13 @@ def _decoded(data: bytes | np.ndarray, span: Callable[[], Range] | None) -> Imag
     try:
         if foreign.dicom(data[: foreign.HEAD]):
             return _shown(dicom.read(io.BytesIO(data), check_size), span)
-        picture = open_header(io.BytesIO(data))
-        if _is_deep(picture):
-            turn = _upright(picture)
-            image = _shown(_stored(picture, data), span)
-            return image.transpose(turn) if turn is not None else image
-        picture.load()
-        return _to_rgb(picture)
+        opened = open_header(io.BytesIO(data))
+        if not _is_deep(opened):
+            opened.load()
+            return _to_rgb(opened)
+        turn = _upright(opened)
+        image = _shown(_stored(opened, data), span)
+        return image.transpose(turn) if turn is not None else image
     except DecodeError:
         raise
     except BROKEN as error:
@@ -127,8 +127,8 @@ def _deep_of(data: bytes | np.ndarray) -> Deep | None:
         if foreign.dicom(data[: foreign.HEAD]):
             found = dicom.read(io.BytesIO(data), check_size)
             return None if found.plain else found
-        picture = open_header(io.BytesIO(data))
-        return _stored(picture, data) if _is_deep(picture) else None
+        image = open_header(io.BytesIO(data))
+        return _stored(image, data) if _is_deep(image) else None
     except DecodeError:
         raise
     except BROKEN as error:
@@ -153,11 +153,11 @@ def open_header(file: IO[bytes], name: str = "") -> ImageFile.ImageFile:
     file.seek(0)
     if not head:
         raise DecodeError("empty file")
-    picture = _jpeg(file) if head[:3] == b"\xff\xd8\xff" else _by_plugin(file, head)
-    if picture is None:
+    image = _jpeg(file) if head[:3] == b"\xff\xd8\xff" else _by_plugin(file, head)
+    if image is None:
         raise DecodeError(foreign.name_of(head, name) or "not an image")
-    check_size(*picture.size, depth=_depth(picture))
-    return picture
+    check_size(*image.size, depth=_depth(image))
+    return image
 
 
 def check_size(width: int, height: int, *, depth: int = 1) -> None:
@@ -203,11 +203,11 @@ def _by_plugin(file: IO[bytes], head: bytes) -> ImageFile.ImageFile | None:
 
 def _opened(open_: Callable[[], Any], what: str) -> ImageFile.ImageFile:
     try:
-        picture: ImageFile.ImageFile = open_()
+        image: ImageFile.ImageFile = open_()
     except BROKEN as error:
         _moment(error)
         raise DecodeError(f"damaged {what} header") from error
-    return picture
+    return image
 
 
 def _tiff(file: IO[bytes]) -> ImageFile.ImageFile:
@@ -216,56 +216,56 @@ def _tiff(file: IO[bytes]) -> ImageFile.ImageFile:
     tags.refuse()
     file.seek(0)
     try:
-        picture: ImageFile.ImageFile = TiffImagePlugin.TiffImageFile(file, "")
+        image: ImageFile.ImageFile = TiffImagePlugin.TiffImageFile(file, "")
     except BROKEN as error:
         _moment(error)
         return _by_tifffile(file, tags)
-    if tags.signed_bytes or (tags.bits > 8 and not _is_deep(picture) and picture.mode != "CMYK"):
+    if tags.signed_bytes or (tags.bits > 8 and not _is_deep(image) and image.mode != "CMYK"):
         return _by_tifffile(file, tags)  # Pillow reads some of them as if they had 8 bits, or no sign
-    picture.tags = tags  # type: ignore[attr-defined]
-    return picture
+    image.tags = tags  # type: ignore[attr-defined]
+    return image
 
 
 def _by_tifffile(file: IO[bytes], tags: tiff.Tags) -> ImageFile.ImageFile:
     check_size(*tags.size, depth=min(max(tags.bits // 8, 1), 4))
     file.seek(0)
-    picture = tiff.Unknown(tiff.by_tifffile(file.read()))
-    picture.tags = tags
-    return cast("ImageFile.ImageFile", picture)
+    image = tiff.Unknown(tiff.by_tifffile(file.read()))
+    image.tags = tags
+    return cast("ImageFile.ImageFile", image)
 
 
-def _is_deep(picture: Image.Image) -> bool:
+def _is_deep(image: Image.Image) -> bool:
     return (
-        picture.mode in _DEEP
-        or isinstance(picture, tiff.Unknown)
-        or (";16" in _raw(picture) and picture.mode != "CMYK")
-        or pnm.largest(picture) == 65535
+        image.mode in _DEEP
+        or isinstance(image, tiff.Unknown)
+        or (";16" in _raw(image) and image.mode != "CMYK")
+        or pnm.largest(image) == 65535
     )
 
 
-def _raw(picture: Image.Image) -> str:
+def _raw(image: Image.Image) -> str:
     """Pillow's name for how the pixels are stored; '' where it does not say."""
-    tiles: Any = getattr(picture, "tile", None)
+    tiles: Any = getattr(image, "tile", None)
     raw = tiles[0][3] if tiles and len(tiles[0]) > 3 else None
     raw = raw[0] if isinstance(raw, tuple) and raw else raw
     return raw if isinstance(raw, str) else ""
 
 
-def _depth(picture: Image.Image) -> int:
+def _depth(image: Image.Image) -> int:
     """Bytes a channel of the stored pixels: RGB of 16 bits arrives in mode RGB, its raw mode tells."""
-    return _DEEP.get(picture.mode) or (2 if ";16" in _raw(picture) or pnm.largest(picture) > 255 else 1)
+    return _DEEP.get(image.mode) or (2 if ";16" in _raw(image) or pnm.largest(image) > 255 else 1)
 
 
-def _stored(picture: ImageFile.ImageFile, data: bytes) -> Deep:
+def _stored(image: ImageFile.ImageFile, data: bytes) -> Deep:
     """The values of a deep picture, with what its file says of black and white."""
-    if isinstance(picture, tiff.Unknown):
-        return tiff.deep(picture.tags, picture.values)
-    kind, largest = picture.format, pnm.largest(picture)  # asked before the pixels are read
-    if largest == 65535 and picture.mode == "RGB":
-        return Deep(pnm.colour(picture, data))
-    values = np.asarray(picture) if picture.mode in _DEEP else _both_bytes(picture, data)
+    if isinstance(image, tiff.Unknown):
+        return tiff.deep(image.tags, image.values)
+    kind, largest = image.format, pnm.largest(image)  # asked before the pixels are read
+    if largest == 65535 and image.mode == "RGB":
+        return Deep(pnm.colour(image, data))
+    values = np.asarray(image) if image.mode in _DEEP else _both_bytes(image, data)
     if kind == "TIFF":
-        return tiff.deep(picture.tags, values)  # type: ignore[attr-defined]
+        return tiff.deep(image.tags, values)  # type: ignore[attr-defined]
     # Pillow brings PNM and JPEG 2000 of other depths to 16 bits; of 16 bits they say no more than a PNG does.
     said = {"PPM": 0 < largest < 65535, "JPEG2000": _precision(data) != 16, "PNG": _significant(data) == 16}
     limits = (0.0, 65535.0) if said.get(kind or "") else None
@@ -284,12 +284,12 @@ def _significant(data: bytes) -> int:
     return max(data[at + 4 : at + 4 + int.from_bytes(data[at - 4 : at], "big")], default=0) if at >= 4 else 0
 
 
-def _both_bytes(picture: ImageFile.ImageFile, data: bytes) -> np.ndarray:
+def _both_bytes(image: ImageFile.ImageFile, data: bytes) -> np.ndarray:
     """uint16 [h, w, c] of a picture that Pillow reads with the high bytes alone: read again for the low ones.
 
     Raw modes of 16 bits come in two byte orders, and each takes the first or the second byte: the other order gives the other byte.
     """
-    raw = _raw(picture)
+    raw = _raw(image)
     again = open_header(io.BytesIO(data))
     if raw == "LA;16B":  # four bytes a pixel, as RGBA
         _read_as(again, {"LA;16B": "RGBA"})
@@ -299,13 +299,13 @@ def _both_bytes(picture: ImageFile.ImageFile, data: bytes) -> np.ndarray:
     other = "B" if sys.byteorder == "little" else "L"
     swapped = {f"{c};16{a}": f"{c};16{b}" for c in _PLAIN for a, b in (("B", "L"), ("L", "B"), ("N", other))}
     if raw not in swapped:
-        return np.asarray(picture).astype(np.uint16) * 257
+        return np.asarray(image).astype(np.uint16) * 257
     _read_as(again, swapped)
-    whole: np.ndarray = np.asarray(picture).astype(np.uint16) * 256 + np.asarray(again)
+    whole: np.ndarray = np.asarray(image).astype(np.uint16) * 256 + np.asarray(again)
     return whole
 
 
-def _read_as(picture: ImageFile.ImageFile, names: dict[str, str]) -> None:
+def _read_as(image: ImageFile.ImageFile, names: dict[str, str]) -> None:
     """Have a picture's pixels unpacked under other raw modes than its file's."""
 
     def renamed(arguments: Any) -> Any:
@@ -313,7 +313,7 @@ def _read_as(picture: ImageFile.ImageFile, names: dict[str, str]) -> None:
             return tuple(names.get(a, a) if isinstance(a, str) else a for a in arguments)
         return names.get(arguments, arguments)
 
-    picture.tile = [t._replace(args=renamed(t.args)) for t in picture.tile]
+    image.tile = [t._replace(args=renamed(t.args)) for t in image.tile]
 
 
 def _shown(found: Deep, span: Callable[[], Range] | None) -> Image.Image:
@@ -324,50 +324,50 @@ def _shown(found: Deep, span: Callable[[], Range] | None) -> Image.Image:
     return _on_white(image) if image.mode == "RGBA" else image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    turn = _upright(picture)
-    if picture.mode == "RGB" and "transparency" not in picture.info:
-        image = picture
-    elif picture.mode == "CMYK":
-        image = _from_cmyk(picture)
-    elif picture.mode == "LAB":
-        image = _by_profile(picture, "lab") or picture.convert("RGB")
-    elif picture.mode in _ALPHA or "transparency" in picture.info:
-        image = _on_white(picture)
+def _to_rgb(image: Image.Image) -> Image.Image:
+    turn = _upright(image)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        rgb = image
+    elif image.mode == "CMYK":
+        rgb = _from_cmyk(image)
+    elif image.mode == "LAB":
+        rgb = _by_profile(image, "lab") or image.convert("RGB")
+    elif image.mode in _ALPHA or "transparency" in image.info:
+        rgb = _on_white(image)
     else:
-        image = picture.convert("RGB")
-    return image.transpose(turn) if turn is not None else image
+        rgb = image.convert("RGB")
+    return rgb.transpose(turn) if turn is not None else rgb
 
 
-def _upright(picture: Image.Image) -> Image.Transpose | None:
-    if picture.format == "JXL":
+def _upright(image: Image.Image) -> Image.Transpose | None:
+    if image.format == "JXL":
         return None  # its decoder has turned it: what EXIF says besides is to be ignored (ISO/IEC 18181-2)
-    if "exif" not in picture.info and "Raw profile type exif" not in picture.info:
+    if "exif" not in image.info and "Raw profile type exif" not in image.info:
         return None
     try:
-        return _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except BROKEN:
         return None  # damaged EXIF says nothing about the pixels: show them as they lie
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    rgba = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+def _on_white(image: Image.Image) -> Image.Image:
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
     white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, rgba).convert("RGB")
 
 
-def _from_cmyk(picture: Image.Image) -> Image.Image:
-    profile = picture.info.get("icc_profile")
-    return (_by_profile(picture, profile) if profile else None) or picture.convert("RGB")
+def _from_cmyk(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    return (_by_profile(image, profile) if profile else None) or image.convert("RGB")
 
 
-def _by_profile(picture: Image.Image, profile: bytes | str) -> Image.Image | None:
+def _by_profile(image: Image.Image, profile: bytes | str) -> Image.Image | None:
     """Through an ICC profile to sRGB, or None where the profile is damaged or belongs to another kind of image."""
     from PIL import ImageCms
 
     try:
         source: Any = ImageCms.createProfile("LAB") if profile == "lab" else io.BytesIO(bytes(profile))  # type: ignore[arg-type]
-        return ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, *BROKEN):
         return None
 

@@ -20,7 +20,7 @@ from visus.images.header import problem
 from visus.images.label_column import LABELS
 from visus.images.label_file import Labelling, read_labels
 from visus.images.label_table import readings
-from visus.images.listing import Found, looks_like_a_picture, show, walk
+from visus.images.listing import Found, looks_like_an_image, show, walk
 from visus.images.name_column import word
 from visus.images.reading import read_bytes
 from visus.images.registry import source
@@ -164,7 +164,7 @@ def _labels_in_metadata(spec: Spec, root: Path, found: Found, metadata: Sequence
     if not header or not any(word(h) in LABELS for h in header[0]):
         return None
     plan = layout(spec.name, found)
-    if any(plan.place(f)[1] is not None and looks_like_a_picture(f) for f in found.files):
+    if any(plan.place(f)[1] is not None and looks_like_an_image(f) for f in found.files):
         return None
     return root / own[0]
 
@@ -186,13 +186,13 @@ def _by_folder(spec: Spec, root: Path, found: Found, reading: _Reading, *, neede
         reading.label = dict.fromkeys(found.files)
         return
     placed = {file: plan.place(file) for file in found.files}
-    if not any(name is not None and looks_like_a_picture(file) for file, (_, name) in placed.items()):
+    if not any(name is not None and looks_like_an_image(file) for file, (_, name) in placed.items()):
         for file, (shelf, _) in placed.items():
             _take(file, None, shelf, reading)
         return
     loose = [f for f, (_, name) in placed.items() if name is None]
     strays = [f for f, wrong in zip(loose, _problems(root, loose), strict=True) if wrong is None]
-    folders = {(s.at, name) for f, (s, name) in placed.items() if s and name is not None and looks_like_a_picture(f)}
+    folders = {(s.at, name) for f, (s, name) in placed.items() if s and name is not None and looks_like_an_image(f)}
     if strays and (not needed or len(folders) == 1):
         _, first = next(iter(folders))
         beside_what = (
@@ -251,7 +251,7 @@ def _by_file(spec: Spec, root: Path, labels: Path, found: Found, reading: _Readi
         ask["groups"] = next((h for h in headers if word(h) == GROUP), None)
     own_files = replace(found, files=tuple(files))
     plan = _layout(spec, own_files, labelled=True)
-    foldered = any(plan.place(f)[1] is not None and looks_like_a_picture(f) for f in files)
+    foldered = any(plan.place(f)[1] is not None and looks_like_an_image(f) for f in files)
     read = read_labels(labels, files, root, **ask, foldered=foldered)
     for name in read.missing:
         reading.set_aside(name, f"named in {labels.name}, not found")

@@ -150,13 +150,13 @@ def package_of(head: bytes) -> Package | None:
 
 def open_heif(file: IO[bytes]) -> Image.Image:
     """A HEIC picture through pillow-heif, not decoded yet. Raises DecodeError where the package is missing."""
-    picture: Image.Image = HEIF.load().HeifImageFile(file)
-    return picture
+    image: Image.Image = HEIF.load().HeifImageFile(file)
+    return image
 
 
 def open_jxl(file: IO[bytes]) -> Image.Image:
     """A JPEG XL picture through pillow-jxl-plugin. Raises DecodeError where the package is missing."""
     JXL.load()  # registers its plugin with Pillow
     factory = Image.OPEN["JXL"][0]
-    picture: Image.Image = factory(file, "")
-    return picture
+    image: Image.Image = factory(file, "")
+    return image

@@ -11,7 +11,7 @@ from math import isfinite
 from visus.errors import DataError
 from visus.images.label_table import LabelTable
 from visus.images.name_column import column_of, counts_up, shown, word
-from visus.images.name_index import is_picture_name
+from visus.images.name_index import is_image_name
 from visus.images.split_folders import meaning, split_names
 from visus.progress import caution
 
@@ -223,7 +223,7 @@ def _unfit(header: str, cells: Sequence[str]) -> str:
         return "is a place or a size"
     if not values:
         return "is empty"
-    if all(map(is_picture_name, values)):
+    if all(map(is_image_name, values)):
         return "names pictures"
     if header in ("", "index", "unnamed0") and counts_up(cells) and len(cells) > FEW:
         return "counts the rows"

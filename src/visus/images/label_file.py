@@ -12,7 +12,7 @@ from visus.errors import DataError
 from visus.images.class_names import one_group, whole_number
 from visus.images.label_column import LABELS, MISSING, NAMED, Columns, classes_in, columns_of, group_like, is_true
 from visus.images.label_table import LabelTable, readings
-from visus.images.listing import looks_like_a_picture, show
+from visus.images.listing import looks_like_an_image, show
 from visus.images.name_column import has_header, name_column, shown
 from visus.images.name_index import NameIndex
 from visus.images.split_folders import meaning
@@ -70,7 +70,7 @@ def read_labels(
     claims = _claims(table, named.at, rows, found, index)
     if not claims and not any(found):
         first = table.rows[rows[0]][1][named.at] if rows else ""
-        there = next(filter(looks_like_a_picture, files), "nothing")
+        there = next(filter(looks_like_an_image, files), "nothing")
         raise DataError(
             f"{root} holds no usable image: no row of {path.name} names one (the first names {first[:60]!r}, the folder holds {show(there)!r})"
         )
@@ -205,7 +205,7 @@ def _say(
         caution(
             f"{len(result.ambiguous):,} names in {show(file)} fit several images, which are left out: {_some(result.ambiguous)}."
         )
-    without = [f for f in files if f not in result.label and looks_like_a_picture(f)]
+    without = [f for f in files if f not in result.label and looks_like_an_image(f)]
     if without and hits:
         caution(
             f"{len(without):,} images have no label in {show(file)} and are left out: {_some(without)}.{_other_tables(table.path)}"

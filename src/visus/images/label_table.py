@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visus.errors import DataError
-from visus.images.name_index import is_picture_name
+from visus.images.name_index import is_image_name
 
 Row = tuple[int, list[str]]
 _BOMS = (
@@ -131,7 +131,7 @@ def _behind_comments(lines: list[str], first: int) -> int:
     for i, line in enumerate(lines[first:], first):
         text = line.strip()
         if text and (
-            not text.startswith("#") or any(is_picture_name(part.strip('"')) for part in re.split(r"[,;\t| ]", text))
+            not text.startswith("#") or any(is_image_name(part.strip('"')) for part in re.split(r"[,;\t| ]", text))
         ):
             return i
     return first
@@ -162,7 +162,7 @@ def _even(path: Path, rows: list[Row]) -> list[Row]:
     """The rows at the width of the first. Raises DataError for a row with more cells than that, or with a single one."""
     width = len(rows[0][1])
     short = len(rows) > 1 and all(len(cells) == width + 1 for _, cells in rows[1:])
-    if short and not any(is_picture_name(cell) for cell in rows[0][1]):
+    if short and not any(is_image_name(cell) for cell in rows[0][1]):
         # R's write.table names no column of row names.
         rows = [(rows[0][0], ["", *rows[0][1]]), *rows[1:]]
         width += 1

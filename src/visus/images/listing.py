@@ -40,7 +40,7 @@ class Found:
     unreadable: tuple[Quarantined, ...] = ()
 
 
-def looks_like_a_picture(file: str) -> bool:
+def looks_like_an_image(file: str) -> bool:
     """By its ending alone: anything that is not known to be something else."""
     return PurePosixPath(file).suffix.lower() not in OTHER
 
@@ -98,7 +98,7 @@ def walk(root: Path) -> Found:
 def _without(outputs: Iterable[str], own: Iterable[str], found: Found) -> Found:
     """Leave out the outputs that hold no picture of the user's, and the folders that held nothing but output."""
     outputs = [at for at in outputs if at]
-    mixed = {at for at in outputs if any(f.startswith(f"{at}/") and looks_like_a_picture(f) for f in found.files)}
+    mixed = {at for at in outputs if any(f.startswith(f"{at}/") and looks_like_an_image(f) for f in found.files)}
     gone = set(outputs) - mixed
     files = tuple(f for f in found.files if not gone.intersection(_above(f)))
     full = {above for f in files for above in _above(f)}

@@ -8,7 +8,7 @@ from itertools import pairwise, takewhile
 
 from visus.errors import DataError
 from visus.images.label_table import LabelTable
-from visus.images.name_index import NameIndex, is_picture_name, steps_of
+from visus.images.name_index import NameIndex, is_image_name, steps_of
 
 SAMPLE = 500  # rows on which columns and delimiters are tried
 NAMES = frozenset(
@@ -100,7 +100,7 @@ def has_header(table: LabelTable, named: Named, labels: frozenset[str]) -> bool:
         return True
     if not cells[named.at] and not table.rows[0][1][named.at]:
         return True
-    if named.files[0] or is_picture_name(table.rows[0][1][named.at]) or "/" in table.rows[0][1][named.at]:
+    if named.files[0] or is_image_name(table.rows[0][1][named.at]) or "/" in table.rows[0][1][named.at]:
         return False
     rest = [(i, c) for i, c in enumerate(table.rows[0][1]) if i != named.at and c]
     if cells[named.at] in NAMES or any(c in labels for c in cells):

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 _LEVELS = ((True, True), (True, False), (False, True), (False, False))
 _MANY = 16  # files that end alike from which their folders are indexed
 NUMBER = len(_LEVELS)  # the level of file names that are numbers: 7 or 7.0 for 007.png
-_PICTURES = (
+_IMAGES = (
     ".jpg",
     ".jpeg",
     ".png",
@@ -31,9 +31,9 @@ _PICTURES = (
 )
 
 
-def is_picture_name(name: str) -> bool:
+def is_image_name(name: str) -> bool:
     """Whether a name ends like that of a picture."""
-    return name.lower().endswith(_PICTURES)
+    return name.lower().endswith(_IMAGES)
 
 
 def steps_of(name: str) -> tuple[str, ...]:
@@ -147,7 +147,7 @@ class NameIndex:
 
 def _last(name: str, level: int, *, named: bool) -> str:
     case, ending = _LEVELS[level]
-    if not ending and (not named or is_picture_name(name)):
+    if not ending and (not named or is_image_name(name)):
         name = _stem(name)
     return name if case else name.casefold()
 

@@ -9,20 +9,20 @@ import numpy as np
 from PIL import Image
 
 
-def largest(picture: Image.Image) -> int:
+def largest(image: Image.Image) -> int:
     """The value that a PNM file calls its largest, of an image whose pixels are not read yet; 0 of other files and of floats."""
-    if picture.format != "PPM" or picture.mode == "F":
+    if image.format != "PPM" or image.mode == "F":
         return 0
-    tile: Any = picture.tile[0]  # type: ignore[attr-defined]
+    tile: Any = image.tile[0]  # type: ignore[attr-defined]
     if isinstance(tile.args, tuple):
         return int(tile.args[1]) if len(tile.args) > 1 and isinstance(tile.args[1], int) else 255
-    return 65535 if picture.mode == "I" else 255
+    return 65535 if image.mode == "I" else 255
 
 
-def colour(picture: Image.Image, data: bytes) -> np.ndarray:
+def colour(image: Image.Image, data: bytes) -> np.ndarray:
     """uint16 [h, w, 3] of a colour file whose largest value is 65,535. Raises EOFError where it is cut short."""
-    tile: Any = picture.tile[0]  # type: ignore[attr-defined]
-    n, body = picture.width * picture.height * 3, data[tile.offset :]
+    tile: Any = image.tile[0]  # type: ignore[attr-defined]
+    n, body = image.width * image.height * 3, data[tile.offset :]
     if tile.codec_name == "ppm_plain":
         words = re.sub(rb"#[^\n\r]*", b"", body).split()[:n]
         found = np.array([int(w) for w in words], np.uint16)
@@ -30,4 +30,4 @@ def colour(picture: Image.Image, data: bytes) -> np.ndarray:
         found = np.frombuffer(body, ">u2", min(n, len(body) // 2)).astype(np.uint16)
     if len(found) < n:
         raise EOFError("truncated")
-    return found.reshape(picture.height, picture.width, 3)
+    return found.reshape(image.height, image.width, 3)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from visus.errors import DataError
-from visus.images.listing import Found, looks_like_a_picture, show
+from visus.images.listing import Found, looks_like_an_image, show
 from visus.progress import note
 from visus.spec import unknown
 
@@ -242,7 +242,7 @@ class _Tree:
         self._direct: Counter[str] = Counter()
         self._below: Counter[str] = Counter()
         for file in found.files:
-            if not looks_like_a_picture(file):
+            if not looks_like_an_image(file):
                 continue
             at = file.rpartition("/")[0]
             self._direct[at] += 1

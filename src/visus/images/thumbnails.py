@@ -24,13 +24,13 @@ def thumbnails(images: ImageSet, positions: np.ndarray, size: int) -> np.ndarray
 
     def one(row: int) -> None:
         try:
-            picture = images.decode(int(positions[row]))
+            image = images.decode(int(positions[row]))
         except (DataError, ReadError):
             out[row] = 200
             return
         # Enlarged without smoothing, so that small pictures show their pixels rather than blur.
-        method = Image.Resampling.NEAREST if max(picture.size) < size else Image.Resampling.LANCZOS
-        out[row] = np.asarray(ImageOps.pad(picture, (size, size), method=method, color=(255, 255, 255)))
+        method = Image.Resampling.NEAREST if max(image.size) < size else Image.Resampling.LANCZOS
+        out[row] = np.asarray(ImageOps.pad(image, (size, size), method=method, color=(255, 255, 255)))
 
     with ThreadPoolExecutor(max_workers=4) as pool:
         list(pool.map(one, range(len(positions))))

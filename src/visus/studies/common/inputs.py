@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visus.errors import DataError
-from visus.images.listing import looks_like_a_picture, walk
+from visus.images.listing import looks_like_an_image, walk
 from visus.outputs import is_output
 from visus.paths import expanded
 from visus.progress import note
@@ -76,7 +76,7 @@ def gather(
             raise DataError(f"there is no file {text}; check the path")
         else:
             flush()
-            if len(inputs) > 1 and is_output(path) and not any(map(looks_like_a_picture, walk(path).files)):
+            if len(inputs) > 1 and is_output(path) and not any(map(looks_like_an_image, walk(path).files)):
                 # As a shell lists them: visus predict *
                 note(f"passed over, as visus wrote it: {text}")
                 continue
