@@ -18,7 +18,7 @@ from visus.locks import locked
 from visus.memory import halving, out_of_memory
 from visus.progress import Silent, collecting, reporting
 from visus.report.write import LOCK, write_report
-from visus.result import Result
+from visus.studies.common.schema1 import Result
 from visus.training import checkpoint
 
 HOLD = """

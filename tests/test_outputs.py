@@ -10,7 +10,7 @@ import pytest
 from visus.errors import StoreError
 from visus.outputs import check_out, mark
 from visus.report import write_report
-from visus.result import Result, Table
+from visus.studies.common.schema1 import Result, Table
 
 EMPTY = Result("vae", "Nothing", (), {"t": Table(("a",), ((1,),))}, (), {}, (), {})
 

@@ -117,7 +117,7 @@ def test_figures_and_compiled_code_need_no_home(tmp_path: Path) -> None:
     code = (
         "import visus, os, matplotlib, matplotlib.font_manager\n"
         "from visus.report import render_page\n"
-        "from visus.result import Figure, Result\n"
+        "from visus.studies.common.schema1 import Figure, Result\n"
         "f = Figure('a', 'lines', 'A', '', {'x_label': '', 'y_label': '', 'x_log': False, 'y_log': False, 'marks': [], 'series': []})\n"
         "assert 'could not' not in render_page(Result('vae', 't', (), {}, (f,), {}, (), {}))\n"
         "import numba\n"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from visus.errors import StoreError
-from visus.result import Figure, Result, Table, format_cell
+from visus.studies.common.schema1 import Figure, Result, Table, format_cell
 
 
 def _result() -> Result:

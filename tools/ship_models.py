@@ -16,7 +16,7 @@ import numpy as np
 from visus.images import load_images
 from visus.measures import wilson
 from visus.models import load_backbone, load_dual
-from visus.result import Result
+from visus.studies.common.schema1 import Result
 from visus.studies.train import report
 from visus.training.fresh import parts_of
 

@@ -1,161 +1,312 @@
-"""The contract between studies and report: what a study returns. Stands alone; imports nothing of ours but errors, paths and plain."""
+"""The contract: what a study returns, schema 2. Stands alone: it imports nothing of ours but errors, figures, formats, lazy, paths and plain.
+
+A result is made of sections; each answers one question and names the file that made it. Compare, serve, export and every tool outside
+stand on this and on nothing else. Keys are stable and lower-case; labels are for people. Proportions are fractions everywhere.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic.dataclasses import dataclass
 
 from visus.errors import StoreError
+from visus.figures import AnyFigure, Figure, Key, Number, Text, Texts, key_of, plain_number, plain_text
+from visus.formats import format_cell, with_unit
+from visus.lazy import named
 from visus.paths import atomic_path, write_text
 from visus.plain import plain
 
-SCHEMA = 1
+if TYPE_CHECKING:
+    import pandas as pd  # type: ignore[import-untyped]
+
+__all__ = ["SCHEMA", "AnyFigure", "Column", "Finding", "Metric", "Result", "Section", "Table", "json_schema", "key_of"]
+
+SCHEMA = 2
 PRINTED, LISTED, WIDEST = 20, 12, 40  # rows of a printed table, names that are listed, characters of a cell
-FigureKind = Literal["intervals", "lines", "map", "heatmap", "gallery", "front", "curves", "maps"]
+Better = Literal["higher", "lower"]
+_STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
 
-@dataclass(frozen=True, repr=False)
-class Table:
-    """Rows under named columns. Cells are str, int, float, bool or None; floats are printed with `digits` decimals.
+def _plain(value: Any) -> Any:
+    """Numpy scalars, arrays, tuples and paths as what JSON holds; non-finite floats as None."""
+    if value is None or isinstance(value, bool | np.bool_):
+        return None if value is None else bool(value)
+    if isinstance(value, Mapping):
+        return {plain_text(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return plain_number(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(v) for v in value]
+    return plain_text(value)
 
-    title: one line above it. note: what to know to read it (units, protocol), below it. bold: per column name 'max' or
-    'min', the best value that the report sets in bold.
+
+Rows = Annotated[
+    Sequence[Sequence[Any]],
+    PlainValidator(lambda rows: tuple(tuple(map(_plain, row)) for row in rows)),
+    WithJsonSchema(
+        {"type": "array", "items": {"type": "array", "items": {"type": ["string", "number", "boolean", "null"]}}}
+    ),
+]
+Tree = Annotated[Mapping[str, Any], BeforeValidator(_plain)]
+Predictions = Annotated[
+    Mapping[str, np.ndarray],
+    PlainValidator(lambda columns: {k: np.asarray(v) for k, v in columns.items()}),
+    PlainSerializer(lambda columns: list(columns)),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}, "description": "columns of predictions.parquet"}),
+]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Metric:
+    """One number that years of results can be compared by.
+
+    key: as 'timm:vit_small/late/probe/accuracy', unique in the result. low, high: its 95 % interval. n: of how many images (or pairs).
+    unit: 'share' for a proportion (a fraction), 'points' for a difference of two, 'nats', 's', ... better: which way is better, if any.
     """
 
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
-    title: str = ""
-    note: str = ""
-    digits: int = 3
-    bold: Mapping[str, str] = field(default_factory=dict)
+    key: Key
+    value: Number
+    low: Number = None
+    high: Number = None
+    n: int | None = None
+    unit: str = ""
+    better: Better | None = None
+    split: str = "test"
+    label: Text = ""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Finding:
+    """One sentence, at most 35 words. metrics: keys of the numbers in it. shows: keys of the figures and tables that show it."""
+
+    text: Text
+    metrics: tuple[str, ...] = ()
+    shows: tuple[str, ...] = ()
+    kind: Literal["result", "caution", "undecided"] = "result"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Column:
+    """key: for programs. label: for people. unit: 'share' and 'points' are fractions in data and percent in print. digits: decimals in
+    print (default 3; 1 for shares and points). better: the direction in which a value is better; the best is set in bold."""
+
+    key: Key
+    label: Text
+    unit: str = ""
+    digits: int | None = None
+    better: Better | None = None
+
+    @property
+    def heading(self) -> str:
+        """The label with its unit: 'accuracy, %'."""
+        return with_unit(self.label, self.unit)
+
+    def text(self, cell: Any) -> str:
+        """A cell of it as people read it."""
+        return format_cell(cell, self.digits, self.unit)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT, repr=False)
+class Table:
+    """Rows under typed columns. Cells are str, int, float, bool or None. note: what to know to read it (protocol), below it."""
+
+    key: Key
+    title: Text
+    columns: tuple[Column, ...]
+    rows: Rows
+    note: Text = ""
+
+    def __post_init__(self) -> None:
+        keys = [c.key for c in self.columns]
+        if len(set(keys)) < len(keys):
+            raise ValueError(f"table {self.key!r}: two columns have one key: {keys}")
+        if any(len(row) != len(keys) for row in self.rows):
+            raise ValueError(f"table {self.key!r}: a row has not as many cells as there are columns ({len(keys)})")
+
+    def column(self, key: str) -> tuple[Any, ...]:
+        """The cells of one column. Raises KeyError, naming the known ones."""
+        return tuple(row[self._place(key)] for row in self.rows)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows by column keys."""
+        keys = [c.key for c in self.columns]
+        return [dict(zip(keys, row, strict=True)) for row in self.rows]
+
+    def frame(self) -> pd.DataFrame:
+        """A pandas DataFrame, its columns by their keys; proportions are fractions."""
+        return named("pandas:DataFrame")(self.records(), columns=[c.key for c in self.columns])
+
+    def _place(self, key: str) -> int:
+        keys = [c.key for c in self.columns]
+        if key not in keys:
+            raise KeyError(f"table {self.key!r} has no column {key!r}; it has {', '.join(keys)}")
+        return keys.index(key)
 
     def __repr__(self) -> str:
-        return _printable(
-            f"Table({self.title!r}: {len(self.rows):,} rows of {_listed([str(c) for c in self.columns])})"
-        )
+        return _printable(f"Table({self.key!r}: {len(self.rows):,} rows of {_listed([c.key for c in self.columns])})")
 
     def __str__(self) -> str:
         """The first rows as text, columns under one another."""
-        rows = [list(map(str, self.columns))]
-        rows += [[_cut(format_cell(cell, self.digits)) for cell in row] for row in self.rows[:PRINTED]]
-        widths = [max(len(row[j]) for row in rows if j < len(row)) for j in range(max(map(len, rows)))]
-        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=False)).rstrip() for row in rows]
+        rows = [[c.heading for c in self.columns]]
+        rows += [[_cut(c.text(cell)) for c, cell in zip(self.columns, row, strict=True)] for row in self.rows[:PRINTED]]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         more = [f"({len(self.rows) - PRINTED:,} more rows)"] if len(self.rows) > PRINTED else []
         return "\n".join(_printable(line) for line in [self.title, *lines, *more] if line)
 
     def _repr_html_(self) -> str:
         """The first rows, for a notebook's cell."""
-        from visus.report.notebook import table_html
-
-        return table_html(self)
+        return str(named("visus.report.notebook:table_html")(self))
 
 
-@dataclass(frozen=True, repr=False)
-class Figure:
-    """A figure as data: the report draws it, for the page (light and dark) and as PNG, SVG and PDF.
+@dataclass(frozen=True, kw_only=True, config=_STRICT, repr=False)
+class Section:
+    """One question and its answer. title: the question. source: the module that made it ('visus.studies.clip.gap')."""
 
-    `data` by kind (arrays by name are kept in Result.arrays and named by a string here):
-    - 'intervals': {"x_label", "y_label", "groups": [{"name", "labels": [str], "values": [float], "low": [float], "high": [float]}]}:
-      points with 95 % interval whiskers, one colour a group, labels along x; optional "reference": [{"label", "value"}] lines.
-    - 'lines': {"x_label", "y_label", "x_log": bool, "y_log": bool, "series": [{"name", "x": [float], "y": [float],
-      "low": [float]|None, "high": [float]|None}], "marks": [{"label", "x"}]}.
-    - 'map': {"points": NAME ([n, 2] float32), "labels": NAME ([n] int64), "classes": [str], "ids": [str], "sprite": NAME|None ([n, s, s, 3] uint8
-      thumbnails, row i is point i; several maps may name the same sprite), "trust": {"trustworthiness": float, "neighbours_kept": float}}.
-    - 'maps': {"panels": [{"row": str, "column": str, "points": NAME ([n, 2] float32), "trust": as in 'map'}], "labels": NAME ([n] int64),
-      "classes": [str]}: many maps of the same n images, in a grid on the same axes (limits are shared, so align them first:
-      visus.measures.align), one legend; rows and columns in the order in which they first come. Stands still, on the page too.
-    - 'heatmap': {"values": [[float]], "rows": [str], "columns": [str], "label": str, "low": float|None, "high": float|None}.
-    - 'front': {"y_label", "points": [{"label", "group", "y", "low", "high"}], "panels": [{"x_label", "x": [float], "front": [bool], "si": bool}]}:
-      what each point costs against what it is worth: a panel for each cost (x logarithmic, "x" and "front" in the order of
-      the points), one colour a group, every point labelled, those of the front joined by steps. "si": ticks as 2 T, 500 G.
-    - 'curves': {"x_label", "y_label", "x_log": bool, "y_log": bool, "panels": [{"title", "series": [{"name", "x": [float], "y": [float]}],
-      "marks": [{"label", "x", "y"}]}]}: small multiples on the same axes; a name has one colour in all panels (and may come
-      twice in a panel: repeats), marks are rings. "own_y": bool: each panel has a y axis of its own.
-    - 'gallery': {"images": NAME ([n, s, s, 3] uint8), "captions": [str], "groups": [str] | None (a row of the gallery each)};
-      optional "columns": int, pictures in a row, so that rows of as many stand under one another.
-    """
+    key: Key
+    title: Text
+    source: str
+    findings: tuple[Finding, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: tuple[AnyFigure, ...] = ()
+    metrics: tuple[Metric, ...] = ()
 
-    name: str
-    kind: FigureKind
-    title: str
-    caption: str
-    data: Mapping[str, Any]
+    @property
+    def file(self) -> str:
+        """The file (or folder) that made it, below src/visus: 'studies/clip/gap'."""
+        return self.source.removeprefix("visus.").replace(".", "/")
 
     def __repr__(self) -> str:
-        return _printable(f"Figure({self.name!r}: {self.kind}, {self.title!r})")
-
-    def _repr_html_(self) -> str:
-        """The figure drawn, for a notebook's cell; one whose points or pictures lie in Result.arrays is drawn by the result."""
-        from visus.report.notebook import figure_html
-
-        return figure_html(self, {})
+        return _printable(
+            f"Section({self.key!r}: {self.title!r}, {len(self.tables)} tables, {len(self.figures)} figures)"
+        )
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, kw_only=True, config=_STRICT, repr=False)
 class Result:
     """What a study returns.
 
-    study: its name. title: one line for the page's head. findings: sentences made from numbers. tables, figures: in
-    reading order. arrays: named numpy arrays that figures refer to. warnings: what a reader must know before trusting
-    a number. provenance: versions, specs, fingerprints, seed, device, wall time, the command. notes: how the input was
-    read, where more than one reading was possible. page: path of the page that was written, where one was.
+    study: its name. title: one line for the page's head. answer: the one sentence, at most 25 words. headline: keys of three to five
+    metrics. sections: in reading order. warnings: what a reader must know before trusting any number. notes: how the input was read,
+    where more than one reading was possible. provenance: versions, specs, fingerprints, seed, device, wall time, the command.
+    predictions: columns of one length, a row an image (id, split, label, prediction, ...); {} where there are none. status: partial
+    where something asked for is missing, and `reason` says what and why. page: path of the page that was written, where one was.
     """
 
     study: str
-    title: str
-    findings: tuple[str, ...]
-    tables: Mapping[str, Table]
-    figures: tuple[Figure, ...]
-    arrays: Mapping[str, np.ndarray]
-    warnings: tuple[str, ...]
-    provenance: Mapping[str, Any]
-    notes: tuple[str, ...] = ()
+    title: Text
+    answer: Text = ""
+    headline: tuple[str, ...] = ()
+    sections: tuple[Section, ...]
+    warnings: Texts = ()
+    notes: Texts = ()
+    provenance: Tree = field(default_factory=dict)
+    predictions: Predictions = field(default_factory=dict)
+    status: Literal["complete", "partial"] = "complete"
+    reason: Text = ""
     page: str | None = field(default=None, compare=False)
 
+    def __post_init__(self) -> None:
+        _unique("section", (s.key for s in self.sections))
+        _unique("table", (t.key for s in self.sections for t in s.tables))
+        _unique("figure", (f.key for s in self.sections for f in s.figures))
+        _unique("metric", (m.key for s in self.sections for m in s.metrics))
+        missing = [key for key in self.headline if key not in self.metrics]
+        if missing:
+            raise ValueError(f"the headline names metrics that no section has: {', '.join(missing)}")
+        if len({len(column) for column in self.predictions.values()}) > 1:
+            raise ValueError("the columns of predictions differ in length")
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """Every table by its key, in reading order."""
+        return {t.key: t for s in self.sections for t in s.tables}
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """Every figure by its key, in reading order."""
+        return {f.key: f for s in self.sections for f in s.figures}
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """Every metric by its key."""
+        return {m.key: m for s in self.sections for m in s.metrics}
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The sentences of every section but its cautions."""
+        return tuple(f.text for s in self.sections for f in s.findings if f.kind != "caution")
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What to know before trusting a number: the warnings, then the cautions of every section."""
+        found = (f.text for s in self.sections for f in s.findings if f.kind == "caution")
+        return tuple(dict.fromkeys([*self.warnings, *found]))
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays of all figures by name; one that several figures hold stands here once."""
+        return {name: array for name, array in self._arrays()}
+
+    def _arrays(self) -> Iterator[tuple[str, np.ndarray]]:
+        seen: set[int] = set()
+        for figure in self.figures.values():
+            for name, array in figure.arrays():
+                if id(array) not in seen:
+                    seen.add(id(array))
+                    yield name, array
+
+    def frame(self, table: str) -> pd.DataFrame:
+        """A table by its key as a pandas DataFrame. Raises KeyError, naming the known ones."""
+        if table not in self.tables:
+            raise KeyError(f"there is no table {table!r}; this result has {', '.join(self.tables) or 'none'}")
+        return self.tables[table].frame()
+
+    def metrics_frame(self) -> pd.DataFrame:
+        """Every metric as a row of a pandas DataFrame: section, key, value, low, high, n, unit, better, split, label."""
+        rows = [{"section": s.key, **vars_of(m)} for s in self.sections for m in s.metrics]
+        return named("pandas:DataFrame")(rows, columns=["section", *(f for f in Metric.__dataclass_fields__)])
+
     def to_json(self, *, ascii_only: bool = False) -> str:
-        """The result as JSON text: study, title, findings, warnings, notes, tables, figures, provenance; NaN becomes null.
+        """The result as JSON text (docs/result.schema.json); a figure's arrays by name, shape and dtype.
 
         ascii_only: other characters as escapes, for a stdout of any encoding.
         """
+        names = {id(array): name for name, array in self._arrays()}
         body = {
             "schema": SCHEMA,
-            "study": self.study,
-            "title": self.title,
-            "findings": list(self.findings),
-            "warnings": list(self.warnings),
-            "notes": list(self.notes),
-            "tables": {
-                name: {
-                    "columns": list(t.columns),
-                    "rows": [list(row) for row in t.rows],
-                    "title": t.title,
-                    "note": t.note,
-                    "digits": t.digits,
-                    "bold": dict(t.bold),
-                }
-                for name, t in self.tables.items()
-            },
-            "figures": [
-                {"name": f.name, "kind": f.kind, "title": f.title, "caption": f.caption, "data": dict(f.data)}
-                for f in self.figures
-            ],
-            "provenance": dict(self.provenance),
+            **_adapter().dump_python(self, mode="json", exclude={"page"}, context={"names": names}),
         }
-        text = json.dumps(_plain(body), ensure_ascii=ascii_only, indent=1, allow_nan=False)
-        # A file name with undecodable bytes holds lone surrogates; UTF-8 cannot, a JSON escape (backslash udcff) can.
-        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+        return json.dumps(body, ensure_ascii=ascii_only, indent=1, allow_nan=False)
 
     def save(self, folder: Path) -> Path:
-        """Write result.json and arrays.npz into `folder`, each atomically; returns the JSON file's path."""
+        """Write result.json, arrays.npz and, where there are any, predictions.parquet into `folder`, each atomically; returns the JSON's path."""
         folder = Path(folder)
         with atomic_path(folder / "arrays.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **dict(self.arrays))
+            np.savez_compressed(file, allow_pickle=False, **self.arrays)
+        if self.predictions:
+            with atomic_path(folder / "predictions.parquet") as temporary:
+                named("pyarrow.parquet:write_table")(named("pyarrow:table")(dict(self.predictions)), temporary)
         write_text(folder / "result.json", self.to_json() + "\n")
         return folder / "result.json"
 
@@ -165,75 +316,73 @@ class Result:
         folder = Path(folder)
         try:
             body = json.loads((folder / "result.json").read_text("utf-8"))
+            schema = body.pop("schema", None)
+            if schema != SCHEMA:
+                raise StoreError(
+                    f"{folder} holds a result of schema {schema}, this version reads {SCHEMA}; run the study again"
+                )
             with np.load(folder / "arrays.npz", allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{folder} holds no readable result: {error}") from error
-        if body.get("schema") != SCHEMA:
-            raise StoreError(
-                f"{folder} was written with result schema {body.get('schema')}, this version reads {SCHEMA}"
-            )
-        tables = {
-            name: Table(
-                tuple(t["columns"]), tuple(map(tuple, t["rows"])), t["title"], t["note"], t["digits"], t["bold"]
-            )
-            for name, t in body["tables"].items()
-        }
-        figures = tuple(Figure(**f) for f in body["figures"])
-        return Result(
-            body["study"],
-            body["title"],
-            tuple(body["findings"]),
-            tables,
-            figures,
-            arrays,
-            tuple(body["warnings"]),
-            body["provenance"],
-            tuple(body.get("notes", ())),
-            str((folder / "index.html").resolve()) if (folder / "index.html").is_file() else None,
-        )
+            if body.get("predictions"):
+                read = named("pyarrow.parquet:read_table")(folder / "predictions.parquet")
+                body["predictions"] = {name: read[name].to_numpy() for name in read.column_names}
+            else:
+                body["predictions"] = {}
+            result: Result = _adapter().validate_python(body, context={"arrays": arrays})
+        except StoreError:
+            raise
+        except (OSError, ValueError, AttributeError) as error:
+            first = error.errors()[0] if isinstance(error, ValidationError) else None
+            why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else error
+            raise StoreError(f"{folder} holds no readable result: {why}") from error
+        page = folder / "index.html"
+        return replace(result, page=str(page.resolve()) if page.is_file() else None)
 
     def __repr__(self) -> str:
         """What is in it, in a few lines (printed in full a result is thousands of numbers)."""
-        lines = [
-            f"visus {self.study}: {self.title}",
-            *(f"- {f}" for f in self.findings),
-            *(f"! {w}" for w in self.warnings),
-        ]
+        lines = [f"visus {self.study}: {self.title}"]
+        lines += [self.answer] if self.answer else []
+        lines += [f"- {f}" for f in self.findings] + [f"! {w}" for w in self.cautions]
         if self.tables:
-            lines.append(f"tables: {_listed([f'{name} ({len(t.rows):,})' for name, t in self.tables.items()])}")
+            lines.append(f"tables: {_listed([f'{key} ({len(t.rows):,})' for key, t in self.tables.items()])}")
         if self.figures:
-            lines.append(f"figures: {_listed([f.name for f in self.figures])}")
+            lines.append(f"figures: {_listed(list(self.figures))}")
         if self.page:
             lines.append(f"the page: {self.page}")
         return "\n".join(_printable(line) for line in lines)
 
     def _repr_html_(self) -> str:
-        """Findings, tables and figures, for a notebook's cell."""
-        from visus.report.notebook import result_html  # a result draws nothing until a notebook asks
-
-        return result_html(self)
+        """Sections with their findings, tables and figures, for a notebook's cell."""
+        return str(named("visus.report.notebook:result_html")(self))
 
     def __rich_console__(self, console: Any, options: Any) -> Any:
-        """Findings, warnings and tables, for a terminal; tables wider than it are left to the page."""
-        from rich.markup import escape
-        from rich.measure import Measurement
-        from rich.table import Table as RichTable
+        """Answer, findings, warnings and tables, for a terminal; tables wider than it are left to the page."""
+        return named("visus.report.terminal:lines")(self, options, console)
 
-        yield f"[bold]{escape(self.title)}[/bold]"
-        for finding in self.findings:
-            yield f"  • {escape(finding)}"
-        for warning in self.warnings:
-            yield f"  [yellow]! {escape(warning)}[/yellow]"
-        for name, table in self.tables.items():
-            shown = RichTable(title=escape(table.title or name))
-            for column in table.columns:
-                shown.add_column(escape(column))
-            for row in table.rows:
-                shown.add_row(*(escape(format_cell(cell, table.digits)) for cell in row))
-            # A table squeezed into a narrow terminal cannot be read; the page has them all.
-            if Measurement.get(console, options.update(max_width=10_000), shown).maximum <= options.max_width:
-                yield shown
+
+def vars_of(value: Any) -> dict[str, Any]:
+    """The fields of a flat dataclass by name."""
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of result.json, which docs/result.schema.json holds."""
+    schema = _adapter().json_schema(mode="serialization")
+    schema["properties"] = {"schema": {"const": SCHEMA}, **schema["properties"]}
+    schema["properties"].pop("page", None)
+    return schema
+
+
+def _adapter() -> TypeAdapter[Result]:
+    return TypeAdapter(Result)
+
+
+def _unique(what: str, keys: Iterator[str]) -> None:
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            raise ValueError(f"two {what}s have the key {key!r}")
+        seen.add(key)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -247,38 +396,5 @@ def _cut(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """On one line, and so that print to stdout takes it: what its encoding lacks is spelled, undecodable bytes of file names too."""
+    """On one line, and so that print to stdout takes it: what its encoding lacks is spelled."""
     return plain(" ".join(text.split("\n")), getattr(sys.stdout, "encoding", None))
-
-
-def format_cell(cell: Any, digits: int = 3) -> str:
-    """A table cell as people read it: floats with `digits` decimals, None and NaN as a dash, thousands separated."""
-    if cell is None or (isinstance(cell, float | np.floating) and cell != cell):
-        return "–"
-    if isinstance(cell, bool | np.bool_):
-        return "yes" if cell else "no"
-    if isinstance(cell, int | np.integer):
-        return f"{int(cell):,}"
-    if isinstance(cell, float | np.floating):
-        small = cell != 0 and abs(cell) < 0.5 * 10**-digits
-        return f"{float(cell):.1e}" if small else f"{float(cell):.{digits}f}"
-    return str(cell)
-
-
-def _plain(value: Any) -> Any:
-    """Turn numpy scalars, arrays, tuples and paths into what JSON holds; non-finite floats into None."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    if isinstance(value, str) or value is None:
-        return value
-    if isinstance(value, Sequence):
-        return [_plain(v) for v in value]
-    return str(value)

@@ -128,7 +128,7 @@ def test_what_a_study_notes_stands_in_its_result_and_on_its_page(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from visus.progress import caution, note
-    from visus.result import Result
+    from visus.studies.common.schema1 import Result
 
     def study(images: str, *, seed: int = 0) -> Result:
         """Study.

@@ -17,7 +17,7 @@ from visus.app import doors
 from visus.app.progress import Bars, Lines, in_notebook, in_terminal, where_watched
 from visus.plain import plain
 from visus.progress import Silent, log, reporting, task
-from visus.result import Result
+from visus.studies.common.schema1 import Result
 
 # The real entry point with a study that has every sign of ours, names in other scripts and undecodable bytes, and takes no time.
 PROGRAM = """
@@ -25,7 +25,7 @@ import sys
 from visus.app import cli
 from visus.errors import DataError
 from visus.progress import log, task
-from visus.result import Result, Table
+from visus.studies.common.schema1 import Result, Table
 def door(**arguments):
     if "--refuse" in sys.argv:
         raise DataError("there is no file none.npz; check the path")

@@ -19,8 +19,8 @@ from visus.outputs import MARKER, mark, written_in
 from visus.paths import check_writable
 from visus.progress import collecting
 from visus.report import write_report
-from visus.result import Result, Table
 from visus.studies.common.inputs import gather
+from visus.studies.common.schema1 import Result, Table
 
 Plant = Callable[..., None]
 

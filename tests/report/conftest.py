@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from visus.result import Result
+from visus.studies.common.schema1 import Result
 
 
 def _sample() -> Callable[..., Result]:

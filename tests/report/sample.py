@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from visus.result import Figure, Result, Table
+from visus.studies.common.schema1 import Figure, Result, Table
 
 CLASSES = (
     "airplane",

@@ -15,7 +15,7 @@ import pytest
 from visus.errors import DataError
 from visus.report.draw import draw, to_bytes
 from visus.report.svg import inline, standalone
-from visus.result import Figure
+from visus.studies.common.schema1 import Figure
 
 NASTY = [
     "<script>alert(1)</script>",

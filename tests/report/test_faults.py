@@ -16,7 +16,7 @@ from visus.errors import StoreError
 from visus.outputs import MARKER, check_out, mark, written_in
 from visus.report import draw as drawing
 from visus.report import render_page, write_report
-from visus.result import Figure, Result, Table
+from visus.studies.common.schema1 import Figure, Result, Table
 
 
 def lines(name: str, y: list[float]) -> Figure:

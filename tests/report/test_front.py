@@ -12,7 +12,7 @@ import pytest
 
 from visus.report import render_page
 from visus.report.draw import draw, to_bytes
-from visus.result import Figure, Result
+from visus.studies.common.schema1 import Figure, Result
 
 NAN = float("nan")
 REGIMES = ("probe", "head", "last block", "full", "scratch", "LoRA")

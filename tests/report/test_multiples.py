@@ -15,7 +15,7 @@ from visus.errors import DataError
 from visus.report import render_page, write_report
 from visus.report.draw import draw, to_bytes
 from visus.report.svg import inline, standalone
-from visus.result import Figure, Result
+from visus.studies.common.schema1 import Figure, Result
 
 NASTY = ["<script>alert(1)</script>", "$x^2$ \\frac", "نص", "x" * 300, "\x00\udcff", "a & b"]
 

@@ -17,7 +17,7 @@ import pytest
 
 from visus.errors import StoreError
 from visus.report import render_page, write_report
-from visus.result import Figure, Result, Table
+from visus.studies.common.schema1 import Figure, Result, Table
 
 EVIL = (
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</script><script>alert(2)</script>", "' onmouseover='x", "a & b",

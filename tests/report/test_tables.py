@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from visus.report.tables import best_cells, latex, numeric_columns, to_csv, to_latex
-from visus.result import Table
+from visus.studies.common.schema1 import Table
 
 
 def read(table: Table) -> list[list[str]]:

@@ -19,7 +19,7 @@ from visus.images import ImageSet, Splits
 from visus.measures import holm, paired_bootstrap, wilson
 from visus.models import Backbone
 from visus.report.draw import draw, to_bytes
-from visus.result import Table
+from visus.studies.common.schema1 import Table
 from visus.studies.transfer.before_after.measure import BeforeAfter, before_after
 
 CLASSES = ("dark", "blue", "red", "violet")  # red and blue off or on; without blue 0 is 1 and 2 is 3

@@ -11,7 +11,7 @@ from tests.studies import regime_sample as sample
 from visus.report import render_page
 from visus.report.draw import draw as draw_figure
 from visus.report.draw import to_bytes
-from visus.result import Result
+from visus.studies.common.schema1 import Result
 from visus.studies.transfer.regimes import figures as regime_pictures
 from visus.studies.transfer.regimes import findings as regime_words
 from visus.studies.transfer.regimes import tables as regime_tables

@@ -11,7 +11,7 @@ import pytest
 from tests.studies import regime_sample as sample
 
 from visus.errors import DataError
-from visus.result import Table
+from visus.studies.common.schema1 import Table
 from visus.studies.transfer.regimes.scores import Regimes, RegimeScore, Trial, duration, operations, trade_off
 from visus.studies.transfer.regimes.tables import tables
 

@@ -17,8 +17,8 @@ from visus.measures.intervals import wilson
 from visus.measures.repeats import Repeats
 from visus.models.dual import load_dual
 from visus.progress import collecting
-from visus.result import Result, Table
 from visus.studies.common import repeated
+from visus.studies.common.schema1 import Result, Table
 from visus.studies.train.report import judge_clip
 from visus.studies.vae import report as vae_report
 from visus.studies.vae import subject as vae_subject

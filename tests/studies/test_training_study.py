@@ -16,7 +16,7 @@ from tests.colours import write as write_colours
 import visus
 from visus.errors import DataError, SpecError
 from visus.models import load_backbone
-from visus.result import Result
+from visus.studies.common.schema1 import Result
 from visus.training import loop
 
 MODEL = "timm:test_resnet?weights=none"

@@ -13,7 +13,7 @@ from tests.colours import write as write_colours
 import visus
 from visus.errors import DataError
 from visus.measures import wilson
-from visus.result import Result
+from visus.studies.common.schema1 import Result
 
 
 @pytest.fixture(scope="module")

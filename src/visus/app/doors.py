@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visus.result import Result
+    from visus.studies.common.schema1 import Result
 
 STUDIES: Mapping[str, str] = {
     "transfer": "visus.studies.transfer",

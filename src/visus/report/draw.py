@@ -17,7 +17,7 @@ from matplotlib.figure import Figure as Canvas
 
 from visus.errors import DataError
 from visus.report.palette import GRID, INK, MUTED, PAPER
-from visus.result import Figure
+from visus.studies.common.schema1 import Figure
 
 Format = Literal["png", "svg", "pdf"]
 FORMATS: tuple[Format, ...] = ("png", "svg", "pdf")

@@ -11,7 +11,7 @@ from visus.errors import DataError
 from visus.report.pictures import map_points, pictures_of
 from visus.report.sprites import packed, sprite_sheet
 from visus.report.text import clean
-from visus.result import Figure
+from visus.studies.common.schema1 import Figure
 
 _NONE = 65_535  # a label that names no class
 _FULL = 65_535  # coordinates run from 0 to this

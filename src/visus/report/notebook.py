@@ -13,7 +13,7 @@ from visus.errors import DataError
 from visus.report.draw import draw, style
 from visus.report.tables import best_cells, full_rows
 from visus.report.text import clean
-from visus.result import Figure, Result, Table, format_cell
+from visus.studies.common.schema1 import Figure, Result, Table, format_cell
 
 ROWS = 20  # of a table
 BYTES = 3_000_000  # of all figures of a result together

@@ -21,7 +21,7 @@ from visus.report.sprites import picture
 from visus.report.svg import inline
 from visus.report.tables import best_cells, full_rows, is_number, numeric_columns, to_csv, to_latex
 from visus.report.text import clean, file_names, line, script_json
-from visus.result import Figure, Result, Table, format_cell
+from visus.studies.common.schema1 import Figure, Result, Table, format_cell
 
 _WIDE, _NARROW = 7.6, 4.1  # inches: a chart is drawn for the desk and for the phone
 _TALL = 16  # rows above which a table scrolls in its own box

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from visus.report.text import clean, line
-from visus.result import Table, format_cell
+from visus.studies.common.schema1 import Table, format_cell
 
 _LONG = 45  # rows that a page of LaTeX holds
 # Characters with which a spreadsheet begins a formula, full-width ones included.

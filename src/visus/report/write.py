@@ -12,7 +12,7 @@ from visus.outputs import MARKER, clear, mark, seal, written_in
 from visus.paths import write_bytes, write_text
 from visus.progress import log
 from visus.report.text import file_names
-from visus.result import Result
+from visus.studies.common.schema1 import Result
 
 PAGES = ("index.html", "result.json", "arrays.npz")
 LOCK = ".report.lock"

@@ -9,8 +9,8 @@ from visus.paths import expanded
 if TYPE_CHECKING:
     from visus.images import ImageSet
     from visus.models.dual import DualEncoder
-    from visus.result import Result
     from visus.studies.clip.pairs import Subject
+    from visus.studies.common.schema1 import Result
 
 FEWEST_PAIRS = 4  # of which a line that tells images from texts is fitted on two and judged on two
 PARTS = ("zero-shot", "gap", "alignment")
@@ -71,12 +71,12 @@ def clip(
     from visus.errors import DataError
     from visus.images import load_images
     from visus.models.dual import load_dual
-    from visus.result import Result
     from visus.studies.clip import gap as clip_gap
     from visus.studies.clip import search as clip_search
     from visus.studies.clip import zero_shot as clip_zero_shot
     from visus.studies.clip.alignment import measure as clip_alignment
     from visus.studies.clip.embeddings import read as clip_file
+    from visus.studies.common.schema1 import Result
     from visus.studies.common.sections import Part, merged
     from visus.studies.common.shared import check_choice
 

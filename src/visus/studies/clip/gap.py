@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visus import threads
-from visus.result import Figure, Table, format_cell
+from visus.studies.common.schema1 import Figure, Table, format_cell
 from visus.studies.common.sections import Part
 from visus.studies.common.shared import interval_text, percent
 

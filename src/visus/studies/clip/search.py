@@ -10,7 +10,7 @@ import numpy as np
 
 from visus.errors import DataError
 from visus.paths import expanded
-from visus.result import Figure, Result, Table
+from visus.studies.common.schema1 import Figure, Result, Table
 
 if TYPE_CHECKING:
     from visus.images import ImageSet

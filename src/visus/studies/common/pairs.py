@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from visus.result import Table
+from visus.studies.common.schema1 import Table
 
 
 @dataclass(frozen=True)

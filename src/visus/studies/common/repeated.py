@@ -9,7 +9,7 @@ import numpy as np
 
 from visus.measures.intervals import wilson
 from visus.measures.repeats import Repeats
-from visus.result import Table
+from visus.studies.common.schema1 import Table
 from visus.studies.common.shared import interval_text, percent
 
 SHOWN = 20  # pairs in the table

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-    from visus.result import Figure, Result, Table
+    from visus.studies.common.schema1 import Figure, Result, Table
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from visus.errors import DataError
-from visus.result import Table
 from visus.spec import unknown
+from visus.studies.common.schema1 import Table
 
 if TYPE_CHECKING:
     import numpy as np

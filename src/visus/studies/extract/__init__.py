@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from visus.result import Result
+    from visus.studies.common.schema1 import Result
 
 
 def extract(
@@ -53,7 +53,7 @@ def extract(
     from visus.images import load_images
     from visus.models import load_backbone
     from visus.outputs import mark
-    from visus.result import Result, Table
+    from visus.studies.common.schema1 import Result, Table
     from visus.studies.common.shared import chosen_taps, quarantine_table
 
     imageset = load_images(

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from visus.images.base import ImageSet
-    from visus.result import Figure, Result
+    from visus.studies.common.schema1 import Figure, Result
 
 THUMBNAIL = 96
 PRESENT = 0.5  # from which probability on a label that stands alone is there
@@ -50,8 +50,8 @@ def predict(
     from visus.models.classify import classify_images, top_classes
     from visus.models.labels import short
     from visus.models.zero_shot import classifier_for
-    from visus.result import Result, Table
     from visus.studies.common.inputs import gather
+    from visus.studies.common.schema1 import Result, Table
     from visus.studies.common.shared import percent, quarantine_table
 
     if top < 1:
@@ -132,7 +132,7 @@ def _gallery(
 ) -> tuple[tuple[Figure, ...], dict[str, np.ndarray]]:
     """The first pictures as thumbnails, with what the model says."""
     from visus.images.thumbnails import thumbnails
-    from visus.result import Figure
+    from visus.studies.common.schema1 import Figure
     from visus.studies.common.shared import percent
 
     shown = rows[:SHOWN]

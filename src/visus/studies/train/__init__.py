@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from visus.images import ImageSet
-    from visus.result import Result
+    from visus.studies.common.schema1 import Result
     from visus.training.fresh import Plan
 
 KINDS = ("vit", "clip")

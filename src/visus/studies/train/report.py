@@ -11,8 +11,8 @@ import numpy as np
 from visus.measures import wilson
 from visus.measures.repeats import Repeats, repeats
 from visus.models.prompts import EMOJI
-from visus.result import Figure, Result, Table
 from visus.studies.common import repeated
+from visus.studies.common.schema1 import Figure, Result, Table
 from visus.studies.common.shared import interval_text, percent
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from visus.features import Features
     from visus.images import ImageSet, Splits
     from visus.models import Backbone
-    from visus.result import Result
+    from visus.studies.common.schema1 import Result
     from visus.studies.transfer.layers.scores import LayerScore
     from visus.studies.transfer.layers.subject import Subject
 
@@ -236,7 +236,7 @@ def judge(
     """From features to scores and a Result: score every layer of every model on the pictures that all of them could decode."""
     from visus.measures.repeats import repeats
     from visus.progress import task
-    from visus.result import Result
+    from visus.studies.common.schema1 import Result
     from visus.studies.common.shared import labels_of, pixels_of, tap_label
     from visus.studies.transfer.layers import figures as pictures
     from visus.studies.transfer.layers import findings as words

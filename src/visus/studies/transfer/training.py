@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from visus.result import Table
+from visus.studies.common.schema1 import Table
 from visus.studies.common.sections import Part
 
 if TYPE_CHECKING:

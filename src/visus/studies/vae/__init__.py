@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from visus.models.vae import Vae
-    from visus.result import Result
+    from visus.studies.common.schema1 import Result
     from visus.studies.vae.examine import Examined
     from visus.studies.vae.quality import Space
     from visus.studies.vae.runs import Run, Settings

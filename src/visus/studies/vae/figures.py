@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visus.measures.priors import NORMAL
-from visus.result import Figure
+from visus.studies.common.schema1 import Figure
 from visus.studies.vae.subject import shown as rgb
 
 if TYPE_CHECKING:

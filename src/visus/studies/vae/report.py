@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visus.result import Figure, Result, Table
+from visus.studies.common.schema1 import Figure, Result, Table
 from visus.studies.vae.figures import pictures
 from visus.studies.vae.findings import against, verdict
 from visus.studies.vae.quality import searched

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from visus.images import ImageSet
-    from visus.result import Result
+    from visus.studies.common.schema1 import Result
     from visus.studies.vit.subject import Viewer
 
 PARTS = ("predictions", "attention", "masking", "pooling")
@@ -76,8 +76,8 @@ def vit(
     from visus.images import load_images
     from visus.measures.masking import PATTERNS
     from visus.models.vit import reads_tokens
-    from visus.result import Result
     from visus.studies.common.inputs import gather
+    from visus.studies.common.schema1 import Result
     from visus.studies.common.sections import Part, merged
     from visus.studies.common.shared import check_choice
     from visus.studies.vit import attention as vit_attention

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visus.errors import SpecError
-from visus.result import Figure, Table
+from visus.studies.common.schema1 import Figure, Table
 from visus.studies.common.sections import Part
 from visus.studies.common.shared import percent
 from visus.studies.vit.overlays import UNIFORM, overlaid, resized

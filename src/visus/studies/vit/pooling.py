@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visus.measures.probe_null import PERMUTATIONS
-from visus.result import Figure, Table
 from visus.studies.common import repeated
 from visus.studies.common.pairs import Pair, compare_right, table_of_pairs
+from visus.studies.common.schema1 import Figure, Table
 from visus.studies.common.sections import Part
 from visus.studies.common.shared import null_warnings, percent
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from visus.result import Figure, Table
 from visus.studies.common.pairs import Pair, compare_right, table_of_pairs
+from visus.studies.common.schema1 import Figure, Table
 from visus.studies.common.sections import Part
 from visus.studies.common.shared import interval_text, percent
 from visus.studies.vit.subject import Viewer, prepared

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visus.errors import DataError
-from visus.result import Figure, Table
 from visus.studies.clip.alignment.findings import TITLES, sentences, told_of_control, warnings_of
+from visus.studies.common.schema1 import Figure, Table
 from visus.studies.common.sections import Part
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visus.result import Figure
+from visus.studies.common.schema1 import Figure
 
 if TYPE_CHECKING:
     from visus.models.base import Tap

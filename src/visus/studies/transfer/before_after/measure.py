@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from visus.images import ImageSet, Splits
     from visus.models import Backbone
     from visus.models.base import Tap
-    from visus.result import Figure, Table
+    from visus.studies.common.schema1 import Figure, Table
     from visus.studies.transfer.before_after.subject import Mistakes, Move
     from visus.studies.transfer.layers.scores import LayerScore
 

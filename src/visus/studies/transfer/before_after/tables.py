@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from visus.result import Table
+from visus.studies.common.schema1 import Table
 
 if TYPE_CHECKING:
     from visus.studies.transfer.before_after.subject import Course

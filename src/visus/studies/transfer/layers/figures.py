@@ -11,7 +11,7 @@ import numpy as np
 from visus import threads
 from visus.measures.cka import FEWEST as FEWEST_CKA
 from visus.measures.maps import FEWEST
-from visus.result import Figure
+from visus.studies.common.schema1 import Figure
 
 if TYPE_CHECKING:
     from visus.measures.maps import Map

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visus.measures.probe_null import PERMUTATIONS
-from visus.result import Table
 from visus.studies.common import repeated
 from visus.studies.common.pairs import table_of_pairs
+from visus.studies.common.schema1 import Table
 from visus.studies.common.shared import quarantine_table
 from visus.studies.transfer.layers.subject import Subject, confused, layer_pairs, model_pairs
 

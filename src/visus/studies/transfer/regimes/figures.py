@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from visus.result import Figure
+from visus.studies.common.schema1 import Figure
 from visus.studies.transfer.regimes.scores import Epoch, Regimes, RegimeScore, chosen
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from visus.result import Table
 from visus.studies.common.pairs import table_of_pairs
+from visus.studies.common.schema1 import Table
 from visus.studies.transfer.regimes.scores import WHOLE, Regimes, RegimeScore, chosen, operations
 
 

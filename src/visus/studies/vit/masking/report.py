@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visus.result import Figure, Table
+from visus.studies.common.schema1 import Figure, Table
 from visus.studies.common.sections import Part
 from visus.studies.common.shared import percent
 from visus.studies.vit.masking.measure import FAITHFUL, Curve, Masked, hidden, painted

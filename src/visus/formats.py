@@ -1,0 +1,60 @@
+"""Numbers as people read them. Data holds fractions; percent and points are made here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+SHARE, POINTS = "share", "points"  # units: a proportion in [0, 1], and a difference of two of them
+SCALED = {
+    SHARE: ("%", 100.0),
+    POINTS: ("points", 100.0),
+}  # what is written behind a number of that unit, and its factor
+DIGITS, SCALED_DIGITS = 3, 1
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """0.8312 -> '83.1 %'."""
+    return f"{100 * value:.{digits}f} %"
+
+
+def interval_text(low: float, high: float) -> str:
+    """The interval of a proportion: '95 % interval 81.0 to 85.2 %'."""
+    return f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+
+
+def points_text(difference: float, low: float, high: float) -> str:
+    """The difference of two proportions with its interval: '+2.1 points, 95 % interval -0.3 to +4.5'."""
+    return f"{100 * difference:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
+
+
+def scaled(value: Any, unit: str) -> Any:
+    """A number of data as it is written: shares and points times 100; whatever is no number comes back as it is."""
+    if unit not in SCALED or isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
+        return value
+    return SCALED[unit][1] * float(value)
+
+
+def with_unit(label: str, unit: str) -> str:
+    """A column's or axis's name with its unit: 'accuracy, %', 'time, s'."""
+    written = SCALED[unit][0] if unit in SCALED else unit
+    return f"{label}, {written}" if written and label else label or written
+
+
+def format_cell(cell: Any, digits: int | None = None, unit: str = "") -> str:
+    """A table cell as people read it: shares and points as percent, floats with `digits` decimals (default 3; 1 for shares and points),
+    None and NaN as a dash, thousands separated."""
+    cell = scaled(cell, unit)
+    if digits is None:
+        digits = SCALED_DIGITS if unit in SCALED else DIGITS
+    if cell is None or (isinstance(cell, float | np.floating) and cell != cell):
+        return "–"
+    if isinstance(cell, bool | np.bool_):
+        return "yes" if cell else "no"
+    if isinstance(cell, int | np.integer):
+        return f"{int(cell):,}"
+    if isinstance(cell, float | np.floating):
+        small = cell != 0 and abs(cell) < 0.5 * 10**-digits and unit not in SCALED
+        return f"{float(cell):.1e}" if small else f"{float(cell):.{digits}f}"
+    return str(cell)
