@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import torch
+
 from visus.errors import SpecError
 
 
 def choose_device(device: str) -> str:
     """'auto' -> 'cuda' where there is one, else 'cpu'; 'cpu', 'cuda' and 'cuda:N' as they are. Raises SpecError for one that is not there."""
-    import torch  # takes a second, and the command line reads its help without it
-
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, colon, number = device.partition(":")

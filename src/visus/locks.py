@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock, Timeout
+
 from visus.errors import StoreError
 from visus.progress import caution, log
 
@@ -39,8 +41,6 @@ def locked(folder: Path, *, waiting: str, name: str = LOCK) -> Iterator[None]:
 
 
 def _acquired(folder: Path, waiting: str, name: str) -> BaseFileLock | None:
-    from filelock import Timeout
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = _lock(folder / name)
@@ -60,8 +60,6 @@ def _acquired(folder: Path, waiting: str, name: str) -> BaseFileLock | None:
 
 
 def _lock(path: Path) -> BaseFileLock:
-    from filelock import FileLock
-
     try:
         # Without flock newer versions would take a file that is there for a lock, which a killed process leaves behind.
         return FileLock(path, fallback_to_soft=False)

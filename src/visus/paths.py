@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import platformdirs
+
 from visus.errors import StoreError
 
 
@@ -16,15 +18,10 @@ def home() -> Path:
 
     Raises StoreError where neither is: no VISUS_HOME, and a user without a home folder.
     """
-    if chosen := os.environ.get("VISUS_HOME"):
-        found = Path(os.path.expanduser(chosen))
-    else:
-        import platformdirs
-
-        found = Path(platformdirs.user_cache_dir("visus"))
-    if found.parts[:1] and found.parts[0].startswith(
-        "~"
-    ):  # a user whom the machine does not know; '~' would become a folder
+    chosen = os.environ.get("VISUS_HOME")
+    found = Path(os.path.expanduser(chosen) if chosen else platformdirs.user_cache_dir("visus"))
+    if found.parts[:1] and found.parts[0].startswith("~"):
+        # A user whom the machine does not know; '~' would become a folder.
         raise StoreError(
             f"there is no home folder for {found}; set VISUS_HOME to a folder that can be written, by its full path"
         )

@@ -13,6 +13,10 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+import joblib
+import psutil
+from threadpoolctl import threadpool_limits
+
 from visus.errors import SpecError
 from visus.progress import log
 
@@ -36,8 +40,6 @@ _chosen: ContextVar[Threads | None] = ContextVar("visus_threads", default=None)
 
 def cores() -> int:
     """Cores that this process may use: its affinity and the quota of its container, as joblib finds them."""
-    import joblib
-
     return max(1, int(joblib.cpu_count()))
 
 
@@ -52,8 +54,6 @@ def free(seconds: float = SAMPLE_SECONDS) -> Threads:
 
     Time of niced processes counts as free: they give way.
     """
-    import psutil
-
     most = cores()
     mine = set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     idle = 0.0
@@ -91,8 +91,6 @@ def using(wanted: int | None = None) -> Iterator[Threads]:
 
 def _tell_loaded(count: int, given: dict[str, str | None], stack: ExitStack) -> None:
     """Set the number of threads of libraries that are loaded already, and leave on `stack` what puts them back."""
-    from threadpoolctl import threadpool_limits
-
     stack.enter_context(threadpool_limits(_at_most(given["OPENBLAS_NUM_THREADS"], count), user_api="blas"))
     stack.enter_context(threadpool_limits(_at_most(given["OMP_NUM_THREADS"], count), user_api="openmp"))
     if torch := sys.modules.get("torch"):

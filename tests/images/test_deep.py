@@ -183,7 +183,7 @@ def test_a_picture_deeper_than_those_looked_at_changes_the_scale_of_all(tmp_path
 def test_8_bit_sets_are_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (4, 4), "red").save(tmp_path / "1.png")
     images = load_images(str(tmp_path))
-    monkeypatch.setattr("visus.images.survey.measured", lambda source: pytest.fail("measured"))
+    monkeypatch.setattr("visus.images.base.measure_range", lambda source: pytest.fail("measured"))
     assert np.asarray(images.decode(0))[0, 0].tolist() == [255, 0, 0]
 
 

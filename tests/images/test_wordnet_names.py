@@ -117,7 +117,7 @@ def test_numbers_are_ids_where_a_list_beside_the_pictures_says_so(tmp_path, hear
 def test_a_thousand_numbers_without_a_list_stay_and_are_said(tmp_path, heard) -> None:
     pictures(tmp_path / "v2", ["0", "1"])
     images = replace(load_images(str(tmp_path / "v2")), classes=tuple(sorted(map(str, range(1000)))))
-    assert module.named(images, tmp_path).classes == images.classes
+    assert module.with_names(images, tmp_path).classes == images.classes
     assert any("imagenet_class_index.json" in h for h in heard)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from visus.errors import DataError
 from visus.images.digest import files_digest
@@ -54,8 +55,6 @@ class BlockSource:
 
     def digest(self) -> str:
         """Hash of the files that hold the pixels (and whatever else they hold), in order, and of how they are read."""
-        import xxhash
-
         files = list(dict.fromkeys(b.path for b in self._blocks))
         h = xxhash.xxh3_128(files_digest([Path(f) for f in files], about="\n".join(files)).encode())
         for b in self._blocks:
@@ -109,8 +108,6 @@ class MemorySource:
 
     def digest(self) -> str:
         """Hash of all pixels in order, and of their shape."""
-        import xxhash
-
         return str(
             xxhash.xxh3_128_hexdigest(repr(self.pixels.shape).encode() + np.ascontiguousarray(self.pixels).tobytes())
         )

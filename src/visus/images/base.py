@@ -6,17 +6,20 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import xxhash
+from PIL import Image
 
 from visus.errors import ReadError
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from visus.images.deep import Range
-    from visus.images.split import Splits
+from visus.images.check import check
+from visus.images.decode import decode
+from visus.images.deep import Range
+from visus.images.errors import GoneError
+from visus.images.protocols import Source
+from visus.images.reading import patiently
+from visus.images.split import Splits, sampled, split
+from visus.images.value_range import measure_range
 
 
 @dataclass(frozen=True)
@@ -25,18 +28,6 @@ class Quarantined:
 
     id: str
     reason: str
-
-
-class Source(Protocol):
-    """Where pixels come from. Index-addressed; safe to read from several threads and after fork/spawn (picklable).
-
-    __len__: number of pictures. read(i): an encoded file's bytes or a decoded array uint8 [h, w] / [h, w, 3].
-    digest(): hex digest of the content of all pictures in order (bytes, not names), computed when asked, cheap to ask again.
-    """
-
-    def __len__(self) -> int: ...
-    def read(self, i: int) -> bytes | np.ndarray: ...
-    def digest(self) -> str: ...
 
 
 class Found:
@@ -77,8 +68,6 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         """Refuse a set that contradicts itself. Raises DataError."""
-        from visus.images.check import check
-
         check(self)
 
     def __len__(self) -> int:
@@ -89,10 +78,6 @@ class ImageSet:
 
         Raises DecodeError; ReadError where the disk or memory fails, which is never held against the picture.
         """
-        from visus.images.decode import decode
-        from visus.images.errors import GoneError
-        from visus.images.reading import patiently
-
         try:
             raw = patiently(lambda: self.source.read(int(self.rows[i])), self.ids[i])
         except OSError as error:
@@ -106,9 +91,7 @@ class ImageSet:
         """The range of values of all pictures of the source with more than 8 bits: measured when it is first asked for, then known."""
         with self.found.lock:
             if self.found.span is None:
-                from visus.images.survey import measured
-
-                self.found.span = measured(self.source)
+                self.found.span = measure_range(self.source)
             return self.found.span
 
     @cached_property
@@ -119,8 +102,6 @@ class ImageSet:
     @cached_property
     def fingerprint(self) -> str:
         """Content hash of the pictures in order and their ids (the cache's key). Labels are not part of it."""
-        import xxhash
-
         h = xxhash.xxh3_128(self.source_digest.encode())
         h.update(np.ascontiguousarray(self.rows, dtype=np.int64).tobytes())
         for name in self.ids:
@@ -152,14 +133,11 @@ class ImageSet:
 
         Declared splits keep their shares as well. n None or >= len: the set itself. Raises DataError when n < 1.
         """
-        from visus.images.split import limit
-
-        return limit(self, n, seed=seed, by_class=by_class)
+        chosen = sampled(self, n, seed=seed, by_class=by_class)
+        return self if chosen is None else self.subset(chosen)
 
     def split(self, *, seed: int) -> Splits:
         """Train, validation folds and test by protocol P0 (see visus.images.split.Splits)."""
-        from visus.images.split import split
-
         return split(self, seed=seed)
 
 

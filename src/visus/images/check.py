@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from visus.errors import DataError
-
-if TYPE_CHECKING:
-    from visus.images.base import ImageSet
+from visus.images.protocols import ImageColumns
 
 
-def check(images: ImageSet) -> None:
+def check(images: ImageColumns) -> None:
     """Raise DataError unless the ids are unique, all columns have one length, and labels and declared splits are in range."""
     n = len(images.rows)
     columns = {"ids": images.ids, "labels": images.labels, "groups": images.groups, "captions": images.captions}

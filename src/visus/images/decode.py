@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
-from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
+from PIL import Image, ImageCms, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from visus.errors import ReadError
 from visus.images import deep, dicom, foreign, pnm, tiff
@@ -363,8 +363,6 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
 
 def _by_profile(image: Image.Image, profile: bytes | str) -> Image.Image | None:
     """Through an ICC profile to sRGB, or None where the profile is damaged or belongs to another kind of image."""
-    from PIL import ImageCms
-
     try:
         source: Any = ImageCms.createProfile("LAB") if profile == "lab" else io.BytesIO(bytes(profile))  # type: ignore[arg-type]
         return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")

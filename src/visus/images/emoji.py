@@ -6,16 +6,16 @@ import threading
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from visus.errors import SpecError, StoreError
 from visus.images.base import ImageSet
 from visus.spec import Spec, check_options, unknown
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 CLASSES = (
     "bird", "building", "clothing", "dessert", "drink", "face", "flag", "fruit", "hand", "insect", "mammal", "meal",
@@ -71,9 +71,6 @@ class EmojiSource:
 
 def _open(path: str) -> Any:
     """The open Parquet file (its footer only). Raises StoreError when it is missing or damaged."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         return pq.ParquetFile(path, memory_map=True)
     except (OSError, pa.ArrowInvalid) as error:
@@ -81,9 +78,6 @@ def _open(path: str) -> Any:
 
 
 def _image_bytes(path: Path) -> pa.ChunkedArray:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     try:
         return pc.struct_field(_open(str(path)).read(columns=["image.bytes"])["image"], "bytes")
     except (OSError, pa.ArrowInvalid) as error:

@@ -23,7 +23,6 @@ from visus.images.label_table import readings
 from visus.images.listing import Found, looks_like_an_image, show, walk
 from visus.images.name_column import word
 from visus.images.reading import read_bytes
-from visus.images.registry import source
 from visus.images.split_folders import Layout, Shelf, layout, told
 from visus.outputs import is_output
 from visus.paths import expanded
@@ -67,8 +66,7 @@ class _Reading:
         self.aside.append(Quarantined(show(file), reason))
 
 
-@source("folder:")
-def load_folder(spec: Spec, *, labels: Path | None, download: bool, classes: str = "needed") -> ImageSet:
+def load_folder(spec: Spec, *, labels: Path | None, classes: str) -> ImageSet:
     """The pictures under a folder; ids are their paths relative to it.
 
     With `labels` (or ?labels=FILE) classes come from that file alone (see visus.images.label_file; ?label=COLUMN, ?groups=COLUMN and

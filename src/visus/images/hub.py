@@ -7,20 +7,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
+import huggingface_hub.utils
+from datasets import Dataset, DatasetDict, get_dataset_config_names, load_dataset
+from datasets import config as settings
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from datasets.naming import camelcase_to_snakecase
+from datasets.packaged_modules.cache.cache import Cache
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
 from visus import paths
 from visus.errors import DataError, OfflineError, SpecError
 from visus.images.base import ImageSet
+from visus.images.download import reachable
 from visus.images.hub_layout import ENDINGS, SPLITS, Layout, choose, layout_of
 from visus.images.reading import failed, lasting
-from visus.images.registry import source
 from visus.images.tables import OPTIONS, Part, build
 from visus.paths import expanded
 from visus.progress import caution, note, task
 from visus.spec import Spec, check_options
 
 
-@source("parquet:")
-def load_tables(spec: Spec, *, labels: Path | None, download: bool) -> ImageSet:
+def load_tables(spec: Spec) -> ImageSet:
     """A Parquet or Arrow file, or a folder of them (`parquet:PATH`); files or subfolders named train, validation, test are splits.
 
     Options: image=COLUMN, label=COLUMN, groups=COLUMN, split=NAME, config=NAME. A folder with a data set's card (README.md), or with subfolders
@@ -45,8 +53,7 @@ def load_tables(spec: Spec, *, labels: Path | None, download: bool) -> ImageSet:
     return build(spec, _load(layout.configs[config]), layout.names.get(config or "default", {}))
 
 
-@source("hf:")
-def load_hub(spec: Spec, *, labels: Path | None, download: bool) -> ImageSet:
+def load_hub(spec: Spec, *, download: bool) -> ImageSet:
     """A data set of the Hugging Face hub: from the caches of this machine, else downloaded when `download` is given.
 
     `hf:owner/name@CONFIG` or `hf:owner/name@REVISION`; options config=NAME, split=NAME, image=COLUMN, label=COLUMN, groups=COLUMN. Configurations are
@@ -67,9 +74,6 @@ def _by_hand(spec: Spec) -> str:
 
 
 def _opened(file: Path) -> Any:
-    from datasets import Dataset
-    from datasets.exceptions import DatasetGenerationError
-
     try:
         if file.suffix.lower() == ".arrow":
             return Dataset.from_file(str(file))
@@ -134,9 +138,6 @@ def _cached(spec: Spec) -> Found | None:
 
 def _snapshot(spec: Spec, revision: str | None) -> Layout | None:
     """The layout of a snapshot in the hub's cache; None where it is not here. Raises DataError where it holds no tables."""
-    import huggingface_hub
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
     try:
         root = Path(
             huggingface_hub.snapshot_download(spec.name, repo_type="dataset", revision=revision, local_files_only=True)
@@ -158,22 +159,16 @@ def _snapshot(spec: Spec, revision: str | None) -> Layout | None:
 
 def _kept(spec: Spec) -> list[str]:
     """The configurations that `datasets` has built on this machine."""
-    from datasets import config
-    from datasets.naming import camelcase_to_snakecase
-
     owner, _, name = spec.name.rpartition("/")
     folder = "___".join([*([owner] if owner else []), camelcase_to_snakecase(name)])
-    builds = expanded(config.HF_DATASETS_CACHE) / folder
+    builds = expanded(settings.HF_DATASETS_CACHE) / folder
     return sorted({p.parents[2].name for p in builds.glob("*/*/*/dataset_info.json")})
 
 
 def _from_kept(spec: Spec, name: str) -> list[Part]:
-    from datasets import config
-    from datasets.packaged_modules.cache.cache import Cache
-
     try:
         builder = Cache(
-            cache_dir=str(config.HF_DATASETS_CACHE), dataset_name=spec.name.rpartition("/")[2], repo_id=spec.name,
+            cache_dir=str(settings.HF_DATASETS_CACHE), dataset_name=spec.name.rpartition("/")[2], repo_id=spec.name,
             config_name=name, version="auto", hash="auto",
         )  # fmt: skip
         tables = dict(builder.as_dataset())
@@ -191,19 +186,12 @@ def _parts(tables: dict[str, Any]) -> list[Part]:
 
 
 def _downloaded(spec: Spec) -> list[Part]:
-    import huggingface_hub.utils
-    from datasets import DatasetDict, config, get_dataset_config_names, load_dataset
-    from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
-    from huggingface_hub.errors import HfHubHTTPError
-
-    from visus.images.download import reachable
-
-    if config.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+    if settings.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         raise OfflineError(
             f"{spec.text} is not on this machine and HF_HUB_OFFLINE forbids fetching it; unset it, or {_by_hand(spec)}"
         )
-    if reason := reachable(config.HF_ENDPOINT):
-        raise OfflineError(f"cannot fetch {spec.text} from {config.HF_ENDPOINT} ({reason}); {_by_hand(spec)}")
+    if reason := reachable(settings.HF_ENDPOINT):
+        raise OfflineError(f"cannot fetch {spec.text} from {settings.HF_ENDPOINT} ({reason}); {_by_hand(spec)}")
     # The hub's HTTP library has changed its name from one version to the next; its errors are no OSErrors.
     client = getattr(huggingface_hub.utils, "httpx", None)
     transport = (client.HTTPError,) if client is not None else ()

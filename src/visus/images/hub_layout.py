@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import yaml
+
 from visus.errors import DataError
 from visus.images.listing import walk
 
@@ -115,8 +117,6 @@ def _by_folder(root: Path, files: Iterable[Path]) -> dict[str, dict[str, tuple[P
 
 def _card(root: Path) -> dict[str, Any]:
     """What stands between the dashes at the head of README.md; empty where there is none."""
-    import yaml
-
     try:
         text = (root / "README.md").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

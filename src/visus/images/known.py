@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
+import xxhash
 
 from visus import paths
 from visus.errors import DataError, OfflineError
@@ -29,7 +30,6 @@ from visus.images.digest import files_digest
 from visus.images.download import Remote, by_hand, fetch
 from visus.images.formats import Part, cifar_binary, cifar_pickles, idx, stl_binary
 from visus.images.reading import patiently
-from visus.images.registry import source
 from visus.paths import expanded
 from visus.progress import log, task
 from visus.spec import Spec, check_options, unknown
@@ -167,12 +167,7 @@ KNOWN = {
 }  # fmt: skip
 
 
-@source("cifar10")
-@source("cifar100")
-@source("stl10")
-@source("mnist")
-@source("fashion-mnist")
-def load_known(spec: Spec, *, labels: Path | None, download: bool) -> ImageSet:
+def load_known(spec: Spec, *, download: bool) -> ImageSet:
     """A known data set, its train and test images declared as such; `?split=train` or `?split=test` gives one of the two.
 
     Ids are 'train/00000' and so on in the files' order. CIFAR's pickles are read without executing anything; labels and pixels share a
@@ -274,8 +269,6 @@ def _note_origins(folder: Path, names: Iterable[str], packed: Path) -> None:
 
 def _record(folder: Path) -> Path:
     """Where it is written down what the files of a folder came from."""
-    import xxhash
-
     return (
         paths.home()
         / "unpacked"

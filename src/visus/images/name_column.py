@@ -9,6 +9,7 @@ from itertools import pairwise, takewhile
 from visus.errors import DataError
 from visus.images.label_table import LabelTable
 from visus.images.name_index import NameIndex, is_image_name, steps_of
+from visus.spec import unknown
 
 SAMPLE = 500  # rows on which columns and delimiters are tried
 NAMES = frozenset(
@@ -70,8 +71,6 @@ def name_column(
 
 def column_of(table: LabelTable, wanted: str) -> int:
     """The position of a column by its header, in any case, or by its number from 1. Raises SpecError, listing those that are there."""
-    from visus.spec import unknown
-
     header = table.rows[0][1]
     for same in (
         lambda h: h == wanted,

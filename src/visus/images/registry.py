@@ -1,55 +1,47 @@
-"""The sources by name, and `load_images`: a spec string -> ImageSet.
-
-Loaders fill LOADERS with the decorator `source`; their modules are imported when one of their names is first asked for.
-"""
+"""The sources by name, and `load_images`: a spec string -> ImageSet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from importlib import import_module
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from visus.arguments import checked
 from visus.errors import DataError, SpecError
+from visus.images.base import ImageSet
+from visus.images.remarks import remark_on_pixels
+from visus.images.wordnet_names import with_names
+from visus.lazy import named
 from visus.paths import expanded
 from visus.spec import Spec, check_address, parse_spec, unknown
 
-if TYPE_CHECKING:
-    from visus.images.base import ImageSet
 
-# A loader takes (spec, *, labels: Path | None, download: bool) and raises VisusError.
-ImageLoader = Callable[..., "ImageSet"]
-LOADERS: dict[str, ImageLoader] = {}
+@dataclass(frozen=True)
+class Loader:
+    """What makes an image set of a spec. path: 'module:function', imported when its name is first asked for, since some bring libraries
+    that take seconds. takes: what it is given besides the spec, of labels, classes and download. It raises VisusError."""
 
-# Where each name is registered. A trailing colon marks a scheme: whatever follows it is the loader's to read.
-HOMES = {
-    "folder:": "visus.images.folder",
-    "parquet:": "visus.images.hub",
-    "hf:": "visus.images.hub",
-    "cifar10": "visus.images.known",
-    "cifar100": "visus.images.known",
-    "stl10": "visus.images.known",
-    "mnist": "visus.images.known",
-    "fashion-mnist": "visus.images.known",
-    "visus:digits": "visus.images.digits",
-    "visus:emoji": "visus.images.emoji",
+    path: str
+    takes: tuple[str, ...] = ()
+
+
+_KNOWN = Loader("visus.images.known:load_known", ("download",))
+# A trailing colon marks a scheme: whatever follows it is the loader's to read.
+LOADERS = {
+    "folder:": Loader("visus.images.folder:load_folder", ("labels", "classes")),
+    "parquet:": Loader("visus.images.hub:load_tables"),
+    "hf:": Loader("visus.images.hub:load_hub", ("download",)),
+    "cifar10": _KNOWN,
+    "cifar100": _KNOWN,
+    "stl10": _KNOWN,
+    "mnist": _KNOWN,
+    "fashion-mnist": _KNOWN,
+    "visus:digits": Loader("visus.images.digits:load_digits"),
+    "visus:emoji": Loader("visus.images.emoji:load_emoji"),
 }
 SCHEMES = ("folder", "parquet", "hf", "visus")
 TABLES = (".parquet", ".arrow")
 TABLED = ("folder:", "parquet:", "hf:")
 CLASSES = ("needed", "wanted", "unused")
-
-
-def source(name: str) -> Callable[[ImageLoader], ImageLoader]:
-    """Register a loader under a name ('mnist', 'visus:digits') or a scheme ('folder:')."""
-
-    def register(loader: ImageLoader) -> ImageLoader:
-        LOADERS[name] = loader
-        return loader
-
-    return register
 
 
 @checked
@@ -80,7 +72,8 @@ def load_images(
     key = _key(parsed)
     if labels is not None and key != "folder:":
         raise DataError(f"--labels goes with a folder of images only; {parsed.text!r} brings its own labels")
-    given = None if labels is None else expanded(labels)
+    loader = LOADERS[key]
+    given = {"labels": None if labels is None else expanded(labels), "classes": classes, "download": download}
     options = dict(parsed.options)
     for option, flag, value in (("label", "--label-column", label_column), ("groups", "--groups", groups)):
         if value is None:
@@ -92,14 +85,10 @@ def load_images(
                 f"{flag} {value} contradicts {option}={options[option]} in {parsed.text!r}; give one of them"
             )
     parsed = replace(parsed, options=options)
-    more = {"classes": classes} if key == "folder:" else {}
-    images = _loader(key)(parsed, labels=given, download=download, **more)
+    images: ImageSet = named(loader.path)(parsed, **{name: given[name] for name in loader.takes})
     if key.endswith(":"):  # files of anybody's; the known sets are bytes
-        from visus.images.survey import look
-        from visus.images.wordnet_names import named
-
-        look(images)
-        images = named(images, expanded(parsed.name) if key in ("folder:", "parquet:") else None)
+        remark_on_pixels(images)
+        images = with_names(images, expanded(parsed.name) if key in ("folder:", "parquet:") else None)
     return images
 
 
@@ -110,12 +99,12 @@ def _parse(spec: str) -> Spec:
     if (
         text.strip()
         and not any(text.startswith(f"{scheme}:") for scheme in SCHEMES)
-        and text not in HOMES
+        and text not in LOADERS
         and _exists(text)
     ):
         return Spec("parquet" if text.lower().endswith(TABLES) else "folder", text, None, {}, text)
     parsed = parse_spec(text, SCHEMES, revisions=("hf",))
-    if not parsed.scheme and parsed.name not in HOMES and _exists(parsed.name):
+    if not parsed.scheme and parsed.name not in LOADERS and _exists(parsed.name):
         scheme = "parquet" if parsed.name.lower().endswith(TABLES) else "folder"
         return Spec(scheme, parsed.name, None, parsed.options, text)
     return parsed
@@ -129,29 +118,12 @@ def _exists(text: str) -> bool:
 
 
 def _key(spec: Spec) -> str:
-    if f"{spec.scheme}:" in HOMES:
+    if f"{spec.scheme}:" in LOADERS:
         return f"{spec.scheme}:"
     name = f"{spec.scheme}:{spec.name}" if spec.scheme else spec.name
-    if name in HOMES:
+    if name in LOADERS:
         return name
     if not spec.scheme and (any(mark in spec.name for mark in "/\\~") or spec.name.startswith(".")):
         raise SpecError(f"there is no folder or file {spec.name!r}; check the path")
-    names = [n for n in HOMES if not n.endswith(":")]
+    names = [n for n in LOADERS if not n.endswith(":")]
     raise unknown("images", name, names, "or a path to a folder, folder:PATH, parquet:PATH, hf:owner/name")
-
-
-def _loader(key: str) -> ImageLoader:
-    if key not in LOADERS:
-        module = import_module(HOMES[key])
-        if key == "visus:emoji":
-            LOADERS.setdefault(key, _plain(module.load_emoji))
-    return LOADERS[key]
-
-
-def _plain(loader: Callable[[Spec], ImageSet]) -> ImageLoader:
-    """A loader that needs nothing but its spec, called like the others."""
-
-    def load(spec: Spec, *, labels: Path | None, download: bool) -> ImageSet:
-        return loader(spec)
-
-    return load

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from visus.errors import DataError
+from visus.images.protocols import ImageColumns
 from visus.progress import caution
-
-if TYPE_CHECKING:
-    from visus.images.base import ImageSet
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 FOLDS, FEW = 5, 2000  # five folds when there are fewer training images than FEW
@@ -31,7 +28,7 @@ class Splits:
     test: np.ndarray
 
 
-def split(imageset: ImageSet, *, seed: int) -> Splits:
+def split(imageset: ImageColumns, *, seed: int) -> Splits:
     """Train, validation folds and test of an image set, the same for the same set and seed.
 
     Declared test images are the test set; else a stratified fifth. Declared validation images are the one fold; else a
@@ -74,17 +71,17 @@ def split(imageset: ImageSet, *, seed: int) -> Splits:
     return result
 
 
-def limit(imageset: ImageSet, n: int | None, *, seed: int, by_class: bool = False) -> ImageSet:
-    """At most n images, in the original order: a random sample in which every class of every declared split keeps its share.
+def sampled(imageset: ImageColumns, n: int | None, *, seed: int, by_class: bool = False) -> np.ndarray | None:
+    """Positions of n images, ascending: a random sample in which every class of every declared split keeps its share.
 
     by_class: the sample is to be split for a study of its classes: every class keeps what that needs, two images at least (see
     `_needed`), and an n too small for it is refused with the least that would do. Otherwise rare classes keep one image at least,
-    or two or three where n is large enough. n None or at least the set's size: the set itself. Raises DataError when n < 1.
+    or two or three where n is large enough. None, for all of them, where n is None or at least the set's size. Raises DataError when n < 1.
     """
     if n is not None and n < 1:
         raise DataError(f"--limit must be at least 1, not {n}")
     if n is None or n >= len(imageset):
-        return imageset
+        return None
     part = np.zeros(len(imageset), np.int64)
     names = sorted(imageset.declared)
     for number, name in enumerate(names, start=1):
@@ -105,7 +102,7 @@ def limit(imageset: ImageSet, n: int | None, *, seed: int, by_class: bool = Fals
         )
     take = allocate(counts, n, low=least, high=counts)
     chosen = _draw(cell.ravel(), take, np.random.default_rng(seed))
-    return imageset.subset(np.flatnonzero(chosen))
+    return np.flatnonzero(chosen)
 
 
 def _needed(names: list[str], cells: np.ndarray) -> np.ndarray:
@@ -203,7 +200,7 @@ def _folds(
     return number
 
 
-def _declared(imageset: ImageSet) -> dict[str, np.ndarray]:
+def _declared(imageset: ImageColumns) -> dict[str, np.ndarray]:
     declared = {k: np.unique(np.asarray(v, np.int64)) for k, v in imageset.declared.items() if len(v)}
     owner = np.full(len(imageset), -1, np.int64)
     names = list(declared)
@@ -229,7 +226,7 @@ def _declared(imageset: ImageSet) -> dict[str, np.ndarray]:
     return declared
 
 
-def _apart(imageset: ImageSet, train: np.ndarray, held: np.ndarray) -> np.ndarray:
+def _apart(imageset: ImageColumns, train: np.ndarray, held: np.ndarray) -> np.ndarray:
     """The training images without those whose group is held out; says how many."""
     if imageset.groups is None or not len(held):
         return train
@@ -242,7 +239,7 @@ def _apart(imageset: ImageSet, train: np.ndarray, held: np.ndarray) -> np.ndarra
     return np.asarray(train[~shared])
 
 
-def _say_classes(imageset: ImageSet, labels: np.ndarray, result: Splits) -> None:
+def _say_classes(imageset: ImageColumns, labels: np.ndarray, result: Splits) -> None:
     """Say which classes stand in one declared split only."""
     learned, asked = (
         np.bincount(labels[at], minlength=len(imageset.classes)) > 0 for at in (result.train, result.test)
@@ -257,7 +254,7 @@ def _say_classes(imageset: ImageSet, labels: np.ndarray, result: Splits) -> None
             caution(f"{imageset.name}: {len(names)} of {len(imageset.classes)} classes stand {what} them ({shown}).")
 
 
-def _check_classes(imageset: ImageSet, labels: np.ndarray, pool: np.ndarray, *, untested: bool) -> None:
+def _check_classes(imageset: ImageColumns, labels: np.ndarray, pool: np.ndarray, *, untested: bool) -> None:
     counts = np.bincount(labels[pool], minlength=len(imageset.classes))
     present = np.flatnonzero(counts)
     if len(present) < 2:
@@ -272,11 +269,11 @@ def _check_classes(imageset: ImageSet, labels: np.ndarray, pool: np.ndarray, *, 
         )
 
 
-def _name(imageset: ImageSet, label: int) -> str:
+def _name(imageset: ImageColumns, label: int) -> str:
     return imageset.classes[label] if label < len(imageset.classes) else str(label)
 
 
-def _check_result(imageset: ImageSet, labels: np.ndarray, result: Splits, *, labelled: bool) -> None:
+def _check_result(imageset: ImageColumns, labels: np.ndarray, result: Splits, *, labelled: bool) -> None:
     need = 2 if labelled else 1
     thin = any(len(np.unique(labels[fit])) < need or not len(val) for fit, val in result.folds)
     if thin or not result.folds or not len(result.test):

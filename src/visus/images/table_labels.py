@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from datasets import ClassLabel
 
 from visus.errors import DataError
 from visus.images.class_names import class_order, one_form
@@ -60,8 +61,6 @@ def labels_of(
 
 
 def _names(feature: Any) -> tuple[str, ...] | None:
-    from datasets import ClassLabel
-
     return tuple(feature.names) if isinstance(feature, ClassLabel) else None
 
 

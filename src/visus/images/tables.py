@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+from datasets import ClassLabel, Image
 
 from visus.errors import DataError
 from visus.images.base import ImageSet, Quarantined
@@ -61,8 +65,6 @@ class TableSource:
 
     def digest(self) -> str:
         """Hash of the tables' files, and of the pictures' where rows name them (remembered); of all pictures in order where there are none."""
-        import xxhash
-
         if self._files:
             images = [Path(self._images[i]) for i in sorted(self._images)]
             h = xxhash.xxh3_128(repr(sorted(self._images)).encode())
@@ -162,8 +164,6 @@ def _ids(split: np.ndarray) -> list[str]:
 
 
 def _undecoded(table: Any, column: str) -> Any:
-    from datasets import Image
-
     table = table.select_columns([column])
     return table.cast_column(column, Image(decode=False)) if isinstance(table.features[column], Image) else table
 
@@ -198,9 +198,6 @@ def _files_of_rows(
 
 def _cells(table: Any, column: str) -> tuple[np.ndarray, dict[int, str]]:
     """bool [n]: rows without bytes; row -> path of those that have one."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     cells = table.data.column(column)
     if getattr(table, "_indices", None) is not None:
         cells = cells.take(table._indices.column(0))
@@ -219,8 +216,6 @@ def _cells(table: Any, column: str) -> tuple[np.ndarray, dict[int, str]]:
 
 
 def _image_column(spec: Spec, table: Any) -> str:
-    from datasets import Image
-
     names = table.column_names
     if wanted := spec.options.get("image"):
         if wanted not in names:
@@ -239,8 +234,6 @@ def _image_column(spec: Spec, table: Any) -> str:
 
 
 def _label_column(spec: Spec, table: Any) -> str | None:
-    from datasets import ClassLabel
-
     names = table.column_names
     if wanted := spec.options.get("label"):
         if wanted not in names:

@@ -6,6 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image, ImageOps
+
+from visus.errors import DataError, ReadError
 
 if TYPE_CHECKING:
     from visus.images.base import ImageSet
@@ -16,10 +19,6 @@ def thumbnails(images: ImageSet, positions: np.ndarray, size: int) -> np.ndarray
 
     A picture that cannot be decoded comes out grey: a page is no place to fail.
     """
-    from PIL import Image, ImageOps
-
-    from visus.errors import DataError, ReadError
-
     out = np.full((len(positions), size, size, 3), 255, np.uint8)
 
     def one(row: int) -> None:

@@ -7,6 +7,7 @@ import struct
 from typing import IO, Any
 
 import numpy as np
+import tifffile
 from PIL import Image, TiffImagePlugin
 
 from visus.images.deep import BITS, Deep
@@ -155,8 +156,6 @@ def deep(tags: Tags, values: np.ndarray) -> Deep:
 
 def by_tifffile(data: bytes) -> np.ndarray:
     """The first page's values by tifffile, which reads kinds that Pillow does not. Raises DecodeError."""
-    import tifffile
-
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page: Any = file.pages[0]

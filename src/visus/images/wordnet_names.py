@@ -24,7 +24,7 @@ LINE = re.compile(r"(n\d{8})[\s,:]+(?:\d+\s+)?(\S.*)")
 WITH_NAME = re.compile(r"(n\d{8})[-_. ]+(\S.*)")  # Stanford Dogs: n02085620-Chihuahua
 
 
-def named(images: ImageSet, place: Path | None = None) -> ImageSet:
+def with_names(images: ImageSet, place: Path | None = None) -> ImageSet:
     """The set with words for its WordNet ids, which are kept in `wordnet`; other sets as they are.
 
     place: the folder of the pictures, beside or above which a list of words may lie; it goes before WordNet's own.

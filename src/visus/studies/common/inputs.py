@@ -18,7 +18,8 @@ from visus.progress import note
 from visus.spec import check_address
 
 if TYPE_CHECKING:
-    from visus.images.base import ImageSet, Quarantined, Source
+    from visus.images.base import ImageSet, Quarantined
+    from visus.images.protocols import Source
 
 FILES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".jxl",
          ".dcm")  # fmt: skip
@@ -100,7 +101,7 @@ def _listed(paths: list[str]) -> ImageSet:
     from visus.images.base import ImageSet, Quarantined
     from visus.images.folder import FileSource
     from visus.images.header import problem
-    from visus.images.survey import look
+    from visus.images.remarks import remark_on_pixels
 
     paths = list(dict.fromkeys(paths))
     names = [os.path.basename(p) for p in paths]
@@ -109,7 +110,9 @@ def _listed(paths: list[str]) -> ImageSet:
     good = [i for i, reason in enumerate(wrong) if reason is None]
     aside = tuple(Quarantined(ids[i], reason) for i, reason in enumerate(wrong) if reason is not None)
     source = FileSource("", tuple(paths[i] for i in good))
-    return look(ImageSet("files", source, np.arange(len(good)), tuple(ids[i] for i in good), quarantine=aside))
+    images = ImageSet("files", source, np.arange(len(good)), tuple(ids[i] for i in good), quarantine=aside)
+    remark_on_pixels(images)
+    return images
 
 
 def _joined(sets: Sequence[ImageSet]) -> ImageSet:

@@ -1,0 +1,46 @@
+"""What the parts of an image set must offer, so that files below `base` can work on a set without knowing its class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+
+class Source(Protocol):
+    """Where pixels come from. Index-addressed; safe to read from several threads and after fork/spawn (picklable).
+
+    __len__: number of pictures. read(i): an encoded file's bytes or a decoded array uint8 [h, w] / [h, w, 3].
+    digest(): hex digest of the content of all pictures in order (bytes, not names), computed when asked, cheap to ask again.
+    """
+
+    def __len__(self) -> int: ...
+    def read(self, i: int) -> bytes | np.ndarray: ...
+    def digest(self) -> str: ...
+
+
+class ImageColumns(Protocol):
+    """What a set says of its images without decoding one; shapes and meanings are those of `visus.images.base.ImageSet`."""
+
+    def __len__(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def source(self) -> Source: ...
+    @property
+    def rows(self) -> np.ndarray: ...
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+    @property
+    def labels(self) -> np.ndarray | None: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def groups(self) -> np.ndarray | None: ...
+    @property
+    def captions(self) -> tuple[tuple[str, ...], ...] | None: ...
+    @property
+    def declared(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def meta(self) -> Mapping[str, Sequence[str]]: ...
