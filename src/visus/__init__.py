@@ -6,11 +6,12 @@ when it is first needed, so that `import visus` stays quick.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 from visus.paths import shelter_caches
-
-__version__ = "0.1.0"
+from visus.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from visus.app.doors import clip, extract, predict, train, transfer, vae, vit
@@ -19,20 +20,6 @@ if TYPE_CHECKING:
     from visus.models import load_backbone, load_dual
     from visus.result import Result
 
-_HOMES = {
-    "transfer": "visus.app.doors",
-    "predict": "visus.app.doors",
-    "extract": "visus.app.doors",
-    "train": "visus.app.doors",
-    "clip": "visus.app.doors",
-    "vae": "visus.app.doors",
-    "vit": "visus.app.doors",
-    "load_images": "visus.images",
-    "load_backbone": "visus.models",
-    "load_dual": "visus.models",
-    "Result": "visus.result",
-    "VisusError": "visus.errors",
-}
 __all__ = [
     "Result",
     "VisusError",
@@ -47,18 +34,16 @@ __all__ = [
     "vae",
     "vit",
 ]
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "app.doors": ["clip", "extract", "predict", "train", "transfer", "vae", "vit"],
+        "errors": ["VisusError"],
+        "images": ["load_images"],
+        "models": ["load_backbone", "load_dual"],
+        "result": ["Result"],
+    },
+)
 
 # Before any part of the lab imports matplotlib or numba, which read their settings once.
 shelter_caches()
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'visus' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])

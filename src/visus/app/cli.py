@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from visus import __version__
 from visus.app.doors import STUDIES
 from visus.errors import VisusError
+from visus.version import __version__
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 INTERRUPTED = 130

@@ -12,8 +12,8 @@ import importlib.metadata
 import re
 from typing import TYPE_CHECKING
 
-from visus import __version__
 from visus.features.manifest import FORMAT
+from visus.version import __version__
 
 if TYPE_CHECKING:
     from visus.images.base import ImageSet

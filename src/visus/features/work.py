@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from visus import __version__, threads
+from visus import threads
 from visus.device import choose_device
 from visus.errors import DataError
 from visus.features import engines, manifest, pipeline
@@ -24,6 +24,7 @@ from visus.features.manifest import Manifest, Run, part
 from visus.memory import halving
 from visus.models.base import Tap
 from visus.progress import Task, log, task
+from visus.version import __version__
 
 
 @dataclass

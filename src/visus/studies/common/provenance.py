@@ -37,7 +37,7 @@ def complete(given: Mapping[str, Any], *, study: str, arguments: Mapping[str, An
 
 def versions() -> dict[str, str]:
     """Version of the lab and of each library that numbers depend on, where installed."""
-    from visus import __version__
+    from visus.version import __version__
 
     found = {"visus": __version__}
     for name in LIBRARIES:
