@@ -73,7 +73,7 @@ def dropping(runs: int, *, quick: bool) -> list[dict[str, Any]]:
     from visus.measures.masking import kept_at, patch_order
     from visus.models import load_backbone
     from visus.models.tokens import forward_kept
-    from visus.models.vit import output, vit_layout
+    from visus.models.vit import vit_layout
 
     torch.set_num_threads(int(THREADS))
     backbone = load_backbone("timm:deit_small_patch16_224?weights=none" if not quick else "visus:emoji-vit")
@@ -89,7 +89,7 @@ def dropping(runs: int, *, quick: bool) -> list[dict[str, Any]]:
     def full() -> None:
         with torch.inference_mode():
             for _ in RATIOS:
-                output(backbone, x)
+                backbone.output(x)
 
     curve()
     full()
@@ -128,7 +128,6 @@ def capturing(runs: int, size: int, *, quick: bool) -> list[dict[str, Any]]:
     import torch
 
     from visus.models.attention import attention
-    from visus.models.vit import output
 
     ours, eager = made(size, quick=quick), made(size, eager=True, quick=quick)
     inner: Any = eager.module.model
@@ -140,7 +139,7 @@ def capturing(runs: int, size: int, *, quick: bool) -> list[dict[str, Any]]:
 
     def plain() -> None:
         with torch.inference_mode():
-            output(ours, x)
+            ours.output(x)
 
     def peer() -> None:
         with torch.inference_mode():
@@ -180,7 +179,7 @@ def peak_of(what: str, size: int, *, quick: bool) -> float:
     import torch
 
     from visus.models.attention import attention
-    from visus.models.vit import output, vit_layout
+    from visus.models.vit import vit_layout
 
     backbone = made(size, eager=what == "eager", quick=quick)
     inside = vit_layout(backbone)
@@ -188,10 +187,10 @@ def peak_of(what: str, size: int, *, quick: bool) -> float:
     inner: Any = backbone.module.model
     kept: Any = None
     with torch.inference_mode():
-        kept = output(backbone, x)
+        kept = backbone.output(x)
         Path("/proc/self/clear_refs").write_text("5")
         if what == "none":
-            kept = output(backbone, x)
+            kept = backbone.output(x)
         elif what == "last":
             kept = attention(backbone, x)
         elif what == "all":

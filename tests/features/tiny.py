@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 
 from visus.images.base import ImageSet
-from visus.models.base import Backbone, Preprocess, Tap
+from visus.models.base import Backbone
+from visus.models.preprocess import Preprocess
+from visus.models.tap import Tap
 
 SIZE = 16
 

@@ -169,7 +169,7 @@ def test_thin_pictures_are_set_aside_before_they_fill_the_memory(tmp_path: Path)
 
 def test_what_a_model_would_make_of_a_picture_is_bounded_too() -> None:
     from visus.images import DecodeError
-    from visus.models.base import Preprocess
+    from visus.models.preprocess import Preprocess
 
     large = Preprocess((1024, 1024), 1024, "bicubic", (0.5,) * 3, (0.5,) * 3)
     with pytest.raises(DecodeError, match="250 x 2 would be resized to 128,000 x 1,024"):

@@ -405,7 +405,7 @@ def test_an_open_clip_file_gives_both_towers(form, clip_weights, said, tmp_path,
     import open_clip
 
     from visus import load_dual
-    from visus.models.dual import is_dual
+    from visus.models.dual_open import is_dual
 
     cfg, models = clip_weights
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "Tiny", cfg)

@@ -15,8 +15,8 @@ import torch
 from visus import load_backbone, load_dual
 from visus.errors import DataError, OfflineError, SpecError
 from visus.images import load_images
-from visus.models import dual
-from visus.models.dual import is_dual
+from visus.models import dual, dual_new
+from visus.models.dual_open import is_dual
 from visus.models.zero_shot import classifier_for, zero_shot_classifier
 from visus.training.captions import learn_tokenizer
 
@@ -38,7 +38,7 @@ def hf_folder(folder: Path, kind: str) -> Any:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     words = learn_tokenizer([*TEXTS, *CLASSES, "a photo of one two"] * 3, size=330, context=12)
-    start, end, pad = (words.token_to_id(t) for t in (dual.START, dual.END, dual.PAD))
+    start, end, pad = (words.token_to_id(t) for t in (dual_new.START, dual_new.END, dual_new.PAD))
     text = {**SMALL, "vocab_size": words.get_vocab_size(), "max_position_embeddings": 12,
             "bos_token_id": start, "eos_token_id": end, "pad_token_id": pad}  # fmt: skip
     config = CONFIG_MAPPING[kind](
@@ -51,7 +51,7 @@ def hf_folder(folder: Path, kind: str) -> Any:
             p.data += 0.05 * torch.randn_like(p)
     model.save_pretrained(folder)
     PreTrainedTokenizerFast(
-        tokenizer_object=words, bos_token=dual.START, eos_token=dual.END, pad_token=dual.PAD, model_max_length=12,
+        tokenizer_object=words, bos_token=dual_new.START, eos_token=dual_new.END, pad_token=dual_new.PAD, model_max_length=12,
         model_input_names=["input_ids"] if kind == "siglip" else ["input_ids", "attention_mask"],
     ).save_pretrained(folder)  # fmt: skip
     return model
@@ -239,7 +239,8 @@ def test_clips_own_tokenizer_and_its_old_end_token_are_read_as_transformers_read
 
     simple = open_clip.SimpleTokenizer()
     vocabulary = {
-        {"<start_of_text>": dual.START, "<end_of_text>": dual.END}.get(k, k): v for k, v in simple.encoder.items()
+        {"<start_of_text>": dual_new.START, "<end_of_text>": dual_new.END}.get(k, k): v
+        for k, v in simple.encoder.items()
     }
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=list(simple.bpe_ranks), model_max_length=12)
     tokenizer.save_pretrained(tmp_path)
@@ -574,7 +575,7 @@ def test_siglip2_reads_lower_case_and_padding_may_come_first(folders, tmp_path):
     assert np.array_equal(encoder.encode_texts(["A CAT"]), encoder.encode_texts(["a cat"]))
     (ids,) = encoder.words.batch(encoder.words.rows(["a cat"])).tolist()
     assert ids[0] == encoder.words.pad
-    assert ids[-1] == encoder.tokenizer.token_to_id(dual.END)
+    assert ids[-1] == encoder.tokenizer.token_to_id(dual_new.END)
 
 
 def test_open_clip_text_towers_that_may_not_be_trimmed_are_not():

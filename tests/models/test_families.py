@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from visus.models import Backbone, TappedModule, load_backbone
-from visus.models.base import Tap
+from visus.models.tap import Tap
 
 TIMM = (
     "vit",

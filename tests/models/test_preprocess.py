@@ -8,10 +8,10 @@ import skimage
 import torch
 from PIL import Image
 
-from visus.models.base import Preprocess
 from visus.models.from_openclip import preprocess_of as from_openclip
 from visus.models.from_timm import from_data_config
 from visus.models.from_torchvision import preprocess_of as from_torchvision
+from visus.models.preprocess import Preprocess
 from visus.models.preprocess_hf import from_processor
 
 PHOTOS = [skimage.data.chelsea(), skimage.data.astronaut()[:333, :201], skimage.data.coffee()[:97, :301]]

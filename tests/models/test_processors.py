@@ -13,7 +13,7 @@ from PIL import Image
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
 from visus.errors import DataError
-from visus.models.base import Preprocess
+from visus.models.preprocess import Preprocess
 from visus.models.preprocess_hf import fitted
 
 ODD = [(53, 37), (29, 61), (211, 303)]  # other sizes than those that are tried when a model is loaded

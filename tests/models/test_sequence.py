@@ -21,7 +21,7 @@ from visus.models.points import Layout
 from visus.models.relevance import relevance
 from visus.models.tokens import forward_kept
 from visus.models.trunk import PlainTrunk
-from visus.models.vit import output, vit_layout
+from visus.models.vit import vit_layout
 
 PLAIN = {
     "hidden_size": 32,
@@ -155,7 +155,7 @@ def test_each_patch_is_where_the_map_says(saved, family: str) -> None:
         other = x.clone()
         other[..., 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] += 1
         with torch.inference_mode():
-            output(backbone, torch.cat([x, other]))
+            backbone.output(torch.cat([x, other]))
     handle.remove()
     moved = [torch.nonzero((s[0] - s[1]).abs().amax(dim=1) > 1e-5).flatten().tolist() for s in seen]
     assert moved == [[inside.prefix + patch] for patch in range(inside.patches)]
@@ -170,8 +170,8 @@ def test_all_patches_kept_is_the_plain_forward(saved, family: str) -> None:
     x, inside = batch(backbone), vit_layout(backbone)
     every = torch.arange(inside.patches).expand(3, -1)
     with torch.inference_mode():
-        torch.testing.assert_close(forward_kept(backbone, x, every), output(backbone, x))
-    assert forward_kept(backbone, x, every[:, :5]).shape == output(backbone, x).shape
+        torch.testing.assert_close(forward_kept(backbone, x, every), backbone.output(x))
+    assert forward_kept(backbone, x, every[:, :5]).shape == backbone.output(x).shape
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from visus.models import attention as module
 from visus.models.attention import attention, rollout, statistics
 from visus.models.relevance import grad_cam, relevance
 from visus.models.tokens import forward_kept, outlier_tokens
-from visus.models.vit import output, vit_layout
+from visus.models.vit import vit_layout
 
 TIMM = ("vit", "vit_gap", "deit", "registers", "siglip", "tall", "rope", "rope_mixed", "dynamic", "qk_norm")
 SHIPPED = ("visus:emoji-vit", "visus:emoji-clip")
@@ -75,7 +75,7 @@ def test_capturing_changes_nothing_and_rows_add_up_to_one(make, name: str) -> No
     x, before = batch(backbone), state(backbone)
     fast = torch.backends.mha.get_fastpath_enabled()
     with torch.inference_mode():
-        plain = output(backbone, x)
+        plain = backbone.output(x)
     inside = vit_layout(backbone)
     found = attention(backbone, x, layers=range(len(inside.blocks)), rows="all")
     assert torch.allclose(found.output, plain, atol=1e-5)
@@ -117,7 +117,7 @@ def test_attention_times_values_in_the_librarys_own_block_gives_its_output(make,
     backbone = make(name)
     x, inside = batch(backbone), vit_layout(backbone)
     with torch.inference_mode():
-        plain = output(backbone, x)
+        plain = backbone.output(x)
     tokens = inside.prefix + inside.patches
 
     def through(change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
@@ -127,7 +127,7 @@ def test_attention_times_values_in_the_librarys_own_block_gives_its_output(make,
             torch.inference_mode(),
             module.capture_attention(backbone, inside.blocks, visit, range(len(inside.blocks)), tokens),
         ):
-            return output(backbone, x)
+            return backbone.output(x)
 
     assert torch.allclose(through(lambda matrix: matrix), plain, atol=1e-5)
     uniform = through(lambda matrix: torch.full_like(matrix, 1 / tokens))
@@ -145,7 +145,7 @@ def test_a_transformer_of_dynamic_size_takes_pictures_of_another_shape(timm_fold
     assert inside.grid == (height // 8, width // 8)
     x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        plain = output(backbone, x)
+        plain = backbone.output(x)
     assert torch.allclose(attention(backbone, x).output, plain, atol=1e-5)
     assert rollout(backbone, x).shape == relevance(backbone, x).shape == (2, inside.patches)
     every = torch.arange(inside.patches).expand(2, -1)
@@ -240,7 +240,7 @@ def test_all_patches_kept_is_the_plain_forward_and_fewer_are_another(make, name:
     backbone = make(name)
     x, inside = batch(backbone), vit_layout(backbone)
     with torch.inference_mode():
-        plain = output(backbone, x)
+        plain = backbone.output(x)
     every = torch.arange(inside.patches).expand(3, -1)
     assert torch.allclose(forward_kept(backbone, x, every), plain, atol=1e-6)
     some = torch.stack(
@@ -322,7 +322,7 @@ def test_a_transformer_that_reads_one_patch_is_seen_to_read_it(make) -> None:
     ):
         assert found.argmax(1).tolist() == [patch] * 4
     with torch.inference_mode():
-        plain = output(backbone, x)[:, 0]
+        plain = backbone.output(x)[:, 0]
     alone = forward_kept(backbone, x, torch.full((4, 1), patch))[:, 0]
     without = forward_kept(backbone, x, torch.tensor([[i for i in range(16) if i != patch]] * 4))[:, 0]
     assert torch.allclose(alone, plain, atol=0.05 * float(plain.abs().mean()))
@@ -352,7 +352,7 @@ def test_patches_cannot_leave_a_transformer_with_a_bias_for_every_pair(make) -> 
     backbone = make("timm:beit")
     x = batch(backbone)
     with torch.inference_mode():
-        plain = output(backbone, x)
+        plain = backbone.output(x)
     assert torch.allclose(forward_kept(backbone, x, torch.arange(16).expand(3, -1)), plain, atol=1e-6)
     with pytest.raises(SpecError, match="use blanked pixels"):
         forward_kept(backbone, x, torch.arange(9).expand(3, -1))

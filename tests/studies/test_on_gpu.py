@@ -28,9 +28,9 @@ from visus.measures import probe as probes
 from visus.measures.knn import top_k
 from visus.models import load_backbone
 from visus.models.attention import attention, rollout
-from visus.models.dual import load_dual
+from visus.models.dual_open import load_dual
 from visus.models.relevance import relevance
-from visus.models.tapping import TappedModule
+from visus.models.tapped_module import TappedModule
 from visus.models.tokens import forward_kept
 from visus.models.vae import Decoder, VaeSizes, new_vae, wrap
 from visus.models.vit import vit_layout

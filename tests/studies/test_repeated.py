@@ -15,7 +15,7 @@ from visus.images.base import ImageSet
 from visus.images.digest import pixel_digest
 from visus.measures.intervals import wilson
 from visus.measures.repeats import Repeats
-from visus.models.dual import load_dual
+from visus.models.dual_open import load_dual
 from visus.progress import collecting
 from visus.studies.common import repeated
 from visus.studies.common.schema1 import Result, Table

@@ -412,7 +412,7 @@ def test_zero_shot_is_judged_on_no_picture_that_the_training_looked_at(
     )
     monkeypatch.setattr(fresh, "_run", lambda *a, **k: None)
     monkeypatch.setattr(fresh, "Trained", lambda *a, **k: SimpleNamespace(pixels=None))
-    monkeypatch.setattr("visus.models.dual.load_dual", lambda *a, **k: None)
+    monkeypatch.setattr("visus.models.dual_open.load_dual", lambda *a, **k: None)
     for zero_shot in (str(shown), str(pictures)):
         with pytest.raises(KeyboardInterrupt):
             study.train(

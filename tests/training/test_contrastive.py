@@ -10,8 +10,8 @@ import torch
 from tests.training.test_loop import FABRIC
 from torch.nn import functional
 
-from visus.models.dual import ClipConfig as Sizes
-from visus.models.dual import new_clip, square
+from visus.models.dual_new import ClipConfig as Sizes
+from visus.models.dual_new import new_clip, square
 from visus.training.augment import Augmentation
 from visus.training.captions import encode, learn_tokenizer, wording
 from visus.training.contrastive import CaptionedPictures, Contrastive, Drop, Towers, _short, balanced, dropped, info_nce

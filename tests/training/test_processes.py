@@ -24,8 +24,8 @@ from tests import shapes
 
 from visus import paths
 from visus.errors import DataError, StoreError
-from visus.models.dual import ClipConfig as Sizes
-from visus.models.dual import new_clip, square
+from visus.models.dual_new import ClipConfig as Sizes
+from visus.models.dual_new import new_clip, square
 from visus.models.vae import Decoder, VaeSizes, new_vae
 from visus.progress import Silent, collecting, note, reporting
 from visus.training import processes, rank

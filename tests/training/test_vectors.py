@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from visus.errors import DataError
-from visus.models.dual import ClipConfig, new_clip
+from visus.models.dual_new import ClipConfig, new_clip
 from visus.training.captions import learn_tokenizer, wording
 from visus.training.vectors import Meanings, WordVectors, add_words, meanings_for, read_vectors, start_from
 

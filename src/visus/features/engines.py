@@ -17,7 +17,8 @@ import torch
 
 from visus.errors import DataError, MissingExtraError
 from visus.features.pipeline import Outputs, Slot
-from visus.models.base import Backbone, Tap
+from visus.models.base import Backbone
+from visus.models.tap import Tap
 
 # Largest relative distance (per image, L2) between OpenVINO's features and PyTorch's. In bf16 the reference is PyTorch in fp32.
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1}
@@ -48,7 +49,7 @@ def tapped(backbone: Backbone, taps: Sequence[Tap], pool: str) -> torch.nn.Modul
 
     A copy, so that neither a device, a memory layout nor a hook of ours ever reaches the user's model.
     """
-    from visus.models.tapping import TappedModule
+    from visus.models.tapped_module import TappedModule
 
     return copy.deepcopy(TappedModule(backbone, taps, pool)).eval().requires_grad_(False)
 

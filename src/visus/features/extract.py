@@ -21,7 +21,8 @@ from visus.features.base import Features
 from visus.features.key import feature_key
 from visus.features.manifest import Manifest
 from visus.images.base import ImageSet, Quarantined
-from visus.models.base import Backbone, Tap
+from visus.models.base import Backbone
+from visus.models.tap import Tap
 from visus.progress import log
 
 POOLS = ("mean", "cls", "flatten")

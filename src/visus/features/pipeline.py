@@ -22,7 +22,7 @@ from visus.errors import ReadError
 from visus.images.base import ImageSet
 from visus.images.digest import pixel_digest
 from visus.images.errors import DecodeError, GoneError
-from visus.models.base import Preprocess
+from visus.models.preprocess import Preprocess
 
 Outputs = tuple[np.ndarray, ...]
 Slot = Callable[[np.ndarray], Outputs]

@@ -22,7 +22,7 @@ from visus.features.batching import cpu_batch, cuda_batch, peak_activation, rows
 from visus.features.extract import Request
 from visus.features.manifest import Manifest, Run, part
 from visus.memory import halving
-from visus.models.base import Tap
+from visus.models.tap import Tap
 from visus.progress import Task, log, task
 from visus.version import __version__
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from visus.models.base import Backbone, Preprocess
+from visus.models.base import Backbone
 from visus.models.heads import Head, names_of
 from visus.models.points import Layout, find_taps
+from visus.models.preprocess import Preprocess
 from visus.models.trunk import Trunk
 from visus.progress import note
 

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 
 from visus.errors import DataError
 from visus.models.classifier import Classifier
+from visus.models.modes import eval_mode
 from visus.spec import unknown
 
 
@@ -39,7 +40,6 @@ class Tail:
         if key not in self._kept:
             self._kept[key] = self._record()
         gradients = torch.is_grad_enabled()
-        modes = {m: m.training for m in self.classifier.modules()}
         passed = False
 
         def put(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -48,20 +48,15 @@ class Tail:
                 return None
             passed = True
             torch.set_grad_enabled(gradients)
-            for m, training in modes.items():
-                m.training = training
+            put_back()
             return _with_first(args, kwargs, cached.to(parameter.dtype))
 
         handle = self._module.register_forward_pre_hook(put, with_kwargs=True)
         try:
-            with _replaying(self._kept[key]), torch.no_grad():
-                for m in modes:
-                    m.training = False
+            with _replaying(self._kept[key]), torch.no_grad(), eval_mode(self.classifier) as put_back:
                 features = self.classifier.trunk.features(blank_image(self.classifier, self.size))
         finally:
             handle.remove()
-            for m, training in modes.items():
-                m.training = training
         logits: torch.Tensor = self.classifier.head(features)
         return logits
 
@@ -209,14 +204,3 @@ def module_at(classifier: Classifier, path: str) -> nn.Module:
     if path not in modules:
         raise unknown("module", path, modules)
     return modules[path]
-
-
-@contextmanager
-def eval_mode(classifier: Classifier) -> Iterator[None]:
-    modes = {m: m.training for m in classifier.modules()}
-    classifier.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

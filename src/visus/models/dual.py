@@ -4,39 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from visus.arguments import checked
+from visus.device import choose_device
 from visus.errors import DataError
+from visus.images.base import ImageSet
+from visus.images.digest import pixel_digest
 from visus.memory import free_cached, halving
-from visus.models.base import Preprocess
-from visus.models.dual_new import END, PAD, START, ClipConfig, new_clip, save_dual, square
+from visus.models.dual_text import Words
+from visus.models.preprocess import Preprocess
 from visus.progress import task
-from visus.spec import parse_spec
-
-if TYPE_CHECKING:
-    from visus.images import ImageSet
-    from visus.models.dual_text import Words
-    from visus.spec import Spec
-
-__all__ = [
-    "END",
-    "PAD",
-    "START",
-    "ClipConfig",
-    "DualEncoder",
-    "is_dual",
-    "load_dual",
-    "new_clip",
-    "save_dual",
-    "square",
-]  # fmt: skip
 
 BATCH = 256
 CHUNK = 16 * BATCH  # texts that are read at once, sorted by length, and encoded in batches
@@ -110,8 +93,6 @@ class DualEncoder:
         device: 'cpu', 'cuda', 'cuda:N' or 'auto' (None: the encoder's place). pixels: uint8 [n, 16], takes the hashes of the decoded pictures.
         Raises DataError for a picture that cannot be read, SpecError for an unknown device.
         """
-        from visus.images.digest import pixel_digest
-
         rows = np.arange(len(imageset)) if rows is None else rows
         found = []
         with (
@@ -206,8 +187,6 @@ class DualEncoder:
     @contextmanager
     def _on(self, device: str) -> Iterator[str]:
         """Move the module to `device` ('auto': CUDA where there is one) for the duration of the block."""
-        from visus.device import choose_device
-
         place = choose_device(device)
         self.module.to(place)
         try:
@@ -215,36 +194,3 @@ class DualEncoder:
         finally:
             self.module.to("cpu")
             free_cached()
-
-
-@checked
-def load_dual(spec: str, *, seed: int = 0, download: bool = False, place: str = "cpu") -> DualEncoder:
-    """A dual encoder by its spec; it comes in eval mode, on the CPU, gradients off.
-
-    spec: `visus:emoji-clip`, `hf:OWNER/NAME`, `openclip:ARCH@TAG`, or a folder as transformers or open_clip keep them; `?weights=none`
-    gives a random initialisation. seed: of that; the global generator is not touched. download: permission to fetch what is missing.
-    place: the device that encodes where none is named; weights come there when they are needed.
-    Raises SpecError for what is no dual encoder, DataError for files that are missing, damaged or do not fit together, OfflineError
-    where something must be fetched and cannot or may not be.
-    """
-    from visus.models.dual_open import open_dual
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return replace(open_dual(_parse(spec), download=download), place=place)
-
-
-def is_dual(spec: str, *, download: bool = False) -> bool:
-    """Whether the spec names a dual encoder, by its configuration alone; False for one of the hub that is not on this machine.
-
-    download: permission to fetch that configuration.
-    """
-    from visus.models.dual_open import names_dual
-
-    return names_dual(_parse(spec), download=download)
-
-
-def _parse(spec: str) -> Spec:
-    from visus.models.registry import SCHEMES
-
-    return parse_spec(str(spec), SCHEMES, revisions=("torchvision", "openclip", "hf"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from visus.models.base import Preprocess
+from visus.models.preprocess import Preprocess
 from visus.paths import atomic_path, write_text
 
 if TYPE_CHECKING:

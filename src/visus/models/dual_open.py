@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from visus.arguments import checked
 from visus.errors import DataError, OfflineError, SpecError
 from visus.models.checkpoint import opened, read, take_in
 from visus.models.dual import DualEncoder
@@ -16,7 +18,7 @@ from visus.models.dual_new import CONFIG, PROCESSOR, TOKENIZER, WEIGHTS
 from visus.models.dual_text import SETTINGS, Words, json_words, simple_words
 from visus.models.hub import first_line, hub_file, hub_url, reachable
 from visus.models.local import read_config
-from visus.models.registry import random_init
+from visus.models.registry import SCHEMES, random_init
 from visus.paths import expanded
 from visus.spec import Spec, check_options, parse_spec
 
@@ -25,6 +27,33 @@ from visus.spec import Spec, check_options, parse_spec
 KINDS = {"clip": "causal", "metaclip_2": "causal", "siglip": "fixed", "chinese_clip": "masked"}
 OPEN_CLIP, OPEN_CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 INDEX = "model.safetensors.index.json"
+
+
+@checked
+def load_dual(spec: str, *, seed: int = 0, download: bool = False, place: str = "cpu") -> DualEncoder:
+    """A dual encoder by its spec; it comes in eval mode, on the CPU, gradients off.
+
+    spec: `visus:emoji-clip`, `hf:OWNER/NAME`, `openclip:ARCH@TAG`, or a folder as transformers or open_clip keep them; `?weights=none`
+    gives a random initialisation. seed: of that; the global generator is not touched. download: permission to fetch what is missing.
+    place: the device that encodes where none is named; weights come there when they are needed.
+    Raises SpecError for what is no dual encoder, DataError for files that are missing, damaged or do not fit together, OfflineError
+    where something must be fetched and cannot or may not be.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return replace(open_dual(_parse(spec), download=download), place=place)
+
+
+def is_dual(spec: str, *, download: bool = False) -> bool:
+    """Whether the spec names a dual encoder, by its configuration alone; False for one of the hub that is not on this machine.
+
+    download: permission to fetch that configuration.
+    """
+    return names_dual(_parse(spec), download=download)
+
+
+def _parse(spec: str) -> Spec:
+    return parse_spec(str(spec), SCHEMES, revisions=("torchvision", "openclip", "hf"))
 
 
 def open_dual(spec: Spec, *, download: bool) -> DualEncoder:

@@ -13,13 +13,14 @@ import torch
 
 from visus.errors import DataError, OfflineError, SpecError
 from visus.models.assemble import assemble
-from visus.models.base import Backbone, Preprocess
+from visus.models.base import Backbone
 from visus.models.checkpoint import choose, read
 from visus.models.checkpoint import opened as contents_of
 from visus.models.heads import UNREAD, declared, names_of, said
 from visus.models.hub import PATIENCE, allow, first_line, hub_cache, hub_file, hub_url
 from visus.models.points import Layout
 from visus.models.pooling_hf import pooling, whole
+from visus.models.preprocess import Preprocess
 from visus.models.preprocess_hf import preprocess_of
 from visus.models.registry import random_init, source
 from visus.models.trunk import HeadInputTrunk, HFTrunk, Logits, Trunk

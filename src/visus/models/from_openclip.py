@@ -10,11 +10,12 @@ from typing import Any
 
 from visus.errors import DataError, SpecError
 from visus.models.assemble import assemble
-from visus.models.base import Backbone, Preprocess
+from visus.models.base import Backbone
 from visus.models.checkpoint import Chosen, Contents, choose, opened, take_chosen
 from visus.models.from_timm import three
 from visus.models.hub import first_line, hub_file, url_file
 from visus.models.points import Layout
+from visus.models.preprocess import Preprocess
 from visus.models.registry import random_init, source
 from visus.models.trunk import PlainTrunk
 from visus.progress import note

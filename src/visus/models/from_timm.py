@@ -13,11 +13,11 @@ import torch
 
 from visus.errors import DataError, SpecError
 from visus.models.assemble import assemble
-from visus.models.base import Backbone, Preprocess
+from visus.models.base import Backbone
 from visus.models.heads import UNREAD, declared, names_of, said
 from visus.models.hub import first_line, hub_file, url_file
 from visus.models.points import Layout
-from visus.models.preprocess import checked_channels
+from visus.models.preprocess import Preprocess, checked_channels
 from visus.models.registry import random_init, source
 from visus.models.trunk import TimmTrunk
 from visus.progress import note

@@ -13,12 +13,12 @@ import torch
 
 from visus.errors import DataError
 from visus.models.assemble import assemble, last_linear
-from visus.models.base import Backbone, Preprocess
+from visus.models.base import Backbone
 from visus.models.from_timm import three
 from visus.models.hub import first_line, url_file
 from visus.models.labels import imagenet_labels
 from visus.models.points import Layout
-from visus.models.preprocess import checked_channels
+from visus.models.preprocess import Preprocess, checked_channels
 from visus.models.registry import random_init, source
 from visus.models.trunk import HeadInputTrunk, PlainTrunk, Trunk
 from visus.progress import note

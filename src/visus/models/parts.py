@@ -17,21 +17,10 @@ from torch.utils._pytree import tree_leaves
 from visus.errors import DataError
 from visus.models.base import Backbone
 from visus.models.classifier import Classifier, leaves_of
-from visus.models.cut import Tail, arguments, blank_image, can_cut, entering, eval_mode, from_cut, module_at
+from visus.models.cut import arguments, blank_image, module_at
+from visus.models.modes import eval_mode
 from visus.spec import unknown
 
-__all__ = [
-    "REGIMES",
-    "Tail",
-    "can_cut",
-    "entering",
-    "freeze",
-    "from_cut",
-    "last_block",
-    "parameters_behind",
-    "set_modes",
-    "trainable",
-]
 REGIMES = ("head", "last-block", "full", "scratch")
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from visus.errors import DataError
-from visus.models.base import Tap, TapKind
 from visus.models.sequence import Appearance, Others, first_tensor, fits, grid_of, others
+from visus.models.tap import Tap, TapKind
 from visus.models.tapping import unwrap
 
 INNER = ("blocks", "layers", "layer")  # the names of a stage's own chain of units

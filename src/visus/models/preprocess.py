@@ -1,18 +1,17 @@
-"""Resizing and cropping in the manner of the libraries (torchvision's arithmetic, Pillow's filters or torchvision's), to uint8."""
+"""Preprocess: a model's own pictures, resized and cropped in the manner of its library (Pillow's filters or torchvision's)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 
 from visus.errors import DataError, SpecError
 from visus.images.decode import MAX_PIXELS
 from visus.images.errors import DecodeError
-
-if TYPE_CHECKING:
-    from visus.models.base import Preprocess
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -31,6 +30,62 @@ def checked_channels(channels: int, what: str) -> int:
     return channels
 
 
+@dataclass(frozen=True)
+class Preprocess:
+    """A model's own evaluation transform: resize, crop, scale to [0, 1], normalise.
+
+    size: (h, w) that the model sees. resize: shorter side in pixels before the crop (int), (h, w) to squash to, or None
+    (no resizing). interpolation: 'bilinear', 'bicubic', 'lanczos', 'nearest'. mean, std: per channel.
+    fit: '' as said above; 'cover': keep the ratio, cover the (h, w) of `resize`, then crop; 'pad': keep the ratio, fit inside it,
+    then pad with `fill`. crop_rounding: which pixel an odd margin starts at, 'even' (torchvision) or 'down' (transformers).
+    A model of grey pictures has one mean and one deviation.
+    backend: what resizes, Pillow or torchvision's arithmetic on tensors. processor: settings (JSON) of a transformers image processor that
+    makes the picture itself, where the fields above cannot say what it does. levels: dtype of what a call gives, in grey levels of
+    0 to 255; 'float32' where the processor rounds to none.
+    """
+
+    size: tuple[int, int]
+    resize: int | tuple[int, int] | None
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fit: Literal["", "cover", "pad"] = ""
+    fill: tuple[int, int, int] = (0, 0, 0)
+    crop_rounding: Literal["even", "down"] = "even"
+    backend: Literal["pillow", "torchvision"] = "pillow"
+    processor: str = ""
+    levels: Literal["uint8", "float32"] = "uint8"
+
+    @property
+    def channels(self) -> int:
+        """Channels of what `normalize` gives: 3, or 1 for a model of grey pictures."""
+        return len(self.mean)
+
+    @property
+    def key(self) -> str:
+        """Every field as text, for keys of caches; written out under the name that keys have always had."""
+        return f"Preprocess({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in fields(self))})"
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Dtype of what a call gives."""
+        return np.dtype(self.levels)
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """An RGB image -> [h, w, 3] in grey levels, contiguous, of `dtype`: everything but the arithmetic, which runs inside the engine.
+
+        For a model of grey pictures all three channels are the picture's grey.
+        """
+        return apply(self, image)
+
+    def normalize(self, batch: torch.Tensor) -> torch.Tensor:
+        """uint8 (or of `dtype`) [b, h, w, 3] -> float32 [b, channels, h, w], scaled and normalised, on the batch's device."""
+        x = batch.permute(0, 3, 1, 2).to(torch.float32)[:, : self.channels]
+        mean = torch.tensor(self.mean, dtype=torch.float32, device=batch.device).view(1, -1, 1, 1) * 255
+        std = torch.tensor(self.std, dtype=torch.float32, device=batch.device).view(1, -1, 1, 1) * 255
+        return (x - mean) / std
+
+
 def apply(preprocess: Preprocess, image: Image.Image) -> np.ndarray:
     """A picture -> [h, w, 3] in grey levels, contiguous: resized and cropped, before the arithmetic.
 
@@ -41,14 +96,22 @@ def apply(preprocess: Preprocess, image: Image.Image) -> np.ndarray:
     mode = "RGB" if preprocess.channels == 3 else "L"
     image = image if image.mode == mode else image.convert(mode)
     if preprocess.processor:
-        from visus.models.preprocess_hf import processed
+        # transformers costs seconds, and few pictures are made by a processor of its own.
+        from visus.models.processors import processed
 
         w, h = image.size
         if (2 * max(preprocess.size)) ** 2 * max(w, h) / min(
             w, h
         ) > MAX_PIXELS:  # were its shorter side resized to so much
             raise DecodeError(f"too long and thin: {w} x {h}")
-        return processed(preprocess, image)
+        return processed(
+            image,
+            preprocess.processor,
+            size=preprocess.size,
+            mean=preprocess.mean,
+            std=preprocess.std,
+            levels=preprocess.levels,
+        )
     image = _resized(preprocess, image)
     fill = preprocess.fill if preprocess.fit == "pad" else (0, 0, 0)
     if mode == "L":  # its one channel three times, as pictures are kept everywhere
@@ -84,7 +147,6 @@ def _resized(preprocess: Preprocess, image: Image.Image) -> Image.Image:
 
 def _by_tensors(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
     """Resized to (width, height) as torchvision resizes uint8 tensors, with antialiasing: other roundings than Pillow's."""
-    import torch
     from torchvision.transforms.v2 import InterpolationMode, functional
 
     array = np.array(image)

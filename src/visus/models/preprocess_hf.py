@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from PIL import Image
+from transformers import AutoImageProcessor
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
 from visus.errors import DataError
-from visus.models.base import Preprocess
 from visus.models.hub import first_line
-from visus.models.preprocess import checked_channels
+from visus.models.preprocess import Preprocess, checked_channels
+from visus.models.processors import BROKEN, revived
 from visus.progress import note
 
 INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
@@ -30,18 +32,6 @@ PARENTS = {
 PROCESSOR = "preprocessor_config.json"
 TRIALS = ((37, 53), (61, 29))  # (h, w) of the trial pictures; a third is larger than what the processor gives
 SAME = 5e-5  # on the scale of normalised pixels
-# What a processor raises for settings or pictures that it cannot work with.
-BROKEN = (
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    IndexError,
-    RuntimeError,
-    ImportError,
-    OSError,
-    AssertionError,
-)
 
 
 def preprocess_of(where: str, config: Any, kwargs: Mapping[str, Any]) -> Preprocess:
@@ -49,8 +39,6 @@ def preprocess_of(where: str, config: Any, kwargs: Mapping[str, Any]) -> Preproc
 
     Raises DataError for a processor that cannot be read or whose pictures have no fixed size, and for a model of other than 1 or 3 channels.
     """
-    from transformers import AutoImageProcessor
-
     channels = channels_of(config, where)
     where, kwargs = _with_processor(where, kwargs)
     try:
@@ -82,9 +70,6 @@ def channels_of(config: Any, what: str) -> int:
 
 
 def _default(config: Any, where: str, channels: int) -> Preprocess:
-    import transformers
-    from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
-
     kind = PARENTS.get(config.model_type, config.model_type)
     entry: Any = IMAGE_PROCESSOR_MAPPING_NAMES.get(kind)
     names = list(entry.values()) if isinstance(entry, Mapping) else [n for n in entry or () if n]
@@ -115,7 +100,7 @@ def _default(config: Any, where: str, channels: int) -> Preprocess:
 
 def from_processor(body: Mapping[str, Any], what: str) -> Preprocess:
     """A processor's settings, as its to_dict gives them -> Preprocess; errors as `fitted` has them."""
-    return fitted(_revived(json.dumps(_plain(body))), what)
+    return fitted(revived(json.dumps(_plain(body))), what)
 
 
 def fitted(processor: Any, what: str, *, channels: int = 3) -> Preprocess:
@@ -183,46 +168,6 @@ def _resize(body: Mapping[str, Any]) -> int | tuple[int, int] | None:
 def _crop(body: Mapping[str, Any]) -> bool:
     crop = body.get("crop_size")
     return isinstance(crop, int) or {"height", "width"} <= dict(crop or {}).keys()
-
-
-def processed(preprocess: Preprocess, image: Image.Image) -> np.ndarray:
-    """A picture -> [h, w, 3] in grey levels, as the Preprocess's processor makes it.
-
-    Another size than the processor's own (training on larger or smaller pictures) is resampled from what it gives.
-    """
-    processor = _revived(preprocess.processor)
-    exact = preprocess.levels == "float32"
-    options: dict[str, Any] = {} if exact else {"do_rescale": False, "do_normalize": False}
-    found = processor(image, return_tensors="pt", **options)
-    x = (found["pixel_values"] if isinstance(found, Mapping) else found)[0].to(torch.float32)
-    if exact:
-        mean, std = (
-            255 * torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (preprocess.mean, preprocess.std)
-        )
-        x = (x * std + mean).to(torch.float32)
-    if tuple(x.shape[1:]) != preprocess.size:
-        x = torch.nn.functional.interpolate(x[None], preprocess.size, mode="bilinear", antialias=True)[0]
-    if not exact:
-        x = x.round()
-    array = x.expand(3, -1, -1).permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(array.astype(preprocess.dtype))
-
-
-@lru_cache(maxsize=32)
-def _revived(text: str) -> Any:
-    """The image processor of transformers with these settings (JSON); raises DataError for another class."""
-    import transformers
-    from transformers.image_processing_utils import BaseImageProcessor
-
-    body = json.loads(text)
-    name = str(body.pop("image_processor_type", "") or "")
-    cls: Any = getattr(transformers, name.removesuffix("Fast"), None) if name else None
-    if not (isinstance(cls, type) and issubclass(cls, BaseImageProcessor)):
-        raise DataError(f"{name or 'a processor without a name'} is no image processor of transformers; update it")
-    try:
-        return cls(**body)
-    except BROKEN as error:
-        raise DataError(f"{name} cannot be made of its settings: {first_line(error)}") from error
 
 
 def _plain(body: Any) -> Any:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from visus.errors import SpecError
-from visus.models.attention import AttentionCall, capture_attention
-from visus.models.tapping import _eval_mode, unwrap
-from visus.models.vit import output, vit_layout
-
-if TYPE_CHECKING:
-    from visus.models.base import Backbone
+from visus.models.attention_capture import AttentionCall, capture_attention
+from visus.models.base import Backbone
+from visus.models.modes import eval_mode
+from visus.models.tapping import unwrap
+from visus.models.vit import vit_layout
 
 
 def relevance(backbone: Backbone, batch: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
@@ -79,7 +78,7 @@ def grad_cam(backbone: Backbone, batch: torch.Tensor, targets: torch.Tensor | No
 
     handle = module.register_forward_hook(hook)
     try:
-        with torch.enable_grad(), _eval_mode(backbone.module):
+        with torch.enable_grad(), eval_mode(backbone.module):
             score = _score(backbone, batch, targets)
     finally:
         handle.remove()
@@ -93,7 +92,7 @@ def grad_cam(backbone: Backbone, batch: torch.Tensor, targets: torch.Tensor | No
 
 def _score(backbone: Backbone, batch: torch.Tensor, targets: torch.Tensor | None) -> torch.Tensor:
     """The scalar whose gradient is asked: pictures do not meet, so their sum gives each one's own."""
-    out = output(backbone, batch)
+    out = backbone.output(batch)
     if backbone.labels is None:
         norms: torch.Tensor = out.float().norm(dim=1)
         return norms.sum()

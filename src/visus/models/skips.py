@@ -17,9 +17,9 @@ from torch import nn
 
 from visus.errors import DataError, SpecError
 from visus.models.base import Backbone
+from visus.models.modes import eval_mode
 from visus.models.points import INNER
 from visus.models.streams import Flow, Observing, Removing, entering
-from visus.models.tapping import _eval_mode
 from visus.spec import unknown
 
 PREFIX = "NoSkip"
@@ -54,8 +54,8 @@ def find_skips(backbone: Backbone) -> tuple[Skip, ...]:
         1, backbone.preprocess.channels, *backbone.preprocess.size, dtype=first.dtype, device=first.device
     )
     observing = Observing()
-    with torch.no_grad(), _eval_mode(module), observing.watching(module):
-        backbone.call(module, picture) if backbone.call else module(picture)
+    with torch.no_grad(), eval_mode(module), observing.watching(module):
+        backbone.output(picture)
     owners = observing.owners
     found = {p: owners[p] for p in owners if p and not any(other.startswith(f"{p}.") for other in owners)}
     taps = {tap.module: tap.name for tap in backbone.taps}
@@ -119,7 +119,7 @@ def _without_skip(original: Any) -> Any:
 
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         removing = Removing(Flow(entering(args, kwargs)))
-        with removing.projections(self), _whole_depth(self), removing:
+        with removing.projections(self), eval_mode(self, only=_drops_paths), removing:
             output = original.forward(self, *args, **kwargs)
         if not removing.removed:
             raise DataError(f"a {original.__name__} was to lose its skip but adds none; leave this block out")
@@ -129,17 +129,9 @@ def _without_skip(original: Any) -> Any:
     return type(PREFIX + original.__name__, (original,), body)
 
 
-@contextmanager
-def _whole_depth(block: nn.Module) -> Iterator[None]:
-    """Stochastic depth off."""
-    dropping = [m for m in block.modules() if m.training and type(m).__name__.endswith(("DropPath", "StochasticDepth"))]
-    for m in dropping:
-        m.training = False
-    try:
-        yield
-    finally:
-        for m in dropping:
-            m.training = True
+def _drops_paths(module: nn.Module) -> bool:
+    """Whether it is stochastic depth."""
+    return type(module).__name__.endswith(("DropPath", "StochasticDepth"))
 
 
 def _places(skips: Sequence[Skip], part: str) -> Sequence[int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from visus.models.base import Backbone, Tap
+from visus.models.modes import eval_mode
+from visus.models.tap import Tap
 from visus.spec import unknown
 
 POOLS = ("mean", "cls", "flatten")
@@ -19,9 +20,14 @@ class _Enough(Exception):  # noqa: N818 - not an error: it ends a forward pass
 
 
 def forward_taps(
-    backbone: Backbone, batch: torch.Tensor, taps: Sequence[Tap], *, pool: str | None
+    run: Callable[[torch.Tensor], Any],
+    module: torch.nn.Module,
+    batch: torch.Tensor,
+    taps: Sequence[Tap],
+    *,
+    pool: str | None,
 ) -> dict[str, torch.Tensor]:
-    """Normalised float [b, 3, h, w] -> output by tap name, in the order of `taps`.
+    """Normalised float [b, 3, h, w] -> output by tap name, in the order of `taps`, of `run`, which runs the module.
 
     pool: 'mean', 'cls', 'flatten' -> float32 [b, d] (see Backbone.forward); None -> as the module gave it. The module runs in
     eval mode (and gets its mode back), without gradients; in eager mode it ends behind the deepest tap. Under tracing
@@ -32,9 +38,9 @@ def forward_taps(
     traced = tracing()
     # Inference mode makes tensors that a tracer cannot follow.
     no_gradients = torch.no_grad if traced else torch.inference_mode
-    with no_gradients(), _eval_mode(backbone.module):
-        seen = outputs(backbone, batch, [tap.module for tap in taps], stop=not traced)
-        modules = dict(backbone.module.named_modules()) if any(tap.norm for tap in taps) else {}
+    with no_gradients(), eval_mode(module):
+        seen = _outputs(run, module, batch, [tap.module for tap in taps], stop=not traced)
+        modules = dict(module.named_modules()) if any(tap.norm for tap in taps) else {}
         out = {}
         for tap in taps:
             y = seen[tap.module]
@@ -49,17 +55,20 @@ def tracing() -> bool:
     return torch._C._get_tracing_state() is not None or torch.compiler.is_compiling()
 
 
-def outputs(backbone: Backbone, batch: torch.Tensor, modules: Sequence[str], *, stop: bool) -> dict[str, torch.Tensor]:
-    """Output tensor of each of the modules (by path), of one forward pass; `stop`: end it behind the last of them."""
+def _outputs(
+    run: Callable[[torch.Tensor], Any],
+    module: torch.nn.Module,
+    batch: torch.Tensor,
+    paths: Sequence[str],
+    *,
+    stop: bool,
+) -> dict[str, torch.Tensor]:
+    """Output tensor of each of the modules at these paths, of one forward pass; `stop`: end it behind the last of them."""
     seen: dict[str, torch.Tensor] = {}
-    wanted = set(modules)
-    known = dict(backbone.module.named_modules())
-    with _hooks({name: known[name] for name in wanted}, seen, stop=stop):
-        try:
-            if backbone.call:
-                backbone.call(backbone.module, batch)
-            else:
-                backbone.module(batch)
+    known = dict(module.named_modules())
+    with _hooks({path: known[path] for path in set(paths)}, seen, stop=stop):
+        try:  # noqa: SIM105 - plain, for tracers that follow the pass
+            run(batch)
         except _Enough:
             pass
     return seen
@@ -85,18 +94,6 @@ def _hooks(modules: Mapping[str, torch.nn.Module], seen: dict[str, torch.Tensor]
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _eval_mode(module: torch.nn.Module) -> Iterator[None]:
-    training = [m for m in module.modules() if m.training]
-    for m in training:
-        m.training = False
-    try:
-        yield
-    finally:
-        for m in training:
-            m.training = True
 
 
 def unwrap(output: Any) -> torch.Tensor:
@@ -129,21 +126,3 @@ def pooled(y: torch.Tensor, tap: Tap, pool: str) -> torch.Tensor:
             y = y[:, tap.prefix : -tap.suffix or None]
         return y.float().mean(dim=1)
     return y.flatten(1).float()
-
-
-class TappedModule(torch.nn.Module):
-    """A backbone with its normalisation and taps as one module, for engines that trace or compile.
-
-    forward: uint8 [b, h, w, 3] -> a tuple of tensors in the order of `taps`: float32 [b, d], or the modules' outputs for pool None.
-    """
-
-    def __init__(self, backbone: Backbone, taps: Sequence[Tap], pool: str | None = "mean") -> None:
-        super().__init__()
-        self.module = backbone.module
-        self.backbone = backbone
-        self.taps = tuple(taps)
-        self.pool = pool
-
-    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        out = forward_taps(self.backbone, self.backbone.preprocess.normalize(batch), self.taps, pool=self.pool)
-        return tuple(out[tap.name] for tap in self.taps)

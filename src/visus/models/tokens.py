@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from visus.errors import DataError, SpecError
-from visus.models.vit import output, vit_layout
-
-if TYPE_CHECKING:
-    from visus.models.base import Backbone
+from visus.models.base import Backbone
+from visus.models.modes import eval_mode
+from visus.models.vit import vit_layout
 
 ROTATIONS = (
     "rope",
@@ -66,14 +65,12 @@ def forward_kept(backbone: Backbone, batch: torch.Tensor, kept: torch.Tensor) ->
         return (*args[:1], *(fewer(a) if _turns(a, (inside.patches, total)) else a for a in args[1:])), kwargs
 
     with ExitStack() as stack, torch.inference_mode():
-        for m in [m for m in backbone.module.modules() if m.training]:
-            m.training = False
-            stack.callback(setattr, m, "training", True)
+        stack.enter_context(eval_mode(backbone.module))
         for path in inside.blocks:
             stack.callback(modules[path].register_forward_pre_hook(turned, with_kwargs=True).remove)
         stack.callback(modules[inside.blocks[0]].register_forward_pre_hook(first, with_kwargs=True).remove)
         try:
-            found: torch.Tensor = output(backbone, batch)
+            found: torch.Tensor = backbone.output(batch)
         except RuntimeError as error:  # what it adds or masks between its blocks is made for all tokens
             if kept.shape[1] == inside.patches:
                 raise

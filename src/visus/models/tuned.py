@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from visus.errors import DataError, SpecError, StoreError
-from visus.models.base import Backbone, Preprocess
+from visus.models.base import Backbone
 from visus.models.checkpoint import read, take_in
 from visus.models.classifier import Classifier, classifier_of
 from visus.models.hub import first_line
+from visus.models.preprocess import Preprocess
 from visus.models.registry import SCHEMES, load_backbone, random_init
 from visus.paths import atomic_path, expanded, write_text
 from visus.spec import Spec, parse_spec

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 from torch import nn
 
 from visus.errors import DataError, SpecError
 from visus.models.assemble import LEFT_OUT
+from visus.models.attention_capture import count_heads
+from visus.models.base import Backbone
 from visus.models.points import trial_images
 from visus.models.sequence import Appearance, class_tokens, corners, grid_of
-
-if TYPE_CHECKING:
-    from visus.models.base import Backbone, Tap
+from visus.models.tap import Tap
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,6 @@ def vit_layout(backbone: Backbone) -> ViTLayout:
 
 
 def _look(backbone: Backbone) -> ViTLayout:
-    from visus.models.attention import count_heads
-
     def refused(found: str) -> SpecError:
         return SpecError(
             f"{backbone.spec} is no vision transformer with one sequence of patches ({found}); give one (as visus:emoji-vit), or study this "
@@ -140,8 +138,3 @@ def _grid(backbone: Backbone, first: Tap) -> tuple[tuple[int, int], tuple[int, i
             f"{first.prefix}, {right}, {below}, {last} of a grid of {grid[0]} x {grid[1]} were expected; it cannot be studied here"
         )
     return grid, patch
-
-
-def output(backbone: Backbone, batch: Any) -> Any:
-    """What the network gives for a normalised batch: logits, or without a classifier the pooled feature. Differentiable."""
-    return backbone.call(backbone.module, batch) if backbone.call else backbone.module(batch)

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from visus.errors import DataError
 from visus.models.base import Backbone
-from visus.models.dual import DualEncoder, is_dual, load_dual
+from visus.models.dual import DualEncoder
+from visus.models.dual_open import is_dual, load_dual
 from visus.models.dual_reading import same_classes, warn_of_spelled
 
 PROMPTS = ("{}", "a picture of a {}")

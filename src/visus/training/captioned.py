@@ -13,7 +13,7 @@ from visus.training.feeds import decoded
 
 if TYPE_CHECKING:
     from visus.images import ImageSet
-    from visus.models.base import Preprocess
+    from visus.models.preprocess import Preprocess
     from visus.training.fresh import Parts
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from visus.models.dual import END, PAD, START
+from visus.models.dual_new import END, PAD, START
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

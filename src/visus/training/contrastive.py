@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from visus.memory import halving
-from visus.models.dual import PAD
+from visus.models.dual_new import PAD
 from visus.training.augment import Augmentation, augmented, cached_draws
 from visus.training.captions import encode, keywords, wording
 from visus.training.guide import guide_head, guide_loss
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from tokenizers import Tokenizer
 
-    from visus.models.base import Preprocess
+    from visus.models.preprocess import Preprocess
     from visus.training.vectors import Meanings
 
 LARGEST_SCALE = 100.0  # of the logits, as in CLIP

@@ -20,7 +20,7 @@ from visus import paths, threads
 from visus.images.base import ImageSet
 from visus.images.decode import DecodeError
 from visus.images.digest import pixel_digest
-from visus.models.base import Preprocess
+from visus.models.preprocess import Preprocess
 from visus.progress import task
 from visus.training.augment import augmented, cached_draws
 

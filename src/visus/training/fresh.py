@@ -15,8 +15,8 @@ import xxhash
 
 from visus.errors import DataError
 from visus.locks import locked
-from visus.models.base import Preprocess
-from visus.models.dual import ClipConfig, new_clip, save_dual, square
+from visus.models.dual_new import ClipConfig, new_clip, save_dual, square
+from visus.models.preprocess import Preprocess
 from visus.outputs import mark
 from visus.paths import atomic_path, write_text
 from visus.training.augment import Augmentation

@@ -17,7 +17,7 @@ from visus import threads
 from visus.features import engines, pipeline
 from visus.features.batching import cpu_batch, peak_activation
 from visus.memory import free_cached, halving
-from visus.models.base import Preprocess
+from visus.models.preprocess import Preprocess
 from visus.progress import log, task
 from visus.training.augment import augmented, draws
 from visus.training.feeds import room

@@ -20,7 +20,7 @@ from visus.training.recipe import Recipe
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from visus.models.base import Preprocess
+    from visus.models.preprocess import Preprocess
 
 UNKNOWN = -1
 EVALUATED = 256

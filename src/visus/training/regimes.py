@@ -15,11 +15,12 @@ import torch
 
 from visus.errors import DataError
 from visus.locks import locked
-from visus.models.base import Backbone, Preprocess
+from visus.models.base import Backbone
 from visus.models.classifier import Classifier, classifier_of
 from visus.models.cut import Tail, can_cut, entering
 from visus.models.lora import add_lora, merge_lora
 from visus.models.parts import freeze, last_block, set_modes, trainable
+from visus.models.preprocess import Preprocess
 from visus.paths import write_text
 from visus.progress import log
 from visus.training import checkpoint

@@ -70,7 +70,7 @@ def clip(
     from visus.device import choose_device
     from visus.errors import DataError
     from visus.images import load_images
-    from visus.models.dual import load_dual
+    from visus.models.dual_open import load_dual
     from visus.studies.clip import gap as clip_gap
     from visus.studies.clip import search as clip_search
     from visus.studies.clip import zero_shot as clip_zero_shot

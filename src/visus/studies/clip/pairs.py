@@ -127,7 +127,8 @@ def as_backbone(encoder: DualEncoder) -> Backbone:
     """The image tower as a Backbone with one tap, its embedding: so that the store, the engines and the quarantine serve it as well."""
     from torch import Tensor, nn
 
-    from visus.models.base import Backbone, Tap
+    from visus.models.base import Backbone
+    from visus.models.tap import Tap
 
     class ImageTower(nn.Module):
         """Normalised pictures -> embeddings, not scaled to unit length."""

@@ -102,7 +102,7 @@ def train(
     from visus.errors import DataError
     from visus.images import load_images
     from visus.models import load_backbone
-    from visus.models.dual import ClipConfig
+    from visus.models.dual_new import ClipConfig
     from visus.studies.common.shared import check_choice
     from visus.training.budget import seconds_of
     from visus.training.devices import Devices
@@ -173,7 +173,7 @@ def train(
 
 
 def _clip(imageset: ImageSet, plan: Plan, shown: ImageSet | None) -> Result:
-    from visus.models.dual import load_dual
+    from visus.models.dual_open import load_dual
     from visus.studies.train import report
     from visus.training.fresh import train_clip
 

@@ -143,7 +143,7 @@ def zero_shot_rows(shown: ImageSet, imageset: ImageSet, plan: Plan) -> np.ndarra
     Raises DataError, before anything is trained: no labels, or nothing left.
     """
     from visus.errors import DataError
-    from visus.models.dual import square
+    from visus.models.dual_new import square
     from visus.progress import caution
     from visus.studies.common.shared import labels_of
     from visus.training.captioned import unseen

@@ -78,7 +78,7 @@ def load(
     picture that can be read, too few to split.
     """
     from visus.images.base import Quarantined
-    from visus.models.base import Preprocess
+    from visus.models.preprocess import Preprocess
     from visus.training.feeds import decoded
 
     if len(imageset.classes) < 2 and imageset.labels is not None:

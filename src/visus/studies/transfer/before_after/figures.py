@@ -9,7 +9,7 @@ import numpy as np
 from visus.studies.common.schema1 import Figure
 
 if TYPE_CHECKING:
-    from visus.models.base import Tap
+    from visus.models.tap import Tap
     from visus.studies.transfer.before_after.subject import Course
 
 MAP_POINTS = 1000

@@ -13,7 +13,7 @@ from visus.errors import DataError
 if TYPE_CHECKING:
     from visus.images import ImageSet, Splits
     from visus.models import Backbone
-    from visus.models.base import Tap
+    from visus.models.tap import Tap
     from visus.studies.common.schema1 import Figure, Table
     from visus.studies.transfer.before_after.subject import Mistakes, Move
     from visus.studies.transfer.layers.scores import LayerScore

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from visus.images import ImageSet
     from visus.measures.compare import PairedDifference
     from visus.measures.confusion_change import ConfusionChange
-    from visus.models.base import Tap
+    from visus.models.tap import Tap
     from visus.studies.common.pairs import Pair
     from visus.studies.transfer.layers.scores import LayerScore
 
