@@ -41,10 +41,10 @@ def main() -> None:
 
     from visus.images import load_images
     from visus.models import load_backbone
+    from visus.training.batches import decoded
     from visus.training.devices import Devices
-    from visus.training.feeds import decoded
     from visus.training.recipe import Recipe, lr_factor
-    from visus.training.regimes import Material, Settings, build, prepare, train
+    from visus.training.regimes import Settings, TrainingData, build, prepare, train
 
     torch.set_num_threads(int(THREADS))
     images = load_images("visus:emoji").limit(150 if args.quick else None, seed=0)
@@ -106,7 +106,7 @@ def main() -> None:
     def ours() -> None:
         folder = Path(tempfile.mkdtemp(dir=home))
         mine = load_backbone(args.model)
-        material = Material(images, images.labels, k, fit, val, splits.test)
+        material = TrainingData(images, images.labels, k, fit, val, splits.test)
         number = len(reached.setdefault("visus", []))
         head = build("head", mine, k, Settings(), seed=number)
         prepared = prepare(head, mine, material, Settings(), device="cpu", seed=number)

@@ -203,7 +203,7 @@ def ours(device: str, data: Data, home: Path, epochs: int, precision: str = "fp3
     from visus.models.vae import Decoder, VaeSizes
     from visus.training.devices import Devices
     from visus.training.recipe import Recipe
-    from visus.training.vae import Pressure, VaePlan, train_vae
+    from visus.training.vae import KLSchedule, VaePlan, train_vae
 
     recipe = Recipe(
         LR, epochs=epochs, batch=BATCH, clip=CLIP, patience=0, optimizer="adam", schedule="constant", seed=SEED
@@ -213,7 +213,7 @@ def ours(device: str, data: Data, home: Path, epochs: int, precision: str = "fp3
     def train() -> float:
         seeded = replace(recipe, seed=next(seeds))
         folder = Path(tempfile.mkdtemp(dir=home))
-        plan = VaePlan("ours", VaeSizes(28, 28), Decoder(), Pressure(), seeded, Devices(device, 1, precision))
+        plan = VaePlan("ours", VaeSizes(28, 28), Decoder(), KLSchedule(), seeded, Devices(device, 1, precision))
         done = train_vae(data.train, data.validation, plan, content="benchmark", root=folder)
         return done.fit.epochs[-1].val_loss
 

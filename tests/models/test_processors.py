@@ -253,7 +253,7 @@ def test_a_processor_survives_saving_and_other_sizes(tmp_path):
     """Training makes larger canvases and smaller pictures of it, and a trained folder keeps it."""
     from dataclasses import asdict
 
-    from visus.training.feeds import at_size, canvas
+    from visus.training.batches import at_size, canvas
 
     processor = transformers.LevitImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     preprocess = fitted(processor, "some/model")

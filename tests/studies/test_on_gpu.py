@@ -36,7 +36,7 @@ from visus.models.vae import Decoder, VaeSizes, new_vae, wrap
 from visus.models.vit import vit_layout
 from visus.studies.clip.pairs import embed
 from visus.studies.vit.masking.measure import answered, dropped, importance
-from visus.studies.vit.subject import Shown, Viewer
+from visus.studies.vit.subject import EvaluatedModel, Shown
 from visus.training import checkpoint
 from visus.training.batchnorm import recalibrate
 from visus.training.devices import Devices, repeatable
@@ -44,7 +44,7 @@ from visus.training.gradients import stage_gradient_norms
 from visus.training.loop import fit
 from visus.training.objective import Classification, held_logits
 from visus.training.recipe import Recipe
-from visus.training.small import small_classifier
+from visus.training.small_cnn import small_classifier
 
 CNN, VIT = "timm:test_byobnet?weights=none", "timm:test_vit?weights=none"
 SMALL: dict[str, Any] = {
@@ -126,7 +126,7 @@ def test_a_vit_is_looked_through_in_any_memory(monkeypatch: pytest.MonkeyPatch) 
     # By name: the modules' own attributes are what the studies import when they run.
     maps, tokens = import_module("visus.models.attention"), import_module("visus.models.tokens")
     backbone = load_backbone(VIT, seed=0)
-    viewer = Viewer(backbone, vit_layout(backbone), "output")
+    viewer = EvaluatedModel(backbone, vit_layout(backbone), "output")
     shown = Shown(np.random.default_rng(0).integers(0, 255, (7, *backbone.preprocess.size, 3)).astype(np.uint8))
     order = np.tile(np.arange(np.prod(viewer.layout.grid)), (7, 1))
 

@@ -22,9 +22,9 @@ from visus.images import load_images
 from visus.measures import active_units, aggregate_moments, gaussian_kl, importance_bound, mutual_information
 from visus.models.vae import Decoder, VaeSizes, new_vae, wrap
 from visus.studies.vae import findings as vae_words
-from visus.studies.vae.examine import Examined
+from visus.studies.vae.examine import VaeEvaluation
 from visus.studies.vae.subject import load, size_of
-from visus.training.vae import Pressure
+from visus.training.vae import KLSchedule
 
 QUICK: dict[str, Any] = {"limit": 500, "epochs": 2, "samples": 60, "importance": 8, "device": "cpu", "shown": 4}
 
@@ -264,15 +264,15 @@ def test_pictures_are_cut_to_size_and_made_grey() -> None:
     assert len(set(own.labels["train"][:40].tolist())) > 6
 
 
-def planted(kl: list[float], pressure: Pressure | None = None, *, n: int = 200) -> Examined:
-    """An Examined whose dimensions have this mean KL, by their means alone (0: exactly the prior)."""
+def planted(kl: list[float], pressure: KLSchedule | None = None, *, n: int = 200) -> VaeEvaluation:
+    """A VaeEvaluation whose dimensions have this mean KL, by their means alone (0: exactly the prior)."""
     rng = np.random.default_rng(0)
     mu = rng.choice([-1.0, 1.0], size=(n, len(kl))) * np.sqrt(2 * np.array(kl))
     logvar = np.zeros_like(mu)
     network = new_vae(VaeSizes(8, 8, latent=len(kl), first=4, hidden=8), Decoder(), seed=0)
     bounds = Bounds(np.full(n, 10.0), (0.5 * mu**2).sum(1), np.full(n, 9.0))
     likelihood = importance_bound(np.full((n, 4), -12.0) + rng.normal(size=(n, 4)), dims=64)
-    return Examined(
+    return VaeEvaluation(
         "planted", wrap(network, "planted"), Posteriors(mu, logvar), gaussian_kl(mu, logvar), active_units(mu, logvar),
         aggregate_moments(mu, logvar), mutual_information(mu, logvar), bounds, likelihood, np.array(kl) + 0.001, {}, pressure,
     )  # fmt: skip
@@ -292,13 +292,13 @@ def test_the_verdict_follows_the_share_of_dead_dimensions(kl: list[float], said:
 
 
 def test_dimensions_that_only_fill_their_free_bits_are_counted_apart() -> None:
-    e = planted([1.0, 0.05, 0.052, 0.2], Pressure(free_bits=0.05))
+    e = planted([1.0, 0.05, 0.052, 0.2], KLSchedule(free_bits=0.05))
     assert e.at_floor.tolist() == [False, True, True, False]
     assert "2 of them only fill the free bits" in vae_words._collapse(e, fixed=False)
 
 
 def test_dimensions_that_all_sit_at_the_floor_are_no_recovery() -> None:
-    e = planted([0.05, 0.055, 0.05], Pressure(free_bits=0.05))
+    e = planted([0.05, 0.055, 0.05], KLSchedule(free_bits=0.05))
     assert vae_words.verdict(e) == "held up by free bits alone"
     assert vae_words._collapse(e, fixed=True).startswith("planted is held up by free bits alone: 3 of 3")
 
@@ -306,7 +306,7 @@ def test_dimensions_that_all_sit_at_the_floor_are_no_recovery() -> None:
 def test_advice_starts_with_what_is_wrong() -> None:
     from visus.measures.objective_scale import EffectiveBeta
 
-    heavy = replace(planted([1, 0, 0], Pressure(6.0)), beta=EffectiveBeta(1.0, 6.0, 6.0, 0.0))
+    heavy = replace(planted([1, 0, 0], KLSchedule(6.0)), beta=EffectiveBeta(1.0, 6.0, 6.0, 0.0))
     first, second, third = vae_words.advice(heavy, fixed=False)
     assert first.startswith("less weight on the KL")
     assert second.startswith("warm-up and free bits")
@@ -379,7 +379,7 @@ def test_the_better_of_two_is_named_by_its_paired_interval() -> None:
 def test_the_best_of_a_sweep_is_validations_and_test_is_asked_once() -> None:
     from types import SimpleNamespace
 
-    def setting(name: str, validation: float, nats: float) -> Examined:
+    def setting(name: str, validation: float, nats: float) -> VaeEvaluation:
         epochs = [SimpleNamespace(parts={"val_reconstruction": validation, "val_kl": 2.0})]
         e = planted([1.0])
         noise = np.random.default_rng(3).normal(size=200)

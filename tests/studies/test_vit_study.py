@@ -18,7 +18,7 @@ from visus.report import write_report
 from visus.studies.vit import vit
 from visus.studies.vit.masking.measure import answered, dropped, hidden, importance, ratios_of
 from visus.studies.vit.overlays import UNIFORM, overlaid, resized
-from visus.studies.vit.subject import Shown, Viewer, views
+from visus.studies.vit.subject import EvaluatedModel, Shown, views
 
 QUICK = {"masked": 10, "shown": 1, "keep": "1,0.4", "limit": 300}
 
@@ -228,7 +228,7 @@ def test_what_cannot_be_done_with_one_model_is_told_and_the_rest_is_done(coloure
 def test_the_curves_of_a_transformer_that_reads_one_patch_break_where_it_goes(timm_folder):
     backbone = load_backbone(str(timm_folder("vit")[0]))
     reader_of_one_patch(backbone, 6)
-    viewer = Viewer(backbone, vit_layout(backbone), "output")
+    viewer = EvaluatedModel(backbone, vit_layout(backbone), "output")
     raw = np.full((5, 32, 32, 3), 100, np.uint8)
     raw[:, 8:16, 16:24] = 250
     shown = Shown(raw)

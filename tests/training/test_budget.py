@@ -7,17 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visus.errors import SpecError
-from visus.training.budget import SLACK, Allowance, Pace, Sizes, fit_to, predicted, seconds_of
+from visus.training.budget import SLACK, RegimeBudget, Sizes, Throughput, fit_to, predicted, seconds_of
 
 SIZES = Sizes(3200, 400, 900)
-CACHED = Pace({224: 30.0}, {224: 1e-4}, {224: 1e-4})
-SLOW = Pace({224: 9.0, 160: 6.0, 128: 5.0}, {224: 0.04, 160: 0.02, 128: 0.013}, {224: 0.01, 160: 0.005, 128: 0.003})
+CACHED = Throughput({224: 30.0}, {224: 1e-4}, {224: 1e-4})
+SLOW = Throughput(
+    {224: 9.0, 160: 6.0, 128: 5.0}, {224: 0.04, 160: 0.02, 128: 0.013}, {224: 0.01, 160: 0.005, 128: 0.003}
+)
 PACES = {"head": CACHED, "last-block": CACHED, "full": SLOW, "scratch": SLOW}
 ASKED = {
-    "head": Allowance(10, 224, (1e-3, 1e-2), 10),
-    "last-block": Allowance(10, 224, (1e-4, 1e-3), 3),
-    "full": Allowance(10, 224, (1e-4, 3e-4, 1e-3), 3),
-    "scratch": Allowance(10, 224, (3e-4, 1e-3, 3e-3), 3),
+    "head": RegimeBudget(10, 224, (1e-3, 1e-2), 10),
+    "last-block": RegimeBudget(10, 224, (1e-4, 1e-3), 3),
+    "full": RegimeBudget(10, 224, (1e-4, 3e-4, 1e-3), 3),
+    "scratch": RegimeBudget(10, 224, (3e-4, 1e-3, 3e-3), 3),
 }
 
 
@@ -61,7 +63,7 @@ def test_a_little_too_long_costs_epochs_not_pixels() -> None:
 
 
 def test_the_last_block_is_shortened_before_it_is_given_up() -> None:
-    slow = Pace({224: 20.0}, {224: 2e-3}, {224: 5e-4})
+    slow = Throughput({224: 20.0}, {224: 2e-3}, {224: 5e-4})
     few = {r: ASKED[r] for r in ("head", "last-block")}
     plan, left_out = fit_to(few, {"head": CACHED, "last-block": slow}, SIZES, seconds=120)
     assert 1 <= plan["last-block"].epochs < 10
@@ -82,7 +84,7 @@ def test_regimes_fall_away_in_order_and_are_named() -> None:
 @given(seconds=st.floats(1, 5000), speed=st.floats(0.05, 20))
 def test_whatever_the_time_the_plan_fits_it_or_only_the_head_is_left(seconds: float, speed: float) -> None:
     paces = {
-        r: Pace(p.setup, {k: v * speed for k, v in p.train.items()}, {k: v * speed for k, v in p.held.items()})
+        r: Throughput(p.setup, {k: v * speed for k, v in p.train.items()}, {k: v * speed for k, v in p.held.items()})
         for r, p in PACES.items()
     }
     plan, left_out = fit_to(ASKED, paces, SIZES, seconds=seconds)

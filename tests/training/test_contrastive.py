@@ -14,10 +14,19 @@ from visus.models.dual_new import ClipConfig as Sizes
 from visus.models.dual_new import new_clip, square
 from visus.training.augment import Augmentation
 from visus.training.captions import encode, learn_tokenizer, wording
-from visus.training.contrastive import CaptionedPictures, Contrastive, Drop, Towers, _short, balanced, dropped, info_nce
-from visus.training.fresh import new_vit
-from visus.training.named import UNKNOWN, Named, NamedPictures, NamedViT
+from visus.training.contrastive import (
+    CaptionedPictures,
+    ClipTrainer,
+    Contrastive,
+    Drop,
+    _short,
+    balanced,
+    dropped,
+    info_nce,
+)
+from visus.training.from_scratch import new_vit
 from visus.training.recipe import Recipe
+from visus.training.vit_multitask import UNKNOWN, Named, NamedPictures, NamedViT
 
 
 def slow_info_nce(images: torch.Tensor, texts: torch.Tensor, scale: float, same: torch.Tensor) -> torch.Tensor:
@@ -111,7 +120,7 @@ def test_a_wording_is_one_of_the_captions_or_some_of_its_keywords() -> None:
 
 def test_padding_changes_no_text() -> None:
     tokenizer = learn_tokenizer(CAPTIONS, size=400, context=32)
-    towers = Towers(new_clip(tokenizer, Sizes(32, 8, 64, 1, 64, 1, 64), seed=0)).eval()
+    towers = ClipTrainer(new_clip(tokenizer, Sizes(32, 8, 64, 1, 64, 1, 64), seed=0)).eval()
     with torch.inference_mode():
         alone = torch.cat([towers.texts(torch.from_numpy(encode(tokenizer, [text]))) for text in CAPTIONS])
         together = towers.texts(torch.from_numpy(encode(tokenizer, CAPTIONS)))
@@ -120,7 +129,7 @@ def test_padding_changes_no_text() -> None:
 
 def test_a_head_for_meanings_becomes_part_of_the_clip_that_is_saved() -> None:
     tokenizer = learn_tokenizer(CAPTIONS, size=400, context=32)
-    towers = Towers(new_clip(tokenizer, Sizes(32, 8, 64, 1, 64, 1, 64), seed=0), meaning=10).eval()
+    towers = ClipTrainer(new_clip(tokenizer, Sizes(32, 8, 64, 1, 64, 1, 64), seed=0), meaning=10).eval()
     whole = towers.whole()
     ids, pictures = torch.from_numpy(encode(tokenizer, CAPTIONS)), torch.rand(3, 3, 32, 32)
     with torch.inference_mode():
@@ -133,7 +142,7 @@ def test_a_head_for_meanings_becomes_part_of_the_clip_that_is_saved() -> None:
             assert torch.allclose(both[:, 64:], both[:, :64] @ towers.meaning.weight.T, atol=1e-5)
     assert towers.clip.config.projection_dim == 64
     assert whole.config.projection_dim == whole.config.text_config.projection_dim == 74
-    plain = Towers(towers.clip)
+    plain = ClipTrainer(towers.clip)
     assert plain.whole() is towers.clip
 
 
@@ -163,7 +172,7 @@ def test_two_pictures_of_one_thing_or_with_one_text_are_not_each_others_negative
     train = CaptionedPictures(pictures, [(c,) for c in captions], np.array(keys))
     recipe, still = Recipe(1e-3, batch=2), Augmentation(scale=(1, 1), ratio=(1, 1), mirror=0, jitter=0)
     objective = Contrastive(train, train, captions, tokenizer, square(32), still, recipe, Drop(0.0))
-    towers = Towers(new_clip(tokenizer, Sizes(32, 8, 64, 1, 64, 1, 64), seed=0))
+    towers = ClipTrainer(new_clip(tokenizer, Sizes(32, 8, 64, 1, 64, 1, 64), seed=0))
     loss, right, asked = objective.loss(towers, np.arange(2), epoch=0, fabric=FABRIC)
     assert (float(loss.detach()) == 0.0) is alone  # nothing is left to be told apart
     assert asked == 2

@@ -30,16 +30,16 @@ from visus.models.vae import Decoder, VaeSizes, new_vae
 from visus.progress import Silent, collecting, note, reporting
 from visus.training import processes, rank
 from visus.training.captions import learn_tokenizer
-from visus.training.contrastive import CaptionedPictures, Contrastive, Drop, Towers
+from visus.training.contrastive import CaptionedPictures, ClipTrainer, Contrastive, Drop
 from visus.training.devices import Devices, with_fabric
-from visus.training.fresh import VIEWS, new_vit
+from visus.training.from_scratch import VIEWS, new_vit
 from visus.training.loop import DivergedError, fit
-from visus.training.named import UNKNOWN, Named, NamedPictures, NamedViT
 from visus.training.objective import Classification, Objective
 from visus.training.processes import ProcessError
 from visus.training.recipe import Recipe
 from visus.training.together import check_share
-from visus.training.vae import Elbo, Pressure
+from visus.training.vae import Elbo, KLSchedule
+from visus.training.vit_multitask import UNKNOWN, Named, NamedPictures, NamedViT
 
 TWO = Devices(count=2)
 ADAM = Recipe(1e-3, epochs=2, batch=9, patience=0)
@@ -137,7 +137,7 @@ def image_text() -> tuple[torch.nn.Module, Objective]:
     v, vy = pictures(12, 16, 1)
     train, held = CaptionedPictures(x, captions, y), CaptionedPictures(v, [(names[k],) for k in vy], vy)
     objective = Contrastive(train, held, names, tokenizer, square(16), VIEWS, ADAM, Drop(0.0))
-    return Towers(new_clip(tokenizer, Sizes(16, 8, 64, 1, 64, 1, 64), seed=0)), objective
+    return ClipTrainer(new_clip(tokenizer, Sizes(16, 8, 64, 1, 64, 1, 64), seed=0)), objective
 
 
 class Crowded(torch.nn.Module):
@@ -161,7 +161,7 @@ def crowded() -> tuple[torch.nn.Module, Objective]:
 
 def autoencoder() -> tuple[torch.nn.Module, Objective]:
     x, _ = pictures(45, 8)
-    return new_vae(VaeSizes(8, 8, 3, 4, 16, 4), Decoder(), seed=0), Elbo(x, x[:20], Pressure(free_bits=0.05), seed=0)
+    return new_vae(VaeSizes(8, 8, 3, 4, 16, 4), Decoder(), seed=0), Elbo(x, x[:20], KLSchedule(free_bits=0.05), seed=0)
 
 
 # name: (network and objective, recipe of two processes, recipe of one, largest distance)

@@ -13,12 +13,12 @@ from tests import colours
 from visus.errors import DataError
 from visus.images import ImageSet, load_images
 from visus.models import Backbone, load_backbone
-from visus.training import feeds, regimes
+from visus.training import batches, regimes
+from visus.training.batches import CachedFeed, PictureFeed
 from visus.training.devices import Devices
-from visus.training.feeds import CachedFeed, PictureFeed
 from visus.training.loop import DivergedError
 from visus.training.recipe import Recipe
-from visus.training.regimes import Material, Prepared, Settings, build, prepare, train, trained_backbone
+from visus.training.regimes import Prepared, Settings, TrainingData, build, prepare, train, trained_backbone
 
 SETTINGS = Settings(engine="torch")
 
@@ -32,19 +32,19 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 def backbone() -> Backbone:
     found = load_backbone("timm:test_resnet?weights=none", seed=1)
     # Smaller pictures: the same network, a fraction of the time.
-    return replace(found, preprocess=feeds.at_size(found.preprocess, 64))
+    return replace(found, preprocess=batches.at_size(found.preprocess, 64))
 
 
 @pytest.fixture(scope="module")
-def material(images: ImageSet) -> Material:
+def material(images: ImageSet) -> TrainingData:
     splits = images.split(seed=0)
     fit, val = splits.folds[0]
     assert images.labels is not None
-    return Material(images, images.labels, 3, fit, val, splits.test)
+    return TrainingData(images, images.labels, 3, fit, val, splits.test)
 
 
 def ready(
-    regime: str, backbone: Backbone, material: Material, settings: Settings = SETTINGS, *, seed: int = 0
+    regime: str, backbone: Backbone, material: TrainingData, settings: Settings = SETTINGS, *, seed: int = 0
 ) -> Prepared:
     built = build(regime, backbone, 3, settings, seed=seed)
     return prepare(built, backbone, material, settings, device="cpu", seed=seed)
@@ -57,7 +57,7 @@ def run(prepared: Prepared, folder: Path, **kwargs):  # type: ignore[no-untyped-
 
 @pytest.mark.parametrize("regime", ["head", "last-block"])
 def test_frozen_means_frozen_statistics_and_weights(
-    regime: str, backbone: Backbone, material: Material, tmp_path: Path
+    regime: str, backbone: Backbone, material: TrainingData, tmp_path: Path
 ) -> None:
     prepared = ready(regime, backbone, material)
     classifier = prepared.built.classifier
@@ -74,7 +74,7 @@ def test_frozen_means_frozen_statistics_and_weights(
 
 
 def test_training_over_the_cut_is_training_of_the_whole_network(
-    backbone: Backbone, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backbone: Backbone, material: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut = ready("last-block", backbone, material)
     assert isinstance(cut.feed, CachedFeed)
@@ -89,7 +89,7 @@ def test_training_over_the_cut_is_training_of_the_whole_network(
 
 
 def test_known_features_and_the_front_give_the_same_head(
-    backbone: Backbone, material: Material, tmp_path: Path
+    backbone: Backbone, material: TrainingData, tmp_path: Path
 ) -> None:
     computed = ready("head", backbone, material)
     assert isinstance(computed.feed, CachedFeed)
@@ -100,12 +100,12 @@ def test_known_features_and_the_front_give_the_same_head(
 
 
 def test_held_out_pictures_are_never_augmented(
-    backbone: Backbone, material: Material, monkeypatch: pytest.MonkeyPatch
+    backbone: Backbone, material: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = ready("full", backbone, material)
     shown = []
-    real = feeds.augmented
-    monkeypatch.setattr(feeds, "augmented", lambda *a: shown.append(1) or real(*a))
+    real = batches.augmented
+    monkeypatch.setattr(batches, "augmented", lambda *a: shown.append(1) or real(*a))
     few = np.arange(3)
     for part in ("validation", "test"):
         x = prepared.feed.held_batch(part, few, device=torch.device("cpu"))
@@ -116,14 +116,14 @@ def test_held_out_pictures_are_never_augmented(
     assert shown
 
 
-def test_views_are_cached_and_differ_for_training_pictures_alone(backbone: Backbone, material: Material) -> None:
+def test_views_are_cached_and_differ_for_training_pictures_alone(backbone: Backbone, material: TrainingData) -> None:
     prepared = ready("head", backbone, material, replace(SETTINGS, views=3))
     plain = ready("head", backbone, material)
     assert isinstance(prepared.feed, CachedFeed)
     assert isinstance(plain.feed, CachedFeed)
     assert prepared.feed.views.shape[0] == 3
     assert np.abs(prepared.feed.views[0] - prepared.feed.views[1]).max() > 1e-3
-    assert all(np.array_equal(prepared.feed.held_views[p], plain.feed.held_views[p]) for p in feeds.PARTS)
+    assert all(np.array_equal(prepared.feed.held_views[p], plain.feed.held_views[p]) for p in batches.PARTS)
     seen = {
         prepared.feed.batch(np.array([0]), epoch=e, device=torch.device("cpu")).numpy().tobytes() for e in range(12)
     }
@@ -131,7 +131,7 @@ def test_views_are_cached_and_differ_for_training_pictures_alone(backbone: Backb
 
 
 def test_the_learning_rate_is_chosen_on_validation_whatever_the_test_labels_say(
-    backbone: Backbone, material: Material, tmp_path: Path
+    backbone: Backbone, material: TrainingData, tmp_path: Path
 ) -> None:
     grid = (1e-5, 1e-2)
     honest = run(ready("head", backbone, material), tmp_path / "a", grid=grid)
@@ -145,7 +145,7 @@ def test_the_learning_rate_is_chosen_on_validation_whatever_the_test_labels_say(
 
 
 def test_a_second_call_reads_what_is_finished_and_restores_the_weights(
-    backbone: Backbone, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backbone: Backbone, material: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = ready("full", backbone, material)
     done = run(first, tmp_path)
@@ -159,7 +159,7 @@ def test_a_second_call_reads_what_is_finished_and_restores_the_weights(
 
 
 def test_a_grid_that_breaks_down_everywhere_is_told_and_one_that_breaks_in_part_is_used(
-    backbone: Backbone, material: Material, tmp_path: Path
+    backbone: Backbone, material: TrainingData, tmp_path: Path
 ) -> None:
     prepared = ready("head", backbone, material)
     assert isinstance(prepared.feed, CachedFeed)
@@ -168,13 +168,13 @@ def test_a_grid_that_breaks_down_everywhere_is_told_and_one_that_breaks_in_part_
         run(prepared, tmp_path, grid=(1e-3, 1e-2))
 
 
-def test_more_classes_than_images_is_refused(backbone: Backbone, material: Material) -> None:
+def test_more_classes_than_images_is_refused(backbone: Backbone, material: TrainingData) -> None:
     few = replace(material, train=material.train[:2])
     with pytest.raises(DataError, match=r"more classes \(3\) than training images \(2\)"):
         ready("head", backbone, few)
 
 
-def test_lora_trains_adapters_and_is_merged_for_its_features(material: Material, tmp_path: Path) -> None:
+def test_lora_trains_adapters_and_is_merged_for_its_features(material: TrainingData, tmp_path: Path) -> None:
     vit = load_backbone("timm:test_vit?weights=none", seed=2)
     prepared = ready("lora", vit, material)
     assert all("lora_" in n or n.startswith("head.") for n in prepared.built.names)
@@ -190,7 +190,7 @@ def test_lora_trains_adapters_and_is_merged_for_its_features(material: Material,
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_does(backbone: Backbone, material: Material, tmp_path: Path) -> None:
+def test_two_processes_train_as_one_does(backbone: Backbone, material: TrainingData, tmp_path: Path) -> None:
     alone, together = ready("head", backbone, material), ready("head", backbone, material)
     a = run(alone, tmp_path / "one", grid=(1e-3, 1e-2))
     b = run(together, tmp_path / "two", grid=(1e-3, 1e-2), devices=Devices(count=2))

@@ -15,11 +15,11 @@ from visus.models.vae import Decoder, Vae, VaeSizes, new_vae, wrap
 from visus.models.vae_open import load_vae
 from visus.training import checkpoint
 from visus.training.devices import Devices
-from visus.training.effective import measured_beta
+from visus.training.effective_beta import measured_beta
 from visus.training.loop import DivergedError
 from visus.training.recipe import Recipe
-from visus.training.small import small_classifier
-from visus.training.vae import Elbo, Pressure, TrainedVae, VaePlan, train_vae
+from visus.training.small_cnn import small_classifier
+from visus.training.vae import Elbo, KLSchedule, TrainedVae, VaePlan, train_vae
 
 SIZES = VaeSizes(8, 8, latent=4, hidden=32, first=8)
 RECIPE = Recipe(2e-3, epochs=6, batch=32, clip=5.0, patience=0, optimizer="adam", schedule="constant")
@@ -35,14 +35,14 @@ def blobs(n: int = 320, *, seed: int = 0) -> np.ndarray:
     return found
 
 
-def trained(root: Path, pressure: Pressure = Pressure(), recipe: Recipe = RECIPE, **kwargs: Any) -> TrainedVae:  # noqa: B008
+def trained(root: Path, pressure: KLSchedule = KLSchedule(), recipe: Recipe = RECIPE, **kwargs: Any) -> TrainedVae:  # noqa: B008
     plan = VaePlan("blobs", SIZES, kwargs.pop("decoder", Decoder()), pressure, recipe)
     return train_vae(kwargs.pop("train", blobs()), blobs(100, seed=1), plan, content="blobs", root=root)
 
 
 def test_the_objective_is_its_definition() -> None:
     network = new_vae(SIZES, Decoder(), seed=0)
-    x, pressure = blobs(9), Pressure(beta=3.0, free_bits=0.02)
+    x, pressure = blobs(9), KLSchedule(beta=3.0, free_bits=0.02)
     objective = Elbo(x, x, pressure, seed=0)
     torch.manual_seed(5)
     loss, reconstruction, kl = objective.terms(network, as_floats(x), 3.0)
@@ -61,28 +61,28 @@ def test_the_objective_is_its_definition() -> None:
 
 
 def test_warm_up_is_linear_from_nought() -> None:
-    assert [Pressure(2.0, warmup=4).beta_at(e) for e in range(6)] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0]
-    assert Pressure(2.0).beta_at(0) == 2.0
+    assert [KLSchedule(2.0, warmup=4).beta_at(e) for e in range(6)] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0]
+    assert KLSchedule(2.0).beta_at(0) == 2.0
 
 
 def test_free_bits_cost_nothing_below_and_push_nobody() -> None:
     kl = torch.tensor([[0.01, 0.3], [0.03, 0.5]], requires_grad=True)
-    cost = Pressure(free_bits=0.05).cost(kl)
+    cost = KLSchedule(free_bits=0.05).cost(kl)
     assert float(cost.detach()) == pytest.approx(0.05 + 0.4)
     cost.backward()
     assert kl.grad is not None
     assert kl.grad.tolist() == [[0.0, 0.5], [0.0, 0.5]]
-    assert float(Pressure().cost(kl).detach()) == pytest.approx(0.42)
+    assert float(KLSchedule().cost(kl).detach()) == pytest.approx(0.42)
 
 
 @pytest.mark.parametrize("wrong", [{"beta": -1.0}, {"free_bits": float("nan")}, {"warmup": -1}, {"beta": float("inf")}])
 def test_impossible_pressures_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="must be 0 or more"):
-        Pressure(**wrong)
+        KLSchedule(**wrong)
 
 
 def test_it_learns_and_says_each_side_by_epoch(tmp_path: Path) -> None:
-    done = trained(tmp_path, Pressure(warmup=3))
+    done = trained(tmp_path, KLSchedule(warmup=3))
     epochs = done.fit.epochs
     assert [e.parts["beta"] for e in epochs] == pytest.approx([0, 1 / 3, 2 / 3, 1, 1, 1])
     assert epochs[-1].parts["val_reconstruction"] < 0.7 * epochs[0].parts["val_reconstruction"]
@@ -98,7 +98,7 @@ def test_one_step_is_adam_by_hand(tmp_path: Path) -> None:
 
     x = blobs(32)
     network, twin = (new_vae(SIZES, Decoder(), seed=0) for _ in range(2))
-    objective = Elbo(x, x, Pressure(), seed=0)
+    objective = Elbo(x, x, KLSchedule(), seed=0)
     recipe = Recipe(2e-3, epochs=1, batch=32, clip=0.0, patience=0, optimizer="adam", schedule="constant")
     fit(network, objective, recipe, fabric=Devices().fabric(), train_mode=network.train)
     # The loop draws its noise from a generator seeded by (seed, epoch, process).
@@ -137,17 +137,17 @@ def test_the_same_call_reads_what_is_finished_and_an_interrupted_one_ends_with_t
 
 def test_other_settings_have_a_folder_of_their_own(tmp_path: Path) -> None:
     short = Recipe(2e-3, epochs=1, batch=32, patience=0, optimizer="adam", schedule="constant")
-    folders = {trained(tmp_path, p, short).folder for p in (Pressure(), Pressure(2.0), Pressure(free_bits=0.1))}
+    folders = {trained(tmp_path, p, short).folder for p in (KLSchedule(), KLSchedule(2.0), KLSchedule(free_bits=0.1))}
     assert len(folders) == 3
-    lost = trained(tmp_path, Pressure(), short).folder.parent
+    lost = trained(tmp_path, KLSchedule(), short).folder.parent
     (lost / "checkpoints" / checkpoint.BEST).unlink()
     with pytest.raises(StoreError, match="without its weights"):
-        trained(tmp_path, Pressure(), short)
+        trained(tmp_path, KLSchedule(), short)
 
 
 def test_free_bits_keep_dimensions_alive_that_a_heavy_beta_kills(tmp_path: Path) -> None:
     recipe = Recipe(5e-3, epochs=10, batch=8, clip=5.0, patience=0, optimizer="adam", schedule="constant")
-    heavy, kept = (trained(tmp_path, p, recipe) for p in (Pressure(20.0), Pressure(20.0, free_bits=0.2)))
+    heavy, kept = (trained(tmp_path, p, recipe) for p in (KLSchedule(20.0), KLSchedule(20.0, free_bits=0.2)))
     kls = []
     for one in (heavy, kept):
         q = posteriors(one.vae, blobs(100, seed=1))
@@ -198,7 +198,7 @@ def test_every_decoder_trains(tmp_path: Path, decoder: Decoder) -> None:
 
 def test_bf16_learns_as_fp32_does(tmp_path: Path) -> None:
     short = Recipe(2e-3, epochs=2, batch=32, clip=5.0, patience=0, optimizer="adam", schedule="constant")
-    plans = [VaePlan("blobs", SIZES, Decoder(), Pressure(), short, Devices("cpu", 1, p)) for p in ("fp32", "bf16")]
+    plans = [VaePlan("blobs", SIZES, Decoder(), KLSchedule(), short, Devices("cpu", 1, p)) for p in ("fp32", "bf16")]
     ends = [train_vae(blobs(), blobs(100, seed=1), p, content="blobs", root=tmp_path).fit.epochs[-1] for p in plans]
     assert ends[0].val_loss != ends[1].val_loss
     assert ends[1].val_loss == pytest.approx(ends[0].val_loss, rel=0.01)
@@ -208,7 +208,7 @@ def test_bf16_learns_as_fp32_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize("free_bits", [0.0, 0.05])
 def test_two_processes_learn_as_one_does(tmp_path: Path, free_bits: float) -> None:
     plans = [
-        VaePlan("blobs", SIZES, Decoder(), Pressure(free_bits=free_bits), RECIPE, Devices("cpu", n)) for n in (1, 2)
+        VaePlan("blobs", SIZES, Decoder(), KLSchedule(free_bits=free_bits), RECIPE, Devices("cpu", n)) for n in (1, 2)
     ]
     one, two = (train_vae(blobs(), blobs(100, seed=1), p, content="blobs", root=tmp_path) for p in plans)
     assert len(two.fit.epochs) == len(one.fit.epochs)
@@ -224,7 +224,7 @@ def test_two_processes_learn_as_one_does(tmp_path: Path, free_bits: float) -> No
 )
 def test_our_objectives_gradient_shows_the_beta_that_was_asked_for(beta: float, decoder: Decoder) -> None:
     network, x = new_vae(SIZES, decoder, seed=0), blobs(64)
-    objective = Elbo(x, x, Pressure(beta), seed=0)
+    objective = Elbo(x, x, KLSchedule(beta), seed=0)
     vae = wrap(network, "ours")
     found = measured_beta(vae, x, lambda batch: objective.terms(network, batch, beta)[0])
     assert found.beta == pytest.approx(beta, rel=2e-3)

@@ -18,7 +18,7 @@ SLACK = 0.95  # of the time is planned; the rest is for what the estimates miss
 
 
 @dataclass(frozen=True)
-class Allowance:
+class RegimeBudget:
     """What one regime may spend.
 
     epochs: at most. size: pixels of the side of the pictures that are trained on. grid: learning rates to try. trial_epochs, trial_pictures:
@@ -34,7 +34,7 @@ class Allowance:
 
 
 @dataclass(frozen=True)
-class Pace:
+class Throughput:
     """What a regime takes on this machine, by side of the pictures in pixels, largest first.
 
     setup: seconds before the first step (decoding, the frozen front). train, held: seconds a picture, to train on and to evaluate.
@@ -65,7 +65,7 @@ def seconds_of(text: str | None) -> float | None:
     return total
 
 
-def predicted(pace: Pace, a: Allowance, sizes: Sizes) -> float:
+def predicted(pace: Throughput, a: RegimeBudget, sizes: Sizes) -> float:
     """Seconds that a regime takes by its pace: setup, trials, the run, the test."""
     pictures = min(sizes.train, a.trial_pictures or sizes.train)
     train, held = pace.train[a.size], pace.held[a.size]
@@ -76,8 +76,8 @@ def predicted(pace: Pace, a: Allowance, sizes: Sizes) -> float:
 
 
 def fit_to(
-    asked: Mapping[str, Allowance], paces: Mapping[str, Pace], sizes: Sizes, *, seconds: float
-) -> tuple[dict[str, Allowance], tuple[str, ...]]:
+    asked: Mapping[str, RegimeBudget], paces: Mapping[str, Throughput], sizes: Sizes, *, seconds: float
+) -> tuple[dict[str, RegimeBudget], tuple[str, ...]]:
     """Cut a plan until it fits `seconds`. Returns the allowances of the regimes that are kept, and what was left out, in sentences.
 
     First trials of learning rates are shortened (those of 'scratch', which a short time teaches little, are left out); then it is trained
@@ -131,13 +131,13 @@ def fit_to(
     return plan, tuple(said)
 
 
-def _run_time(pace: Pace, a: Allowance, sizes: Sizes) -> float:
+def _run_time(pace: Throughput, a: RegimeBudget, sizes: Sizes) -> float:
     return a.epochs * (sizes.train * pace.train[a.size] + sizes.validation * pace.held[a.size])
 
 
-def _largest(a: Allowance, pace: Pace, sizes: Sizes, seconds: float) -> Allowance | None:
+def _largest(a: RegimeBudget, pace: Throughput, sizes: Sizes, seconds: float) -> RegimeBudget | None:
     """The largest pictures that leave time for WORTHWHILE epochs, else the size with the most epochs; None where no epoch fits."""
-    best: Allowance | None = None
+    best: RegimeBudget | None = None
     for size in pace.train:
         fixed = predicted(pace, replace(a, size=size, epochs=0), sizes)
         an_epoch = _run_time(pace, replace(a, size=size, epochs=1), sizes)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visus.errors import DataError
+from visus.training.batches import decoded
 from visus.training.contrastive import CaptionedPictures
-from visus.training.feeds import decoded
 
 if TYPE_CHECKING:
     from visus.images import ImageSet
     from visus.models.preprocess import Preprocess
-    from visus.training.fresh import Parts
+    from visus.training.from_scratch import Parts
 
 
 def names_of(imageset: ImageSet) -> tuple[tuple[str, ...], np.ndarray]:

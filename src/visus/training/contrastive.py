@@ -17,7 +17,7 @@ from visus.memory import halving
 from visus.models.dual_new import PAD
 from visus.training.augment import Augmentation, augmented, cached_draws
 from visus.training.captions import encode, keywords, wording
-from visus.training.guide import guide_head, guide_loss
+from visus.training.distillation import guide_head, guide_loss
 from visus.training.objective import Objective
 from visus.training.recipe import Recipe
 from visus.training.together import gathered, share
@@ -50,7 +50,7 @@ def info_nce(
     return (functional.cross_entropy(logits, y) + functional.cross_entropy(logits.T, y)) / 2
 
 
-class Towers(nn.Module):
+class ClipTrainer(nn.Module):
     """A CLIP of transformers as the loop trains it: (pictures, token ids) -> unit vectors of both and the scale of the logits.
 
     dims: of a teacher's features, which a head on the image tower predicts; meaning: of word vectors, which one head on the unit vectors

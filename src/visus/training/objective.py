@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from visus.memory import halving
-from visus.training.feeds import Feed
+from visus.training.batches import Feed
 from visus.training.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -24,10 +24,10 @@ from visus.models.preprocess import Preprocess
 from visus.paths import write_text
 from visus.progress import log
 from visus.training import checkpoint
+from visus.training.batches import PARTS, CachedFeed, Feed, PictureFeed, at_size, canvas, decoded
 from visus.training.cost import forward_flops, training_flops
 from visus.training.devices import Devices, with_fabric
-from visus.training.feeds import PARTS, CachedFeed, Feed, PictureFeed, at_size, canvas, decoded
-from visus.training.front import Front, through_front
+from visus.training.frozen_trunk import Front, through_front
 from visus.training.loop import DivergedError, Fit, fit, shorter
 from visus.training.objective import Classification, held_logits
 from visus.training.recipe import Recipe
@@ -44,7 +44,7 @@ SAME = 4  # pictures on which a cut network must agree with the whole one
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """What a regime is trained on. train, validation, test: positions in the ImageSet; labels: int64 [len(images)].
 
     late: (float32 [n, d], ...) by part, the frozen network's features where they are known already.
@@ -140,7 +140,7 @@ def build(regime: str, backbone: Backbone, n_classes: int, settings: Settings, *
 def prepare(
     built: Built,
     backbone: Backbone,
-    material: Material,
+    material: TrainingData,
     settings: Settings,
     *,
     size: int | None = None,
@@ -193,7 +193,7 @@ class OverFeatures(torch.nn.Module):
 
 
 def _over_features(
-    built: Built, backbone: Backbone, material: Material, settings: Settings, *, device: str, seed: int
+    built: Built, backbone: Backbone, material: TrainingData, settings: Settings, *, device: str, seed: int
 ) -> Prepared:
     """The head alone, over features that are computed once."""
     front = Front(built.classifier.trunk, _features, backbone.preprocess)
@@ -242,7 +242,7 @@ class FromCut(torch.nn.Module):
 
 
 def _over_cut(
-    built: Built, backbone: Backbone, material: Material, settings: Settings, *, device: str, seed: int
+    built: Built, backbone: Backbone, material: TrainingData, settings: Settings, *, device: str, seed: int
 ) -> Prepared:
     """The last block and the head, over what enters the block, computed once; over pictures where the network cannot be cut."""
     few = decoded(material.images, material.train[:SAME], backbone.preprocess, what="a few")
@@ -258,7 +258,7 @@ def _over_cut(
 
 
 def _cached(
-    front: Front, backbone: Backbone, material: Material, settings: Settings, *, device: str, seed: int
+    front: Front, backbone: Backbone, material: TrainingData, settings: Settings, *, device: str, seed: int
 ) -> tuple[CachedFeed, float]:
     """Everything through a frozen front, once: the feed, and the operations that the training pictures took."""
     preprocess, views = backbone.preprocess, settings.views
@@ -287,7 +287,7 @@ def _front_flops(front: Front) -> float:
 
 
 def _over_pictures(
-    built: Built, backbone: Backbone, material: Material, settings: Settings, *, size: int | None, seed: int
+    built: Built, backbone: Backbone, material: TrainingData, settings: Settings, *, size: int | None, seed: int
 ) -> Prepared:
     """The whole network, over pictures in memory as bytes."""
     preprocess = backbone.preprocess

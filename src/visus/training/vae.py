@@ -19,10 +19,10 @@ from visus.memory import halving
 from visus.models.vae import Decoder, Vae, VaeSizes, kl_terms, new_vae, wrap
 from visus.models.vae_open import save_vae
 from visus.training.devices import Devices
-from visus.training.kept import fit_kept
 from visus.training.loop import Fit
 from visus.training.objective import Objective, shuffled, weight
 from visus.training.recipe import Recipe
+from visus.training.resumable import fit_resumable
 from visus.training.together import share, total
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ FORMAT = 1  # of what is kept; a change makes old trainings strangers
 
 
 @dataclass(frozen=True)
-class Pressure:
+class KLSchedule:
     """What the KL costs. beta: its weight on the ELBO's scale. warmup: epochs over which beta rises from 0 (Bowman et al. 2016; 0: none).
     free_bits: nats of every dimension's batch-mean KL that cost nothing (Kingma et al. 2016; 0: none)."""
 
@@ -65,7 +65,7 @@ class Elbo(Objective):
     Validation: one sample of z a picture, the same noise in every epoch; its loss is the objective at the full beta.
     """
 
-    def __init__(self, train: np.ndarray, validation: np.ndarray, pressure: Pressure, *, seed: int) -> None:
+    def __init__(self, train: np.ndarray, validation: np.ndarray, pressure: KLSchedule, *, seed: int) -> None:
         self.train, self.validation, self.pressure, self.seed = train, validation, pressure, seed
         self._beta = pressure.beta
         self._seen: list[tuple[float, torch.Tensor]] = []
@@ -174,7 +174,7 @@ class VaePlan:
     name: str
     sizes: VaeSizes
     decoder: Decoder
-    pressure: Pressure
+    pressure: KLSchedule
     recipe: Recipe
     devices: Devices = field(default_factory=Devices)
     allowed: float | None = None
@@ -216,7 +216,7 @@ def train_vae(train: np.ndarray, validation: np.ndarray, plan: VaePlan, *, conte
     objective = Elbo(train, validation, plan.pressure, seed=plan.recipe.seed)
     waiting = f"another process is training {plan.name} in {folder}; waiting for it, its result will be used"
     with locked(folder, waiting=waiting):
-        done = fit_kept(
+        done = fit_resumable(
             network,
             objective,
             plan.recipe,

@@ -92,7 +92,7 @@ def labels_of(imageset: ImageSet) -> np.ndarray:
     return imageset.labels
 
 
-def random_twin(spec: str, *, seed: int) -> Backbone:
+def random_control(spec: str, *, seed: int) -> Backbone:
     """The same architecture with random weights: the control beside every probe. Raises VisusError where there is none."""
     from visus.models import load_backbone
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from visus.images import ImageSet
     from visus.studies.common.schema1 import Result
-    from visus.training.fresh import Plan
+    from visus.training.from_scratch import Plan
 
 KINDS = ("vit", "clip")
 FEWEST_PAIRS = 4  # of which the modality gap takes two to fit a line and two to judge it
@@ -106,7 +106,7 @@ def train(
     from visus.studies.common.shared import check_choice
     from visus.training.budget import seconds_of
     from visus.training.devices import Devices
-    from visus.training.fresh import Plan, parts_of
+    from visus.training.from_scratch import Plan, parts_of
     from visus.training.recipe import Recipe
     from visus.training.vectors import read_vectors
 
@@ -175,7 +175,7 @@ def train(
 def _clip(imageset: ImageSet, plan: Plan, shown: ImageSet | None) -> Result:
     from visus.models.dual_open import load_dual
     from visus.studies.train import report
-    from visus.training.fresh import train_clip
+    from visus.training.from_scratch import train_clip
 
     tried = None if shown is None else (shown, report.zero_shot_rows(shown, imageset, plan))
     done, tokenizer = train_clip(imageset, plan)
@@ -190,7 +190,7 @@ def _clip(imageset: ImageSet, plan: Plan, shown: ImageSet | None) -> Result:
 def _vit(imageset: ImageSet, plan: Plan, named: ImageSet | None) -> Result:
     from visus.models import load_backbone
     from visus.studies.train import report
-    from visus.training.fresh import train_vit
+    from visus.training.from_scratch import train_vit
 
     done = train_vit(imageset, plan, named)
     judged = report.judge_vit(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ModelFeatures:
     """One model's view of the images: its features, and those of its random-init twin (None: no such control)."""
 
     backbone: Backbone
@@ -141,7 +141,7 @@ def transfer(
     splits = imageset.split(seed=seed)
     specs = list(dict.fromkeys(model or ["visus:effnet-lite0"]))
     seen = [
-        look(
+        extract_features(
             spec,
             imageset,
             taps=taps,
@@ -156,7 +156,7 @@ def transfer(
         for spec in specs
     ]
     judging = time.perf_counter()
-    subject, result = judge(
+    subject, result = evaluate_layers(
         imageset,
         splits,
         seen,
@@ -174,7 +174,7 @@ def transfer(
     # What comes after training takes about what came before it: features of one more network, and probes and maps again.
     reserve = 0.8 * (time.perf_counter() - judging) + sum(s.features.cost.get("seconds") or 0.0 for s in seen)
     deadline = None if seconds is None else start + seconds
-    how = training.Conduct(options, machines, pool, protocol, precision, maps, deadline, reserve)
+    how = training.RunConfig(options, machines, pool, protocol, precision, maps, deadline, reserve)
     first, then = [], []
     if ablate_skips:
         then += training.ablate(subject, seen, ablate_skips, how)
@@ -185,7 +185,7 @@ def transfer(
     return merged(first, result, then)
 
 
-def look(
+def extract_features(
     spec: str,
     imageset: ImageSet,
     *,
@@ -197,13 +197,13 @@ def look(
     device: str,
     seed: int,
     download: bool,
-) -> Seen:
+) -> ModelFeatures:
     """Extract the features of one model at its taps, and of its random-init twin where controls are asked for."""
     from visus.errors import VisusError
     from visus.features.extract import extract
     from visus.models import load_backbone
     from visus.progress import log
-    from visus.studies.common.shared import chosen_taps, random_twin
+    from visus.studies.common.shared import chosen_taps, random_control
 
     backbone = load_backbone(spec, seed=seed, download=download)
     names = chosen_taps(backbone, taps)
@@ -215,16 +215,16 @@ def look(
     twin = None
     if controls and not backbone.random:
         try:
-            twin = run(random_twin(spec, seed=seed))
+            twin = run(random_control(spec, seed=seed))
         except VisusError as error:
             log(f"no random-init control for {spec}: {error}")
-    return Seen(backbone, features, twin, tuple(names))
+    return ModelFeatures(backbone, features, twin, tuple(names))
 
 
-def judge(
+def evaluate_layers(
     imageset: ImageSet,
     splits: Splits,
-    seen: Sequence[Seen],
+    seen: Sequence[ModelFeatures],
     *,
     pool: str,
     protocol: str,
@@ -312,7 +312,7 @@ def common_ground(splits: Splits, features: Sequence[Features], n: int) -> tuple
 
 
 def _vectors(
-    seen: Seen, tap: str, kept: np.ndarray, splits: Splits, *, pool: str, seed: int
+    seen: ModelFeatures, tap: str, kept: np.ndarray, splits: Splits, *, pool: str, seed: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The vectors of one tap for the kept pictures, of the model and of its twin; flattened ones are reduced by PCA."""
     from visus.measures.reduce import pca_from_train

@@ -14,7 +14,7 @@ from visus.studies.common.sections import Part
 
 if TYPE_CHECKING:
     from visus.models import Backbone
-    from visus.studies.transfer import Seen
+    from visus.studies.transfer import ModelFeatures
     from visus.studies.transfer.layers.subject import Subject
     from visus.studies.transfer.regimes.measure import Trained
     from visus.studies.transfer.regimes.runs import Options
@@ -25,7 +25,7 @@ LEAST_SECONDS = 5.0  # a plan is made for, however late it is
 
 
 @dataclass(frozen=True)
-class Conduct:
+class RunConfig:
     """How the study was asked to run, for the parts that come after the probes. deadline: by time.perf_counter(), or None.
 
     reserve: seconds to keep for what comes after training.
@@ -41,7 +41,7 @@ class Conduct:
     reserve: float
 
 
-def train(s: Subject, seen: Sequence[Seen], how: Conduct) -> tuple[Part, dict[str, Trained]]:
+def train(s: Subject, seen: Sequence[ModelFeatures], how: RunConfig) -> tuple[Part, dict[str, Trained]]:
     """Train every regime of every model, one model after the other, each with its share of the time that is left."""
     from visus.studies.common import repeated
     from visus.studies.transfer.regimes import figures as pictures
@@ -87,26 +87,26 @@ def train(s: Subject, seen: Sequence[Seen], how: Conduct) -> tuple[Part, dict[st
     return part, trained
 
 
-def _twin(one: Seen, how: Conduct) -> Backbone | None:
+def _twin(one: ModelFeatures, how: RunConfig) -> Backbone | None:
     from visus.errors import VisusError
-    from visus.studies.common.shared import random_twin
+    from visus.studies.common.shared import random_control
 
     if one.backbone.random:
         return one.backbone
     try:
-        return random_twin(one.backbone.spec, seed=how.options.seed)
+        return random_control(one.backbone.spec, seed=how.options.seed)
     except VisusError:
         return None
 
 
-def _late(one: Seen, kept: np.ndarray) -> np.ndarray | None:
+def _late(one: ModelFeatures, kept: np.ndarray) -> np.ndarray | None:
     from visus.studies.common.shared import rows_of
 
     (tap,) = one.backbone.resolve(["late"])
     return rows_of(one.features, tap.name, kept) if tap.name in one.taps else None
 
 
-def _probe_score(s: Subject, one: Seen) -> RegimeScore:
+def _probe_score(s: Subject, one: ModelFeatures) -> RegimeScore:
     """The convex probe on the last layer that was looked at, beside the regimes: its cost is one pass over the training images."""
     import torch
 
@@ -143,7 +143,9 @@ def _folders(trained: dict[str, Trained]) -> Table:
     )
 
 
-def compare_features(s: Subject, seen: Sequence[Seen], trained: dict[str, Trained], how: Conduct) -> list[Part]:
+def compare_features(
+    s: Subject, seen: Sequence[ModelFeatures], trained: dict[str, Trained], how: RunConfig
+) -> list[Part]:
     """Features before and after: of each model its pretrained, its most thoroughly trained and its random network."""
     from visus.errors import VisusError
     from visus.progress import log
@@ -218,7 +220,7 @@ def _of_model(part: Part, model: str) -> Part:
     )
 
 
-def ablate(s: Subject, seen: Sequence[Seen], text: str, how: Conduct) -> list[Part]:
+def ablate(s: Subject, seen: Sequence[ModelFeatures], text: str, how: RunConfig) -> list[Part]:
     """Skip connections removed, as `text` names them: blocks and ranges, or 'sweep' for every block in turn."""
     from visus.models.skips import choose_skips, find_skips
     from visus.studies.transfer.skips import measure as ablation
@@ -226,7 +228,7 @@ def ablate(s: Subject, seen: Sequence[Seen], text: str, how: Conduct) -> list[Pa
 
     parts = []
     for one in seen:
-        scene = ablation.Scene(
+        scene = ablation.AblationSetup(
             one.backbone,
             s.images,
             s.kept,

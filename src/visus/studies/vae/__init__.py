@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from visus.models.vae import Vae
     from visus.studies.common.schema1 import Result
-    from visus.studies.vae.examine import Examined
-    from visus.studies.vae.quality import Space
+    from visus.studies.vae.examine import VaeEvaluation
+    from visus.studies.vae.quality import FeatureSpace
     from visus.studies.vae.runs import Run, Settings
     from visus.studies.vae.subject import Subject
-    from visus.training.vae import Pressure
+    from visus.training.vae import KLSchedule
 
 COMPARED = "baseline,mitigated"
 FEW = 10_000  # training pictures; fewer get smaller batches, and so more steps an epoch
@@ -208,8 +208,8 @@ def _planned(
 
 
 def _examined(
-    planned: Vae | list[Run], settings: Settings, subject: Subject, space: Space, judge: dict[str, Any]
-) -> list[Examined]:
+    planned: Vae | list[Run], settings: Settings, subject: Subject, space: FeatureSpace, judge: dict[str, Any]
+) -> list[VaeEvaluation]:
     from visus.models.vae import Vae
     from visus.studies.vae.examine import examine
     from visus.studies.vae.runs import train_runs
@@ -231,7 +231,9 @@ def _examined(
     ]
 
 
-def _rerun(first: Examined, settings: Settings, subject: Subject, space: Space, judge: dict[str, Any]) -> Examined:
+def _rerun(
+    first: VaeEvaluation, settings: Settings, subject: Subject, space: FeatureSpace, judge: dict[str, Any]
+) -> VaeEvaluation:
     """The same network, likelihood and beta as the first, with warm-up and free bits."""
     from dataclasses import replace
 
@@ -259,9 +261,9 @@ def _name(planned: Vae) -> str:
     return given or Path(planned.spec).name or planned.spec
 
 
-def _pressure(planned: Vae) -> Pressure | None:
+def _pressure(planned: Vae) -> KLSchedule | None:
     """What the KL cost when a checkpoint of the lab's was trained."""
-    from visus.training.vae import Pressure
+    from visus.training.vae import KLSchedule
 
     known = planned.info.get("pressure")
-    return Pressure(**known) if isinstance(known, dict) else None
+    return KLSchedule(**known) if isinstance(known, dict) else None

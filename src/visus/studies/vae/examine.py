@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from visus.measures.likelihood import Likelihood
     from visus.measures.objective_scale import EffectiveBeta
     from visus.models.vae import Vae
-    from visus.studies.vae.quality import Sampled, Space
+    from visus.studies.vae.quality import FeatureSpace, Sampled
     from visus.studies.vae.subject import Subject
-    from visus.training.vae import Pressure, TrainedVae
+    from visus.training.vae import KLSchedule, TrainedVae
 
 POSTERIORS = 5000  # test pictures whose posteriors are compared with one another
 WEIGHED = 500  # test pictures whose likelihood is estimated
@@ -28,7 +28,7 @@ AT_FLOOR = 1.3  # times free bits: a dimension whose KL lies below that pays not
 
 
 @dataclass(frozen=True)
-class Examined:
+class VaeEvaluation:
     """One VAE, measured.
 
     pressure: what its KL cost (None: not known). trained: the trainings, one a seed (empty: a checkpoint). kl, active, moments, information:
@@ -47,7 +47,7 @@ class Examined:
     likelihood: Likelihood
     sensitivity: np.ndarray
     samples: Mapping[str, Sampled]
-    pressure: Pressure | None = None
+    pressure: KLSchedule | None = None
     trained: Sequence[TrainedVae] = ()
     beta: EffectiveBeta | None = None
     setting: float | None = None
@@ -75,16 +75,16 @@ def examine(
     name: str,
     vae: Vae,
     subject: Subject,
-    space: Space,
+    space: FeatureSpace,
     *,
     samples: int,
     importance: int,
     device: str,
     seed: int,
-    pressure: Pressure | None = None,
+    pressure: KLSchedule | None = None,
     trained: Sequence[TrainedVae] = (),
     setting: float | None = None,
-) -> Examined:
+) -> VaeEvaluation:
     """Measure a VAE on the test pictures; the aggregate posterior is fitted on training pictures."""
     from visus.features.latents import bounds, log_weights, posteriors, sensitivity
     from visus.measures.latent import active_units, aggregate_moments, gaussian_kl, mutual_information
@@ -101,7 +101,7 @@ def examine(
         heard = sensitivity(vae, q.mu[:PROBED], device=device)
     with naming(subject.ids["train"]):
         fitted = posteriors(vae, subject.train[:FITTED], device=device).sample(seed=seed)
-    return Examined(
+    return VaeEvaluation(
         name,
         vae,
         q,
@@ -132,10 +132,10 @@ def naming(ids: Sequence[str]) -> Iterator[None]:
         raise error.of(ids[error.row]) from error
 
 
-def asked_beta(vae: Vae, subject: Subject, pressure: Pressure | None, *, seed: int) -> EffectiveBeta | None:
+def asked_beta(vae: Vae, subject: Subject, pressure: KLSchedule | None, *, seed: int) -> EffectiveBeta | None:
     """The beta that the loss's gradient shows: of the objective that trained it, or of another's module's own loss; None without one."""
     from visus.models.vae import ConvVae
-    from visus.training.effective import measured_beta
+    from visus.training.effective_beta import measured_beta
     from visus.training.vae import Elbo
 
     pictures = subject.train[:BATCH]

@@ -12,7 +12,7 @@ from visus.studies.common.schema1 import Figure
 from visus.studies.vae.subject import shown as rgb
 
 if TYPE_CHECKING:
-    from visus.studies.vae.examine import Examined
+    from visus.studies.vae.examine import VaeEvaluation
     from visus.studies.vae.subject import Subject
 
 TRAVERSED = 8  # dimensions at most
@@ -22,7 +22,7 @@ WIDE = 4  # VAEs whose traversals are shown; of a sweep the ends would be the sa
 
 
 def pictures(
-    subject: Subject, examined: Sequence[Examined], *, shown: int, device: str
+    subject: Subject, examined: Sequence[VaeEvaluation], *, shown: int, device: str
 ) -> tuple[tuple[Figure, ...], dict[str, np.ndarray]]:
     """Figures and the arrays that they name."""
     arrays: dict[str, np.ndarray] = {}
@@ -53,7 +53,7 @@ def _gallery(
 
 
 def _reconstructions(
-    subject: Subject, examined: Sequence[Examined], arrays: dict[str, np.ndarray], n: int, device: str
+    subject: Subject, examined: Sequence[VaeEvaluation], arrays: dict[str, np.ndarray], n: int, device: str
 ) -> Figure:
     from visus.features.latents import decoded_latents
 
@@ -72,7 +72,7 @@ def _reconstructions(
     )  # fmt: skip
 
 
-def _samples(examined: Sequence[Examined], arrays: dict[str, np.ndarray], n: int) -> Figure:
+def _samples(examined: Sequence[VaeEvaluation], arrays: dict[str, np.ndarray], n: int) -> Figure:
     rows = [
         (f"{e.name}: {prior}", s.pictures[:n], [""] * len(s.pictures[:n]))
         for e in examined
@@ -85,7 +85,7 @@ def _samples(examined: Sequence[Examined], arrays: dict[str, np.ndarray], n: int
     )  # fmt: skip
 
 
-def _nearest(subject: Subject, examined: Sequence[Examined], arrays: dict[str, np.ndarray], n: int) -> Figure:
+def _nearest(subject: Subject, examined: Sequence[VaeEvaluation], arrays: dict[str, np.ndarray], n: int) -> Figure:
     rows: list[tuple[str, np.ndarray, Sequence[str]]] = []
     for e in examined:
         s = e.samples[NORMAL]
@@ -101,7 +101,7 @@ def _nearest(subject: Subject, examined: Sequence[Examined], arrays: dict[str, n
     )  # fmt: skip
 
 
-def _traversals(e: Examined, arrays: dict[str, np.ndarray], name: str, device: str) -> Figure:
+def _traversals(e: VaeEvaluation, arrays: dict[str, np.ndarray], name: str, device: str) -> Figure:
     from visus.features.latents import decoded_latents
 
     steps = np.linspace(-REACH, REACH, 9)
@@ -122,7 +122,9 @@ def _traversals(e: Examined, arrays: dict[str, np.ndarray], name: str, device: s
     )  # fmt: skip
 
 
-def _interpolations(subject: Subject, e: Examined, arrays: dict[str, np.ndarray], name: str, device: str) -> Figure:
+def _interpolations(
+    subject: Subject, e: VaeEvaluation, arrays: dict[str, np.ndarray], name: str, device: str
+) -> Figure:
     from visus.features.latents import decoded_latents
 
     share = np.linspace(0, 1, 9)[:, None]

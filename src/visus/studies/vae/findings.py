@@ -12,8 +12,8 @@ from visus.studies.common.shared import percent
 
 if TYPE_CHECKING:
     from visus.measures.compare import PairedDifference
-    from visus.studies.vae.examine import Examined
-    from visus.studies.vae.quality import Space
+    from visus.studies.vae.examine import VaeEvaluation
+    from visus.studies.vae.quality import FeatureSpace
     from visus.studies.vae.subject import Subject
 
 TOLERANCE = 0.02  # of the effective beta, relative
@@ -26,7 +26,7 @@ FEW_EFFECTIVE = 2.0  # importance samples that count, of K
 FEATURES_NEED = 4  # times as many pictures as features, for a Fréchet distance to be trusted
 
 
-def verdict(e: Examined) -> str:
+def verdict(e: VaeEvaluation) -> str:
     """'not collapsed', 'partly', 'mostly' or 'wholly collapsed': by the share of dimensions whose mean KL is at most 0.01 nats; 'held up by
     free bits alone' where every dimension above it has no more than they give away."""
     if e.active.by_kl.any() and e.at_floor[e.active.by_kl].all():
@@ -38,7 +38,7 @@ def verdict(e: Examined) -> str:
     return "mostly collapsed" if 2 * e.dead >= e.vae.latent else "partly collapsed"
 
 
-def against(e: Examined, other: Examined) -> tuple[PairedDifference, PairedDifference]:
+def against(e: VaeEvaluation, other: VaeEvaluation) -> tuple[PairedDifference, PairedDifference]:
     """Paired differences e - other on the same test images: negative ELBO, log-likelihood; in nats."""
     from visus.measures import paired_bootstrap
 
@@ -49,7 +49,7 @@ def against(e: Examined, other: Examined) -> tuple[PairedDifference, PairedDiffe
     )
 
 
-def findings(space: Space, examined: Sequence[Examined]) -> list[str]:
+def findings(space: FeatureSpace, examined: Sequence[VaeEvaluation]) -> list[str]:
     """Sentences made from numbers, the most important first."""
     said = []
     softened = [e for e in examined if _softened(e)]
@@ -64,7 +64,7 @@ def findings(space: Space, examined: Sequence[Examined]) -> list[str]:
     return said
 
 
-def _quality(e: Examined) -> str:
+def _quality(e: VaeEvaluation) -> str:
     b = e.bounds
     return (
         f"{e.name}: reconstruction {b.reconstruction.mean():.1f} + KL {b.kl.mean():.1f} = {(b.reconstruction + b.kl).mean():.1f} nats per image on "
@@ -76,13 +76,13 @@ def _quality(e: Examined) -> str:
     )
 
 
-def _beta(e: Examined) -> str:
+def _beta(e: VaeEvaluation) -> str:
     if e.beta is None or not np.isfinite(e.beta.beta):
         return ""
     return f"; effective beta {e.beta.beta:.3g}, by the gradient of its loss"
 
 
-def _collapse(e: Examined, *, fixed: bool, helped: str = "") -> str:
+def _collapse(e: VaeEvaluation, *, fixed: bool, helped: str = "") -> str:
     n, active = e.vae.latent, int(e.active.by_kl.sum())
     held = verdict(e) == "held up by free bits alone"
     text = f"{e.name} is {verdict(e)}: " if held else f"{e.name} has {verdict(e)}: "
@@ -108,11 +108,11 @@ def _nats(value: float) -> str:
     return f"{value:.1f}" if value >= 0.1 else f"{value:.2g}"
 
 
-def _softened(e: Examined) -> bool:
+def _softened(e: VaeEvaluation) -> bool:
     return e.pressure is not None and bool(e.pressure.warmup or e.pressure.free_bits)
 
 
-def _deaf(e: Examined) -> str:
+def _deaf(e: VaeEvaluation) -> str:
     """How little the decoder hears of dead dimensions."""
     dead = ~e.active.by_kl
     loud = float(e.sensitivity[~dead].mean())
@@ -120,12 +120,12 @@ def _deaf(e: Examined) -> str:
     return f", and the decoder is {percent(share)} as sensitive to them as to the rest"
 
 
-def _beats(e: Examined, other: Examined) -> bool:
+def _beats(e: VaeEvaluation, other: VaeEvaluation) -> bool:
     """Whether the negative ELBO of `e` is lower, beyond chance, under the same likelihood."""
     return e.vae.decoder == other.vae.decoder and against(e, other)[0].high < 0
 
 
-def advice(e: Examined, *, fixed: bool, helped: str = "") -> list[str]:
+def advice(e: VaeEvaluation, *, fixed: bool, helped: str = "") -> list[str]:
     """What to try next, the likeliest first. fixed: warm-up or free bits are in the study already; helped: the run that is better for them."""
     tries = []
     real = e.beta.beta if e.beta is not None and np.isfinite(e.beta.beta) else None
@@ -152,7 +152,7 @@ def advice(e: Examined, *, fixed: bool, helped: str = "") -> list[str]:
     return tries
 
 
-def _back(e: Examined, first: Examined) -> str:
+def _back(e: VaeEvaluation, first: VaeEvaluation) -> str:
     """What one VAE has over the first: dimensions, and what they are worth."""
     elbo, likelihood = against(e, first)
     gained = int(e.active.by_kl.sum()) - int(first.active.by_kl.sum())
@@ -179,7 +179,7 @@ def _back(e: Examined, first: Examined) -> str:
     )
 
 
-def _sweep(examined: Sequence[Examined]) -> list[str]:
+def _sweep(examined: Sequence[VaeEvaluation]) -> list[str]:
     parts = [
         f"{e.name}: KL {e.bounds.kl.mean():.1f}, reconstruction {e.bounds.reconstruction.mean():.1f}, "
         f"{int(e.active.by_kl.sum())} of {e.vae.latent} active"
@@ -198,13 +198,13 @@ def _sweep(examined: Sequence[Examined]) -> list[str]:
     return said
 
 
-def _validation(e: Examined) -> float:
+def _validation(e: VaeEvaluation) -> float:
     """Negative ELBO of the validation images in nats per image, mean over trainings."""
     kept = [t.fit.epochs[t.fit.best].parts for t in e.trained]
     return float(np.mean([p["val_reconstruction"] + p["val_kl"] for p in kept]))
 
 
-def _generation(e: Examined, space: Space) -> str:
+def _generation(e: VaeEvaluation, space: FeatureSpace) -> str:
     normal, aggregate = e.samples[NORMAL], e.samples[AGGREGATE]
     away = [s.frechet.distance for s in (normal.scores, aggregate.scores, space.floor)]
     sharing = normal.scores.sharing
@@ -225,7 +225,9 @@ def _generation(e: Examined, space: Space) -> str:
     )
 
 
-def warnings(subject: Subject, space: Space, examined: Sequence[Examined], *, asked: float | None) -> list[str]:
+def warnings(
+    subject: Subject, space: FeatureSpace, examined: Sequence[VaeEvaluation], *, asked: float | None
+) -> list[str]:
     """What a reader must know before trusting a number. asked: the beta that a user's own module should have; None for ours."""
     said: list[str] = []
     for e in examined:
@@ -263,7 +265,7 @@ def warnings(subject: Subject, space: Space, examined: Sequence[Examined], *, as
     return said
 
 
-def _costly(e: Examined, plain: float) -> str:
+def _costly(e: VaeEvaluation, plain: float) -> str:
     """Why a fixed Gaussian takes more bits than guessing every grey level alike; '' where it does not. plain: error of the mean picture.
 
     Three things can cost: errors as large as a guess's, a variance that does not fit the errors, a code that costs more than it saves. Each is named
@@ -295,7 +297,7 @@ def _costly(e: Examined, plain: float) -> str:
     )
 
 
-def _scale(e: Examined, wanted: float) -> list[str]:
+def _scale(e: VaeEvaluation, wanted: float) -> list[str]:
     assert e.beta is not None
     said = []
     found = e.beta.beta

@@ -28,7 +28,7 @@ TRAINED, NUMBERS = 50_000, 2**27  # training pictures among which copies are loo
 
 
 @dataclass(frozen=True)
-class Space:
+class FeatureSpace:
     """Where samples are judged: a feature space by name, a sentence about it, the test pictures' features, and what as many training
     pictures score there, which no sample should beat."""
 
@@ -66,7 +66,9 @@ def scored(real: np.ndarray, fake: np.ndarray) -> Scores:
         return Scores(frechet_distance(real, fake), precision_recall(real, fake))
 
 
-def space_for(subject: Subject, text: str, *, samples: int, devices: Devices, seed: int, download: bool) -> Space:
+def space_for(
+    subject: Subject, text: str, *, samples: int, devices: Devices, seed: int, download: bool
+) -> FeatureSpace:
     """The feature space that a user asked for: 'auto', 'classifier', or a backbone's spec. Raises DataError, SpecError."""
     labels = subject.labels
     if text == "auto":
@@ -75,7 +77,7 @@ def space_for(subject: Subject, text: str, *, samples: int, devices: Devices, se
     if text == CLASSIFIER:
         if labels is None:
             raise DataError(f"{subject.name} has no labels to train a classifier on; name a backbone with --features")
-        from visus.training.small import small_classifier
+        from visus.training.small_cnn import small_classifier
 
         small = small_classifier(
             subject.train, labels["train"], subject.validation, labels["validation"],
@@ -101,7 +103,7 @@ def space_for(subject: Subject, text: str, *, samples: int, devices: Devices, se
     seen = features(real)
     rng = np.random.default_rng(seed)
     others = subject.train[rng.permutation(len(subject.train))[:samples]]
-    return Space(name, about, features, seen, scored(seen, features(others)))
+    return FeatureSpace(name, about, features, seen, scored(seen, features(others)))
 
 
 def _through(backbone: object, pictures: np.ndarray, device: str) -> np.ndarray:
@@ -120,7 +122,7 @@ def _through(backbone: object, pictures: np.ndarray, device: str) -> np.ndarray:
 
 
 def sample(
-    vae: Vae, subject: Subject, space: Space, posterior_samples: np.ndarray, *, n: int, device: str, seed: int
+    vae: Vae, subject: Subject, space: FeatureSpace, posterior_samples: np.ndarray, *, n: int, device: str, seed: int
 ) -> Mapping[str, Sampled]:
     """n pictures from every prior, scored against the test pictures and searched for copies of training pictures."""
     from visus.features.latents import decoded_latents

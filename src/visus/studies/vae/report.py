@@ -13,15 +13,15 @@ from visus.studies.vae.findings import against, verdict
 from visus.studies.vae.quality import searched
 
 if TYPE_CHECKING:
-    from visus.studies.vae.examine import Examined
-    from visus.studies.vae.quality import Scores, Space
+    from visus.studies.vae.examine import VaeEvaluation
+    from visus.studies.vae.quality import FeatureSpace, Scores
     from visus.studies.vae.subject import Subject
 
 
 def result(
     subject: Subject,
-    space: Space,
-    examined: Sequence[Examined],
+    space: FeatureSpace,
+    examined: Sequence[VaeEvaluation],
     *,
     findings: Sequence[str],
     warnings: Sequence[str],
@@ -65,7 +65,7 @@ def result(
     )
 
 
-def _summary(examined: Sequence[Examined]) -> Table:
+def _summary(examined: Sequence[VaeEvaluation]) -> Table:
     rows = []
     for e in examined:
         b, low, high = e.bounds, *interval(e.bounds.reconstruction + e.bounds.kl)
@@ -94,7 +94,7 @@ def _summary(examined: Sequence[Examined]) -> Table:
     )  # fmt: skip
 
 
-def without_repeats(repeated: np.ndarray, examined: Sequence[Examined]) -> Table:
+def without_repeats(repeated: np.ndarray, examined: Sequence[VaeEvaluation]) -> Table:
     """The ELBO and the likelihood of all test images, and of those that are no training images. repeated: bool [n test]."""
     rows: list[tuple[Any, ...]] = []
     for e in examined:
@@ -115,7 +115,7 @@ def without_repeats(repeated: np.ndarray, examined: Sequence[Examined]) -> Table
     )
 
 
-def _term(e: Examined) -> str:
+def _term(e: VaeEvaluation) -> str:
     decoder = e.vae.decoder
     if decoder.kind == "gaussian":
         scale = "" if decoder.variance == 0.5 else f" / {2 * decoder.variance:g}"
@@ -129,7 +129,7 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()) - half, float(values.mean()) + half
 
 
-def _collapse(examined: Sequence[Examined]) -> Table:
+def _collapse(examined: Sequence[VaeEvaluation]) -> Table:
     rows = []
     for e in examined:
         dead = ~e.active.by_kl
@@ -157,7 +157,7 @@ def _collapse(examined: Sequence[Examined]) -> Table:
     )  # fmt: skip
 
 
-def _pairs(examined: Sequence[Examined]) -> Table:
+def _pairs(examined: Sequence[VaeEvaluation]) -> Table:
     rows = []
     for e in examined[1:]:
         elbo, likelihood = against(e, examined[0])
@@ -183,7 +183,7 @@ def _pairs(examined: Sequence[Examined]) -> Table:
     )
 
 
-def _samples(space: Space, examined: Sequence[Examined], among: int) -> Table:
+def _samples(space: FeatureSpace, examined: Sequence[VaeEvaluation], among: int) -> Table:
     rows = [("training images", "", *_scores(space.floor), None, None)]
     for e in examined:
         for prior, s in e.samples.items():
@@ -214,7 +214,7 @@ def _scores(s: Scores) -> tuple[float, ...]:
     return (s.frechet.distance, *shares, sharing.density, sharing.coverage)
 
 
-def _dimensions(examined: Sequence[Examined]) -> Table:
+def _dimensions(examined: Sequence[VaeEvaluation]) -> Table:
     rows = []
     for e in examined:
         spread = e.posteriors.mu.var(axis=0)
@@ -238,7 +238,7 @@ def _dimensions(examined: Sequence[Examined]) -> Table:
     )  # fmt: skip
 
 
-def _seeds(trained: Sequence[Examined]) -> Table:
+def _seeds(trained: Sequence[VaeEvaluation]) -> Table:
     rows = []
     for e in trained:
         best = [t.fit.epochs[t.fit.best] for t in e.trained]
@@ -257,7 +257,7 @@ def _seeds(trained: Sequence[Examined]) -> Table:
     )  # fmt: skip
 
 
-def _epochs(trained: Sequence[Examined]) -> Table:
+def _epochs(trained: Sequence[VaeEvaluation]) -> Table:
     rows = [
         (
             e.name, epoch.number, epoch.parts["beta"], epoch.parts["reconstruction"], epoch.parts["kl"],
@@ -279,7 +279,7 @@ def _epochs(trained: Sequence[Examined]) -> Table:
     )  # fmt: skip
 
 
-def _curves(trained: Sequence[Examined]) -> Figure:
+def _curves(trained: Sequence[VaeEvaluation]) -> Figure:
     panels = []
     for title, of in (
         ("reconstruction", ("reconstruction",)),
@@ -302,7 +302,7 @@ def _curves(trained: Sequence[Examined]) -> Figure:
     )  # fmt: skip
 
 
-def _rate_distortion(examined: Sequence[Examined]) -> Figure:
+def _rate_distortion(examined: Sequence[VaeEvaluation]) -> Figure:
     points = sorted((float(e.bounds.kl.mean()), float(e.bounds.reconstruction.mean()), e.name) for e in examined)
     rate, distortion = [x for x, _, _ in points], [y for _, y, _ in points]
     series = [{"name": "sweep", "x": rate, "y": distortion, "low": None, "high": None}]
@@ -317,7 +317,7 @@ def _rate_distortion(examined: Sequence[Examined]) -> Figure:
     )  # fmt: skip
 
 
-def _used(examined: Sequence[Examined]) -> Figure:
+def _used(examined: Sequence[VaeEvaluation]) -> Figure:
     x = [float(e.setting) for e in examined if e.setting is not None]
     kind = examined[0].name.partition(" ")[0]
     series = [
@@ -331,7 +331,7 @@ def _used(examined: Sequence[Examined]) -> Figure:
     )  # fmt: skip
 
 
-def _by_dimension(examined: Sequence[Examined]) -> Figure:
+def _by_dimension(examined: Sequence[VaeEvaluation]) -> Figure:
     series = []
     for e in examined:
         kl = np.maximum(e.kl.per_dimension[e.order], 1e-5)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from visus.studies.vae.subject import Subject
     from visus.training.devices import Devices
     from visus.training.recipe import Recipe
-    from visus.training.vae import Pressure, TrainedVae
+    from visus.training.vae import KLSchedule, TrainedVae
 
 NAMED: Mapping[str, tuple[bool, bool]] = {  # name: (warm-up, free bits)
     "baseline": (False, False),
@@ -46,9 +46,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raise DataError for a beta, a warm-up or free bits that are none."""
-        from visus.training.vae import Pressure
+        from visus.training.vae import KLSchedule
 
-        Pressure(self.beta, self.warmup, self.free_bits)
+        KLSchedule(self.beta, self.warmup, self.free_bits)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Run:
 
     name: str
     sizes: VaeSizes
-    pressure: Pressure
+    pressure: KLSchedule
     setting: float | None = None
 
 
@@ -75,17 +75,17 @@ def named_runs(text: str, s: Settings) -> list[Run]:
     return runs
 
 
-def pressure_of(name: str, s: Settings) -> Pressure:
+def pressure_of(name: str, s: Settings) -> KLSchedule:
     """What the KL costs in a named run."""
-    from visus.training.vae import Pressure
+    from visus.training.vae import KLSchedule
 
     warm, free = NAMED[name]
-    return Pressure(s.beta, s.warmup if warm else 0, s.free_bits if free else 0.0)
+    return KLSchedule(s.beta, s.warmup if warm else 0, s.free_bits if free else 0.0)
 
 
 def swept_runs(text: str, s: Settings) -> list[Run]:
     """'beta' or 'beta=0.5,1,2' -> runs without warm-up; free bits only where they are swept. Raises SpecError, DataError."""
-    from visus.training.vae import Pressure
+    from visus.training.vae import KLSchedule
 
     kind, _, listed = text.partition("=")
     kind = kind.strip()
@@ -104,7 +104,7 @@ def swept_runs(text: str, s: Settings) -> list[Run]:
     for v in values:
         sizes = replace(s.sizes, latent=int(v)) if kind == "latent" else s.sizes
         beta, free = (v if kind == "beta" else s.beta), (v if kind == "free-bits" else 0.0)
-        runs.append(Run(f"{kind} {v:g}", sizes, Pressure(beta, 0, free), v))
+        runs.append(Run(f"{kind} {v:g}", sizes, KLSchedule(beta, 0, free), v))
     return runs
 
 

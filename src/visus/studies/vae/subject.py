@@ -79,7 +79,7 @@ def load(
     """
     from visus.images.base import Quarantined
     from visus.models.preprocess import Preprocess
-    from visus.training.feeds import decoded
+    from visus.training.batches import decoded
 
     if len(imageset.classes) < 2 and imageset.labels is not None:
         imageset = replace(imageset, labels=None, classes=())

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from visus.images import ImageSet
     from visus.studies.common.schema1 import Result
-    from visus.studies.vit.subject import Viewer
+    from visus.studies.vit.subject import EvaluatedModel
 
 PARTS = ("predictions", "attention", "masking", "pooling")
 HEADS_SEEN = 200  # pictures over which heads are measured
@@ -203,7 +203,7 @@ def _looked(imageset: ImageSet, rows: np.ndarray, n: int, seed: int) -> np.ndarr
     return np.concatenate([ahead, rest])[:n]
 
 
-def _warnings(viewers: list[Viewer]) -> tuple[str, ...]:
+def _warnings(viewers: list[EvaluatedModel]) -> tuple[str, ...]:
     return tuple(
         f"The weights of {v.spec} are a random initialisation: its answers and maps mean nothing."
         for v in viewers

@@ -14,7 +14,7 @@ from visus.studies.common.schema1 import Figure, Table
 from visus.studies.common.sections import Part
 from visus.studies.common.shared import percent
 from visus.studies.vit.overlays import UNIFORM, overlaid, resized
-from visus.studies.vit.subject import Shown, Viewer, prepared
+from visus.studies.vit.subject import EvaluatedModel, Shown, prepared
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ class Heads:
     patches: int
 
 
-def look_at(viewers: Sequence[Viewer], imageset: ImageSet, rows: np.ndarray, *, device: str) -> Part:
+def look_at(viewers: Sequence[EvaluatedModel], imageset: ImageSet, rows: np.ndarray, *, device: str) -> Part:
     """Overlays on the pictures at `rows`, of all models side by side: of a vision transformer its maps, of another network Grad-CAM."""
     names = [imageset.ids[int(i)] for i in rows]
     tiles: dict[tuple[int, bool], list[tuple[str, np.ndarray]]] = {(i, s): [] for i in range(len(rows)) for s in SCALES}
@@ -95,7 +95,7 @@ def _stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
     return found
 
 
-def _warned(viewer: Viewer) -> list[str]:
+def _warned(viewer: EvaluatedModel) -> list[str]:
     said = []
     if viewer.flat:
         said.append(
@@ -115,7 +115,7 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(f"{n} {kind}s" if n > 1 else kind for kind, n in counted.items())
 
 
-def _what(viewer: Viewer) -> str:
+def _what(viewer: EvaluatedModel) -> str:
     if viewer.layout is None:
         return "Grad-CAM (Selvaraju et al. 2017): of the predicted class, at the last layer that has positions."
     who = "the mean over the patches' rows" if viewer.flat else "the row of the CLS token"
@@ -125,7 +125,7 @@ def _what(viewer: Viewer) -> str:
     )
 
 
-def _maps(viewer: Viewer, shown: Shown, device: str) -> dict[str, np.ndarray]:
+def _maps(viewer: EvaluatedModel, shown: Shown, device: str) -> dict[str, np.ndarray]:
     """float [n, gh, gw] by title."""
     from visus.models.relevance import grad_cam
     from visus.studies.vit.masking.measure import importance
@@ -145,7 +145,7 @@ def _maps(viewer: Viewer, shown: Shown, device: str) -> dict[str, np.ndarray]:
     return {titles[name]: values.reshape(-1, *viewer.layout.grid) for name, values in found.items()}
 
 
-def _layers(viewer: Viewer, shown: Shown, device: str) -> np.ndarray:
+def _layers(viewer: EvaluatedModel, shown: Shown, device: str) -> np.ndarray:
     """float32 [layers, heads, gh, gw]: every head's CLS row of the first picture."""
     from visus.models.attention import attention
 
@@ -156,7 +156,7 @@ def _layers(viewer: Viewer, shown: Shown, device: str) -> np.ndarray:
 
 
 def _all_heads(
-    viewer: Viewer, shown: Shown, layers: np.ndarray, k: int, name: str, arrays: dict[str, np.ndarray]
+    viewer: EvaluatedModel, shown: Shown, layers: np.ndarray, k: int, name: str, arrays: dict[str, np.ndarray]
 ) -> Figure:
     """A gallery with a row for each layer: its heads, and their mean."""
     pictures, captions, groups = [], [], []
@@ -175,7 +175,7 @@ def _all_heads(
     )
 
 
-def heads_of(viewer: Viewer, imageset: ImageSet, rows: np.ndarray, *, device: str) -> Heads:
+def heads_of(viewer: EvaluatedModel, imageset: ImageSet, rows: np.ndarray, *, device: str) -> Heads:
     """What every head does on the pictures at `rows`."""
     from visus.models.attention import statistics
     from visus.models.tokens import outlier_tokens

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from visus.measures.probe_null import PermutationNull
     from visus.measures.repeats import Repeats
     from visus.models import Backbone
-    from visus.studies.vit.subject import Viewer
+    from visus.studies.vit.subject import EvaluatedModel
 
 DEPTHS = 4
 ORDER = ("CLS", "mean", "CLS + mean", "pre-logits")
@@ -55,7 +55,7 @@ class Repeated:
 
 
 def pool(
-    viewer: Viewer, imageset: ImageSet, *, controls: bool, device: str, seed: int
+    viewer: EvaluatedModel, imageset: ImageSet, *, controls: bool, device: str, seed: int
 ) -> tuple[list[Pooled], np.ndarray, Repeated]:
     """Probes of one vision transformer, the labels of the test pictures, and which of these are training pictures too; controls: beside
     every probe.
@@ -67,7 +67,7 @@ def pool(
     from visus.measures.probe_null import permutation_null
     from visus.measures.repeats import repeats
     from visus.progress import log, task
-    from visus.studies.common.shared import labels_of, pixels_of, random_twin
+    from visus.studies.common.shared import labels_of, pixels_of, random_control
     from visus.studies.transfer import common_ground
 
     assert viewer.layout is not None
@@ -79,7 +79,7 @@ def pool(
     twin = None
     if controls and not backbone.random:
         try:
-            twin = _extracted(random_twin(viewer.spec, seed=seed), imageset, layers, flat=viewer.flat, device=device)
+            twin = _extracted(random_control(viewer.spec, seed=seed), imageset, layers, flat=viewer.flat, device=device)
         except VisusError as error:
             log(f"no random-init control for {viewer.spec}: {error}")
     kept, splits = common_ground(imageset.split(seed=seed), [*found, *(twin or [])], len(imageset))

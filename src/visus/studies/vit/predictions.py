@@ -13,7 +13,7 @@ from visus.studies.common.pairs import Pair, compare_right, table_of_pairs
 from visus.studies.common.schema1 import Figure, Table
 from visus.studies.common.sections import Part
 from visus.studies.common.shared import interval_text, percent
-from visus.studies.vit.subject import Viewer, prepared
+from visus.studies.vit.subject import EvaluatedModel, prepared
 
 if TYPE_CHECKING:
     from visus.images import ImageSet
@@ -36,7 +36,7 @@ class Judged:
     unmeant: tuple[str, ...]
 
 
-def answers(viewer: Viewer, imageset: ImageSet, rows: np.ndarray, *, device: str) -> np.ndarray:
+def answers(viewer: EvaluatedModel, imageset: ImageSet, rows: np.ndarray, *, device: str) -> np.ndarray:
     """Probabilities [n, k] of the pictures at `rows`."""
     from visus.progress import task
     from visus.studies.vit.masking.measure import answered
@@ -51,7 +51,7 @@ def answers(viewer: Viewer, imageset: ImageSet, rows: np.ndarray, *, device: str
     return viewer.probabilities(np.concatenate(found))
 
 
-def judge(viewer: Viewer, imageset: ImageSet, rows: np.ndarray, *, device: str) -> Judged | None:
+def judge(viewer: EvaluatedModel, imageset: ImageSet, rows: np.ndarray, *, device: str) -> Judged | None:
     """How often the answer means the label, of the pictures at `rows`; None where no answer can, or no label is there."""
     from visus.measures.reliability import reliability
 
@@ -76,7 +76,7 @@ def judge(viewer: Viewer, imageset: ImageSet, rows: np.ndarray, *, device: str) 
 
 
 def part(
-    viewers: Sequence[Viewer],
+    viewers: Sequence[EvaluatedModel],
     imageset: ImageSet,
     rows: np.ndarray,
     looked_set: ImageSet,
@@ -87,7 +87,7 @@ def part(
 ) -> Part:
     """Top five of the pictures at `looked` of one set, side by side; over `rows` of the other, if labelled, accuracy, reliability and pairs."""
     said, unjudged, warnings = [], [], []
-    top: list[tuple[Viewer, np.ndarray, np.ndarray]] = []
+    top: list[tuple[EvaluatedModel, np.ndarray, np.ndarray]] = []
     judged: list[Judged] = []
     for viewer in viewers:
         p = answers(viewer, looked_set, looked, device=device)
@@ -139,14 +139,17 @@ def sentence_of(pair: Pair) -> str:
     return f"{ahead} is ahead of {behind} by {100 * abs(pair.difference):.1f} points (95 % interval {low:.1f} to {high:.1f}, paired){sure}."
 
 
-def _label(viewer: Viewer, classes: Sequence[str], position: int) -> str:
+def _label(viewer: EvaluatedModel, classes: Sequence[str], position: int) -> str:
     from visus.models.labels import short
 
     return short(viewer.names[position]) if viewer.names else classes[position]
 
 
 def _top(
-    top: Sequence[tuple[Viewer, np.ndarray, np.ndarray]], classes: Sequence[str], imageset: ImageSet, shown: np.ndarray
+    top: Sequence[tuple[EvaluatedModel, np.ndarray, np.ndarray]],
+    classes: Sequence[str],
+    imageset: ImageSet,
+    shown: np.ndarray,
 ) -> Table:
     rows = []
     for k, i in enumerate(shown):
@@ -171,7 +174,10 @@ def _top(
 
 
 def _gallery(
-    top: Sequence[tuple[Viewer, np.ndarray, np.ndarray]], classes: Sequence[str], imageset: ImageSet, shown: np.ndarray
+    top: Sequence[tuple[EvaluatedModel, np.ndarray, np.ndarray]],
+    classes: Sequence[str],
+    imageset: ImageSet,
+    shown: np.ndarray,
 ) -> tuple[list[Figure], dict[str, np.ndarray]]:
     from visus.images.thumbnails import thumbnails
 

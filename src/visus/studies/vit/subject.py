@@ -27,7 +27,7 @@ Reading = Literal["classifier", "probe", "output"]
 
 
 @dataclass(frozen=True)
-class Viewer:
+class EvaluatedModel:
     """One model of the study.
 
     layout: None for a network that is no vision transformer (compared where pixels are). reading: how answers are read off:
@@ -99,14 +99,14 @@ class Shown:
 
     raw: np.ndarray
 
-    def batch(self, viewer: Viewer, device: str, at: slice) -> torch.Tensor:
+    def batch(self, viewer: EvaluatedModel, device: str, at: slice) -> torch.Tensor:
         """The pictures at a slice, normalised, float32 [b, 3, h, w] on the device."""
         import torch
 
         return viewer.backbone.preprocess.normalize(torch.from_numpy(self.raw[at]).to(device))
 
     def through(
-        self, viewer: Viewer, device: str, run: Callable[[slice, torch.Tensor], T], *, size: int = BATCH
+        self, viewer: EvaluatedModel, device: str, run: Callable[[slice, torch.Tensor], T], *, size: int = BATCH
     ) -> Iterator[T]:
         """What `run` gives of batches (where they stand, normalised pictures), in order; in smaller ones where memory is too little.
 
@@ -118,7 +118,7 @@ class Shown:
             yield found
 
 
-def prepared(viewer: Viewer, imageset: ImageSet, rows: np.ndarray) -> Shown:
+def prepared(viewer: EvaluatedModel, imageset: ImageSet, rows: np.ndarray) -> Shown:
     """The pictures at positions `rows`, as the model sees them. Raises DataError for one that cannot be decoded."""
     return Shown(np.stack([viewer.backbone.preprocess(imageset.decode(int(i))) for i in rows]))
 
@@ -157,7 +157,7 @@ def survey(imageset: ImageSet, rows: np.ndarray) -> Surveyed:
     return Surveyed(np.array(good, np.int64), tuple(imageset.ids[i] for i in good), np.array(sizes, np.int64), warnings)
 
 
-def smaller_than_a_patch(viewers: Sequence[Viewer], surveyed: Surveyed) -> list[str]:
+def smaller_than_a_patch(viewers: Sequence[EvaluatedModel], surveyed: Surveyed) -> list[str]:
     """A sentence for every vision transformer one of whose patches is larger than some picture is before it is resized."""
     found = []
     for viewer in viewers:
@@ -184,7 +184,7 @@ def views(
     device: str,
     download: bool,
     answers: bool,
-) -> list[Viewer]:
+) -> list[EvaluatedModel]:
     """Load the models, and find out how each answers. meanings: a user's file; of the models it touches those whose outputs it describes.
 
     answers: whether answers are needed at all (a probe takes a pass over the set).
@@ -211,7 +211,7 @@ def view(
     seed: int,
     device: str,
     answers: bool,
-) -> Viewer:
+) -> EvaluatedModel:
     """Find out how a model answers. given: which of its outputs mean which class, where the user said so."""
     from visus.models.heads import UNREAD
     from visus.models.meanings import class_targets
@@ -229,16 +229,16 @@ def view(
         known = given or class_targets(imageset.classes, backbone.labels, ids=imageset.wordnet)
         targets = tuple(known) if known is not None and any(len(t) for t in known) else None
     if targets is not None:
-        return Viewer(backbone, inside, "classifier", targets, refused=refused)
+        return EvaluatedModel(backbone, inside, "classifier", targets, refused=refused)
     if backbone.labels is not None:
-        return Viewer(backbone, inside, "output", refused=refused)
+        return EvaluatedModel(backbone, inside, "output", refused=refused)
     if answers and imageset.labels is None:
         raise DataError(
             f"{spec} {backbone.info.get(UNREAD, 'has no classifier')} and {imageset.name} no labels to fit a probe on; give labelled "
             "images, a model that classifies, or --part attention"
         )
     probe = fitted(backbone, imageset, device=device, seed=seed) if answers else None
-    return Viewer(backbone, inside, "probe", probe=probe, refused=refused)
+    return EvaluatedModel(backbone, inside, "probe", probe=probe, refused=refused)
 
 
 def fitted(backbone: Backbone, imageset: ImageSet, *, device: str, seed: int) -> ProbeResult:

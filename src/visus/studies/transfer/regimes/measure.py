@@ -12,7 +12,7 @@ import numpy as np
 from visus.errors import SpecError
 from visus.spec import unknown
 from visus.studies.transfer.regimes.plan import asked_for, planned
-from visus.studies.transfer.regimes.runs import Options, Workshop, run_regime
+from visus.studies.transfer.regimes.runs import Options, TrainingContext, run_regime
 
 if TYPE_CHECKING:
     from visus.images import ImageSet, Splits
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from visus.studies.transfer.regimes.scores import RegimeScore
     from visus.training.devices import Devices
     from visus.training.records import Run
-    from visus.training.regimes import Built, Material
+    from visus.training.regimes import Built, TrainingData
 
 KNOWN = ("probe", "head", "last-block", "lora", "full", "scratch")
 DEFAULT = ("probe", "head", "last-block", "full", "scratch")
@@ -83,7 +83,7 @@ def train_regimes(
     from visus.progress import log
     from visus.training.regimes import build
 
-    shop = Workshop(_material(imageset, kept, splits, late), options, devices, late_seconds)
+    shop = TrainingContext(_material(imageset, kept, splits, late), options, devices, late_seconds)
     networks: dict[str, Backbone] = {}
     unfit: list[str] = []
     builts: dict[str, Built] = {}
@@ -134,7 +134,7 @@ def train_head(
     from visus.training.regimes import build, restore
 
     options = replace(options, regimes=("head",), views=0, augment=False, seeds=1)
-    shop = Workshop(_material(imageset, kept, splits, late), options, devices)
+    shop = TrainingContext(_material(imageset, kept, splits, late), options, devices)
     built = build("head", backbone, shop.material.n_classes, shop.settings, seed=options.seed)
     # Not kept as a model: the network may stand without its skips, which no name can say.
     score, _, root = run_regime(
@@ -144,13 +144,13 @@ def train_head(
     return built, score.runs[0]
 
 
-def _material(imageset: ImageSet, kept: np.ndarray, splits: Splits, late: np.ndarray | None) -> Material:
+def _material(imageset: ImageSet, kept: np.ndarray, splits: Splits, late: np.ndarray | None) -> TrainingData:
     """What is trained on: the first fold's two parts, and test."""
     from visus.studies.common.shared import labels_of
-    from visus.training.regimes import Material
+    from visus.training.regimes import TrainingData
 
     fit, val = splits.folds[0]
     parts = {"train": fit, "validation": val, "test": splits.test}
     known = None if late is None else {part: late[rows] for part, rows in parts.items()}
     train, validation, test = (kept[rows] for rows in parts.values())
-    return Material(imageset, labels_of(imageset), len(imageset.classes), train, validation, test, known)
+    return TrainingData(imageset, labels_of(imageset), len(imageset.classes), train, validation, test, known)

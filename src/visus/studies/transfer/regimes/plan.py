@@ -8,35 +8,35 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from visus.studies.transfer.regimes.runs import Options, Workshop, content_key
+from visus.studies.transfer.regimes.runs import Options, TrainingContext, content_key
 
 if TYPE_CHECKING:
     from visus.models import Backbone
-    from visus.training.budget import Allowance
+    from visus.training.budget import RegimeBudget
     from visus.training.regimes import Built
 
 TRIED = 0.3  # share of the epochs that a learning rate is tried for
 
 
-def asked_for(regime: str, backbone: Backbone, options: Options) -> Allowance:
+def asked_for(regime: str, backbone: Backbone, options: Options) -> RegimeBudget:
     """What a regime may spend when time is no matter."""
-    from visus.training.budget import Allowance
+    from visus.training.budget import RegimeBudget
     from visus.training.recipe import GRIDS
 
     epochs = options.scratch_epochs or options.epochs if regime == "scratch" else options.epochs
     trial = epochs if regime == "head" else max(1, round(TRIED * epochs))
     native = min(backbone.preprocess.size)
     size = options.size if options.size and regime in ("full", "scratch", "lora") else native
-    return Allowance(epochs, size, options.lr or GRIDS[regime], trial)
+    return RegimeBudget(epochs, size, options.lr or GRIDS[regime], trial)
 
 
 def planned(
-    shop: Workshop, builts: Mapping[str, Built], networks: Mapping[str, Backbone], *, seconds: float | None
-) -> tuple[dict[str, Allowance], tuple[str, ...]]:
+    shop: TrainingContext, builts: Mapping[str, Built], networks: Mapping[str, Backbone], *, seconds: float | None
+) -> tuple[dict[str, RegimeBudget], tuple[str, ...]]:
     """The plan as asked, or fitted to the time; a plan made for the same question is taken again, so that a run can be resumed."""
     from visus.locks import locked
     from visus.paths import home, write_text
-    from visus.training.budget import Allowance, fit_to
+    from visus.training.budget import RegimeBudget, fit_to
 
     asked = {r: asked_for(r, networks[r], shop.options) for r in builts}
     if seconds is None or not asked:
@@ -51,7 +51,7 @@ def planned(
     with locked(file.parent, waiting=waiting, name=f".{key}.lock"):
         if file.is_file():
             body = json.loads(file.read_text("utf-8"))
-            plan = {r: Allowance(**{**a, "grid": tuple(a["grid"])}) for r, a in body["plan"].items()}
+            plan = {r: RegimeBudget(**{**a, "grid": tuple(a["grid"])}) for r, a in body["plan"].items()}
             return plan, tuple(body["left_out"])
         start = time.perf_counter()
         paces, sizes = _paces(shop, asked, builts, networks)
@@ -62,16 +62,19 @@ def planned(
 
 
 def _paces(
-    shop: Workshop, asked: Mapping[str, Allowance], builts: Mapping[str, Built], networks: Mapping[str, Backbone]
+    shop: TrainingContext,
+    asked: Mapping[str, RegimeBudget],
+    builts: Mapping[str, Built],
+    networks: Mapping[str, Backbone],
 ) -> tuple[dict[str, Any], Any]:
     """Seconds that each regime takes, measured, and the numbers of pictures."""
     from visus.progress import task
-    from visus.training.budget import Pace, Sizes
-    from visus.training.pace import pace_of_pictures, pace_of_tail, sizes_for
+    from visus.training.budget import Sizes, Throughput
+    from visus.training.throughput import pace_of_pictures, pace_of_tail, sizes_for
 
     material, options, recipe, devices = shop.material, shop.options, shop.recipe, shop.devices
-    paces: dict[str, Pace] = {}
-    whole: Pace | None = None
+    paces: dict[str, Throughput] = {}
+    whole: Throughput | None = None
     with task("measuring how fast this machine trains", len(asked)) as progress:
         for regime in sorted(asked, key=("full", "scratch", "lora", "last-block", "head").index):
             built, backbone = builts[regime], networks[regime]
@@ -91,6 +94,6 @@ def _paces(
                 front = 0.0
                 if options.views:
                     front = options.views * len(material.train) * (whole.held[size] if whole else 0.01)
-                paces[regime] = Pace({size: front}, {size: few}, {size: few})
+                paces[regime] = Throughput({size: front}, {size: few}, {size: few})
             progress.advance()
     return paces, Sizes(len(material.train), len(material.validation), len(material.test))

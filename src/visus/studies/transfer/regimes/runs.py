@@ -17,10 +17,10 @@ from visus.errors import SpecError
 if TYPE_CHECKING:
     from visus.models import Backbone
     from visus.studies.transfer.regimes.scores import RegimeScore
-    from visus.training.budget import Allowance
+    from visus.training.budget import RegimeBudget
     from visus.training.devices import Devices
     from visus.training.recipe import Recipe
-    from visus.training.regimes import Built, Material, Prepared, Settings
+    from visus.training.regimes import Built, Prepared, Settings, TrainingData
 
 FORMAT = 1
 
@@ -68,10 +68,10 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Workshop:
+class TrainingContext:
     """What every regime of a model shares: the pictures, the settings, the machine. late_seconds: what the frozen features took."""
 
-    material: Material
+    material: TrainingData
     options: Options
     devices: Devices
     late_seconds: float = 0.0
@@ -91,7 +91,7 @@ class Workshop:
         return Recipe(0.0, batch=o.batch, accumulate=o.accumulate, seed=o.seed)
 
 
-def content_key(material: Material, networks: Mapping[str, Backbone], *parts: Any) -> str:
+def content_key(material: TrainingData, networks: Mapping[str, Backbone], *parts: Any) -> str:
     """Content hash of everything that a training depends on."""
     import xxhash
 
@@ -107,10 +107,10 @@ def content_key(material: Material, networks: Mapping[str, Backbone], *parts: An
 
 
 def run_regime(
-    shop: Workshop,
+    shop: TrainingContext,
     built: Built,
     backbone: Backbone,
-    allowance: Allowance,
+    allowance: RegimeBudget,
     *,
     model: str,
     note: str = "",
@@ -145,7 +145,7 @@ def run_regime(
             write_text(cost_file, json.dumps(cost))
     preprocess = backbone.preprocess
     if cost["side"] != min(preprocess.size):
-        from visus.training.feeds import at_size
+        from visus.training.batches import at_size
 
         preprocess = at_size(preprocess, cost["side"])
     names = set(built.names)
@@ -172,7 +172,7 @@ def run_regime(
     return score, trained, root
 
 
-def _keep(folder: Path, built: Built, backbone: Backbone, material: Material, score: RegimeScore) -> None:
+def _keep(folder: Path, built: Built, backbone: Backbone, material: TrainingData, score: RegimeScore) -> None:
     """Save the trained network as a model that every command takes; what cannot be rebuilt from its name is not saved, and said."""
     from visus.errors import VisusError
     from visus.models.tuned import CONFIG, save_tuned
@@ -188,7 +188,7 @@ def _keep(folder: Path, built: Built, backbone: Backbone, material: Material, sc
 
 
 def _trained(
-    shop: Workshop, built: Built, backbone: Backbone, allowance: Allowance, folders: Sequence[Path]
+    shop: TrainingContext, built: Built, backbone: Backbone, allowance: RegimeBudget, folders: Sequence[Path]
 ) -> tuple[list[Any], dict[str, Any]]:
     """The runs, one a seed, and what they took together."""
     import torch

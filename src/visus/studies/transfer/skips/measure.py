@@ -26,7 +26,7 @@ SWEPT = (2000, 1000)  # at most so many training and test images in a sweep, whi
 
 
 @dataclass(frozen=True)
-class Scene:
+class AblationSetup:
     """The images and the network that are looked at. kept: positions in the ImageSet; y, splits: in their numbering."""
 
     backbone: Backbone
@@ -72,7 +72,7 @@ class Removal:
     recalibrated: np.ndarray | None
 
 
-def variants(scene: Scene, skips: Sequence[Skip], options: Options, devices: Devices) -> tuple[Variant, ...]:
+def variants(scene: AblationSetup, skips: Sequence[Skip], options: Options, devices: Devices) -> tuple[Variant, ...]:
     """The intact network and the one without these skips, with and without recalibrated BatchNorm."""
     from visus.progress import task
 
@@ -87,7 +87,7 @@ def variants(scene: Scene, skips: Sequence[Skip], options: Options, devices: Dev
     return tuple(found)
 
 
-def sweep(scene: Scene, skips: Sequence[Skip]) -> tuple[np.ndarray, tuple[Removal, ...], Splits]:
+def sweep(scene: AblationSetup, skips: Sequence[Skip]) -> tuple[np.ndarray, tuple[Removal, ...], Splits]:
     """Every block in turn without its skip. Returns (which test images the intact network gets right, the removals, the splits used)."""
     from visus.progress import task
 
@@ -115,7 +115,7 @@ def sweep(scene: Scene, skips: Sequence[Skip]) -> tuple[np.ndarray, tuple[Remova
     return intact, tuple(removals), small
 
 
-def _networks(scene: Scene, skips: Sequence[Skip]) -> Iterator[tuple[str, Backbone, Any]]:
+def _networks(scene: AblationSetup, skips: Sequence[Skip]) -> Iterator[tuple[str, Backbone, Any]]:
     """(name, network, context in which its skips are gone) of each variant; the last one only where there is BatchNorm."""
     from visus.models.skips import without_skips
 
@@ -127,7 +127,7 @@ def _networks(scene: Scene, skips: Sequence[Skip]) -> Iterator[tuple[str, Backbo
         yield "without skips, BatchNorm recalibrated", twin, without_skips(twin.module, skips)
 
 
-def _recalibrated(scene: Scene, network: Backbone, skips: Sequence[Skip]) -> bool:
+def _recalibrated(scene: AblationSetup, network: Backbone, skips: Sequence[Skip]) -> bool:
     """Estimate the BatchNorm statistics of the network without its skips on training images; False where it has none."""
     from visus.models.skips import without_skips
     from visus.training.batchnorm import recalibrate
@@ -136,11 +136,11 @@ def _recalibrated(scene: Scene, network: Backbone, skips: Sequence[Skip]) -> boo
         return recalibrate(network.module, (x for x, _ in _batches(scene, RECALIBRATED_ON, RECALIBRATED_BY)))
 
 
-def _batches(scene: Scene, n: int, size: int) -> Iterator[tuple[Any, Any]]:
+def _batches(scene: AblationSetup, n: int, size: int) -> Iterator[tuple[Any, Any]]:
     """(normalised pictures, labels) of up to n training images, chosen by the seed, in whole batches where there are enough."""
     import torch
 
-    from visus.training.feeds import decoded
+    from visus.training.batches import decoded
 
     rows = np.random.default_rng(scene.seed).permutation(scene.splits.folds[0][0])[:n]
     size = min(size, len(rows))
@@ -151,7 +151,7 @@ def _batches(scene: Scene, n: int, size: int) -> Iterator[tuple[Any, Any]]:
         yield preprocess.normalize(torch.from_numpy(pictures)), torch.from_numpy(scene.y[part])
 
 
-def _late(scene: Scene, network: Backbone, images: ImageSet, rows: np.ndarray) -> np.ndarray:
+def _late(scene: AblationSetup, network: Backbone, images: ImageSet, rows: np.ndarray) -> np.ndarray:
     """float32 [len(rows), d]: the network's last features as it stands now."""
     from visus.features.extract import extract
     from visus.studies.common.shared import rows_of
@@ -161,7 +161,7 @@ def _late(scene: Scene, network: Backbone, images: ImageSet, rows: np.ndarray) -
     return rows_of(features, tap.name, rows)
 
 
-def _probe(scene: Scene, x: np.ndarray, y: np.ndarray, splits: Splits) -> ProbeResult:
+def _probe(scene: AblationSetup, x: np.ndarray, y: np.ndarray, splits: Splits) -> ProbeResult:
     from visus.measures.probe import linear_probe
 
     return linear_probe(
@@ -171,7 +171,7 @@ def _probe(scene: Scene, x: np.ndarray, y: np.ndarray, splits: Splits) -> ProbeR
 
 
 def _head(
-    scene: Scene, network: Backbone, x: np.ndarray, options: Options, devices: Devices
+    scene: AblationSetup, network: Backbone, x: np.ndarray, options: Options, devices: Devices
 ) -> tuple[Run, dict[str, float]]:
     """Train a new head on the network's features; its run, and the gradient that its loss sends to every stage."""
     from visus.models.stages import stages_of
@@ -183,7 +183,7 @@ def _head(
     return run, stage_gradient_norms(built.classifier, _batches(scene, GRADIENTS_OF, RECALIBRATED_BY), stages)
 
 
-def _smaller(scene: Scene) -> tuple[Splits, np.ndarray]:
+def _smaller(scene: AblationSetup) -> tuple[Splits, np.ndarray]:
     """Splits of at most SWEPT images, numbered anew, and the positions (in `kept`) that the numbers stand for."""
     from visus.images import Splits
 

@@ -15,10 +15,10 @@ from visus.studies.common.shared import interval_text, percent
 if TYPE_CHECKING:
     from visus.images import Splits
     from visus.models.skips import Skip
-    from visus.studies.transfer.skips.measure import Removal, Scene, Variant
+    from visus.studies.transfer.skips.measure import AblationSetup, Removal, Variant
 
 
-def of_variants(scene: Scene, skips: Sequence[Skip], found: Sequence[Variant], *, prefix: str = "") -> Part:
+def of_variants(scene: AblationSetup, skips: Sequence[Skip], found: Sequence[Variant], *, prefix: str = "") -> Part:
     """The chosen blocks without their skips beside the intact network. prefix: the model, where there are several."""
     from visus.measures.intervals import wilson
 
@@ -55,7 +55,9 @@ def of_variants(scene: Scene, skips: Sequence[Skip], found: Sequence[Variant], *
     return Part((*said, *_flow(found)), tables, figures)
 
 
-def of_sweep(scene: Scene, intact: np.ndarray, removals: Sequence[Removal], used: Splits, *, prefix: str = "") -> Part:
+def of_sweep(
+    scene: AblationSetup, intact: np.ndarray, removals: Sequence[Removal], used: Splits, *, prefix: str = ""
+) -> Part:
     """The damage that every block's missing skip does, over depth."""
     plain, again = [], []
     for r in removals:
@@ -173,7 +175,7 @@ def _damage(
 
 
 def _sweep_words(
-    scene: Scene, removals: Sequence[Removal], plain: Sequence[Pair], again: Sequence[Pair]
+    scene: AblationSetup, removals: Sequence[Removal], plain: Sequence[Pair], again: Sequence[Pair]
 ) -> tuple[str, ...]:
     worst = min(range(len(plain)), key=lambda k: plain[k].difference)
     clear = sum(p.high < 0 for p in plain)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visus.errors import DataError, SpecError
-from visus.studies.vit.subject import Shown, Viewer, prepared
+from visus.studies.vit.subject import EvaluatedModel, Shown, prepared
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +90,7 @@ def ratios_of(text: str | None) -> tuple[float, ...]:
 
 
 def mask(
-    viewers: Sequence[Viewer],
+    viewers: Sequence[EvaluatedModel],
     imageset: ImageSet,
     rows: np.ndarray,
     *,
@@ -154,7 +154,7 @@ def mask(
     return Masked(len(rows), leader.spec, tuple(curves), faithful, tuple(warnings))
 
 
-def _flat(viewer: Viewer, maps: Mapping[str, np.ndarray], patterns: Sequence[str]) -> list[str]:
+def _flat(viewer: EvaluatedModel, maps: Mapping[str, np.ndarray], patterns: Sequence[str]) -> list[str]:
     """A sentence where a map is the same for every patch of some picture, so that it puts the patches in no order."""
     said = []
     for name, values in maps.items():
@@ -172,7 +172,7 @@ def _flat(viewer: Viewer, maps: Mapping[str, np.ndarray], patterns: Sequence[str
     return said
 
 
-def undroppable(viewer: Viewer, shown: Shown, device: str) -> str | None:
+def undroppable(viewer: EvaluatedModel, shown: Shown, device: str) -> str | None:
     """Why tokens cannot be dropped from a vision transformer; None: they can."""
     import torch
 
@@ -187,14 +187,18 @@ def undroppable(viewer: Viewer, shown: Shown, device: str) -> str | None:
     return None
 
 
-def _orders(viewer: Viewer, maps: Mapping[str, np.ndarray], n: int, seed: int) -> Iterator[tuple[str, str, np.ndarray]]:
+def _orders(
+    viewer: EvaluatedModel, maps: Mapping[str, np.ndarray], n: int, seed: int
+) -> Iterator[tuple[str, str, np.ndarray]]:
     """(map, deletion or insertion, the order of its patches), map by map."""
     for name in FAITHFUL:
         for way, pattern in (("deletion", "most-attended"), ("insertion", "least-attended")):
             yield name, way, _order(name, pattern, viewer, maps, n, seed)
 
 
-def _order(name: str, pattern: str, viewer: Viewer, maps: Mapping[str, np.ndarray], n: int, seed: int) -> np.ndarray:
+def _order(
+    name: str, pattern: str, viewer: EvaluatedModel, maps: Mapping[str, np.ndarray], n: int, seed: int
+) -> np.ndarray:
     from visus.measures.masking import patch_order
 
     assert viewer.layout is not None
@@ -203,7 +207,7 @@ def _order(name: str, pattern: str, viewer: Viewer, maps: Mapping[str, np.ndarra
     return patch_order(pattern, viewer.layout.grid, n, scores=maps[name])
 
 
-def importance(viewer: Viewer, shown: Shown, device: str) -> dict[str, np.ndarray]:
+def importance(viewer: EvaluatedModel, shown: Shown, device: str) -> dict[str, np.ndarray]:
     """float32 [n, patches] by name: last-layer attention averaged over heads, rollout, and gradient-weighted attention."""
     from visus.models.attention import attention, rollout
     from visus.models.relevance import relevance
@@ -223,7 +227,7 @@ def importance(viewer: Viewer, shown: Shown, device: str) -> dict[str, np.ndarra
 
 
 def dropped(
-    viewer: Viewer,
+    viewer: EvaluatedModel,
     shown: Shown,
     y: np.ndarray | None,
     order: np.ndarray,
@@ -250,7 +254,7 @@ def dropped(
 
 
 def blanked(
-    viewer: Viewer,
+    viewer: EvaluatedModel,
     shown: Shown,
     y: np.ndarray | None,
     order: np.ndarray,
@@ -282,7 +286,7 @@ def hidden(raw: np.ndarray, paint: np.ndarray, order: np.ndarray, grid: tuple[in
     return found
 
 
-def painted(raw: np.ndarray, fill: str, viewer: Viewer) -> np.ndarray:
+def painted(raw: np.ndarray, fill: str, viewer: EvaluatedModel) -> np.ndarray:
     """What hides pixels, uint8 broadcastable to the pictures: the mean colour of the model's normalisation, black, or the picture blurred."""
     if fill == "blur":
         from PIL import Image, ImageFilter
@@ -298,7 +302,7 @@ def painted(raw: np.ndarray, fill: str, viewer: Viewer) -> np.ndarray:
     return np.round(colour).astype(np.uint8)[None, None, None]
 
 
-def answer(viewer: Viewer, batch: Any) -> np.ndarray:
+def answer(viewer: EvaluatedModel, batch: Any) -> np.ndarray:
     """float32 [b, k]: logits, or for a probe the pooled feature, of whole pictures."""
     backbone = viewer.backbone
     if viewer.reading != "probe":
@@ -307,13 +311,18 @@ def answer(viewer: Viewer, batch: Any) -> np.ndarray:
     return backbone.forward(batch, taps)[taps[0].name].float().cpu().numpy()
 
 
-def answered(viewer: Viewer, shown: Shown, device: str) -> np.ndarray:
+def answered(viewer: EvaluatedModel, shown: Shown, device: str) -> np.ndarray:
     """float32 [n, k]: the `answer` to every picture."""
     return np.concatenate(list(shown.through(viewer, device, lambda _, x: answer(viewer, x))))
 
 
 def _curve(
-    viewer: Viewer, how: str, pattern: str, ratios: Sequence[float], outputs: Sequence[np.ndarray], y: np.ndarray | None
+    viewer: EvaluatedModel,
+    how: str,
+    pattern: str,
+    ratios: Sequence[float],
+    outputs: Sequence[np.ndarray],
+    y: np.ndarray | None,
 ) -> Curve:
     probabilities = np.stack([viewer.probabilities(o) for o in outputs])
     answers = probabilities.argmax(axis=2)

@@ -17,7 +17,7 @@ from visus.studies.vit.masking.measure import FAITHFUL, Curve, Masked, hidden, p
 if TYPE_CHECKING:
     from visus.images import ImageSet
     from visus.measures.compare import PairedDifference
-    from visus.studies.vit.subject import Viewer
+    from visus.studies.vit.subject import EvaluatedModel
 
 STRIP = (1.0, 0.7, 0.4)
 SIDE = 128
@@ -32,7 +32,7 @@ AT_RANDOM = {
 
 
 def part(
-    masked: Masked, viewers: Sequence[Viewer], imageset: ImageSet, rows: np.ndarray, *, fill: str, seed: int
+    masked: Masked, viewers: Sequence[EvaluatedModel], imageset: ImageSet, rows: np.ndarray, *, fill: str, seed: int
 ) -> Part:
     """Curves by model, the table of areas and halving points, the faithfulness of maps, and a strip of masked pictures."""
     strip, arrays = _strip(viewers, imageset, rows, fill=fill, seed=seed, patterns=[c.pattern for c in masked.curves])
@@ -254,7 +254,13 @@ def _faithful_figures(masked: Masked, seed: int) -> list[Figure]:
 
 
 def _strip(
-    viewers: Sequence[Viewer], imageset: ImageSet, rows: np.ndarray, *, fill: str, seed: int, patterns: Sequence[str]
+    viewers: Sequence[EvaluatedModel],
+    imageset: ImageSet,
+    rows: np.ndarray,
+    *,
+    fill: str,
+    seed: int,
+    patterns: Sequence[str],
 ) -> tuple[list[Figure], dict[str, np.ndarray]]:
     """One picture at 100, 70 and 40 %, by every pattern, as a vision transformer is shown it."""
     from visus.measures.masking import patch_order

@@ -20,7 +20,7 @@ from visus.memory import free_cached, halving
 from visus.models.preprocess import Preprocess
 from visus.progress import log, task
 from visus.training.augment import augmented, draws
-from visus.training.feeds import room
+from visus.training.batches import room
 
 CUDA_BATCH = 64
 Enter = Callable[[torch.Tensor], torch.Tensor]

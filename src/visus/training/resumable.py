@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def fit_kept(
+def fit_resumable(
     network: torch.nn.Module,
     objective: Objective,
     recipe: Recipe,
@@ -63,7 +63,7 @@ def fit_kept(
 
 
 def kept(network: torch.nn.Module, *, checkpoints: Path, file: Path) -> Fit:
-    """Read what `fit_kept` wrote: `network` gets the best epoch's weights, frozen, in eval mode. Raises StoreError where they are gone."""
+    """Read what `fit_resumable` wrote: `network` gets the best epoch's weights, frozen, in eval mode. Raises StoreError where they are gone."""
     best = checkpoint.load(checkpoints / checkpoint.BEST)
     if best is None:
         raise StoreError(

@@ -20,19 +20,18 @@ from visus.models.preprocess import Preprocess
 from visus.outputs import mark
 from visus.paths import atomic_path, write_text
 from visus.training.augment import Augmentation
+from visus.training.batches import decoded
 from visus.training.captioned import artists, candidates, names_of, with_more
 from visus.training.captions import keywords, learn_tokenizer
-from visus.training.contrastive import CaptionedPictures, Contrastive, Drop
-from visus.training.contrastive import Towers as ClipTowers
+from visus.training.contrastive import CaptionedPictures, ClipTrainer, Contrastive, Drop
 from visus.training.devices import Devices
-from visus.training.feeds import decoded
-from visus.training.guide import guides
-from visus.training.kept import fit_kept
+from visus.training.distillation import guides
 from visus.training.loop import Fit
-from visus.training.named import UNKNOWN, Named, NamedPictures, NamedViT
 from visus.training.objective import Objective
 from visus.training.recipe import Recipe
+from visus.training.resumable import fit_resumable
 from visus.training.vectors import Meanings, add_words, meanings_for, start_from
+from visus.training.vit_multitask import UNKNOWN, Named, NamedPictures, NamedViT
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -180,7 +179,7 @@ def _train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
     if meanings is not None:
         start_from(clip, tokenizer, meanings, seed=recipe.seed)
     with _seeded(recipe.seed + 1):
-        towers = ClipTowers(clip, _width(train.guides), _width(plan.vectors.rows if plan.vectors else None))
+        towers = ClipTrainer(clip, _width(train.guides), _width(plan.vectors.rows if plan.vectors else None))
     folder = plan.folder  # alone: a plan holds image sets and a teacher, which other processes need not get
 
     def save() -> None:
@@ -331,7 +330,7 @@ def _run(
     network: torch.nn.Module, objective: Objective, plan: Plan, checkpoints: Path, save: Callable[[], object]
 ) -> Fit:
     """Train, save the best epoch's weights and the record of the epochs; the same in every process."""
-    done = fit_kept(
+    done = fit_resumable(
         network,
         objective,
         plan.recipe,

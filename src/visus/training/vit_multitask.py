@@ -13,7 +13,7 @@ from torch.nn import functional
 from visus.memory import halving
 from visus.training.augment import Augmentation, augmented, cached_draws
 from visus.training.contrastive import Drop, balanced, dropped
-from visus.training.guide import guide_head, guide_loss
+from visus.training.distillation import guide_head, guide_loss
 from visus.training.objective import Objective, weight
 from visus.training.recipe import Recipe
 

@@ -10,11 +10,11 @@ import torch
 from torch.nn import functional
 
 from visus.models.base import Backbone
-from visus.training.budget import Pace
+from visus.training.batches import at_size, canvas, decoded
+from visus.training.budget import Throughput
 from visus.training.devices import Devices
-from visus.training.feeds import at_size, canvas, decoded
 from visus.training.recipe import Recipe, optimizer_for
-from visus.training.regimes import Built, FromCut, Material, Settings
+from visus.training.regimes import Built, FromCut, Settings, TrainingData
 
 SCALES = (6 / 7, 5 / 7, 4 / 7)  # of the model's own size: 192, 160 and 128 for 224
 STEPS = 2  # timed, after one that is not
@@ -46,8 +46,8 @@ def _runs(built: Built, size: int) -> bool:
 
 
 def pace_of_pictures(
-    built: Built, backbone: Backbone, material: Material, sizes: Sequence[int], recipe: Recipe, devices: Devices
-) -> Pace:
+    built: Built, backbone: Backbone, material: TrainingData, sizes: Sequence[int], recipe: Recipe, devices: Devices
+) -> Throughput:
     """Of a regime over the whole network, at each of `sizes`: decoding, training, evaluation."""
     n = len(material.train) + len(material.validation) + len(material.test)
     setup, train, held = {}, {}, {}
@@ -59,18 +59,18 @@ def pace_of_pictures(
         batch = min(recipe.batch, len(material.train))
         x = torch.zeros(batch, preprocess.channels, size, size).contiguous(memory_format=torch.channels_last)
         train[size], held[size] = _seconds(built, built.classifier, x, recipe, devices)
-    return Pace(setup, train, held)
+    return Throughput(setup, train, held)
 
 
 def pace_of_tail(
     built: Built,
     backbone: Backbone,
-    material: Material,
+    material: TrainingData,
     settings: Settings,
     recipe: Recipe,
     devices: Devices,
-    whole: Pace,
-) -> Pace:
+    whole: Throughput,
+) -> Throughput:
     """Of the last block: the frozen front once for every picture and view, then steps over what it gave."""
     size = min(backbone.preprocess.size)
     passes = len(material.train) * max(settings.views, 1) + len(material.validation) + len(material.test)
@@ -83,7 +83,7 @@ def pace_of_tail(
     network = FromCut(built.classifier, built.path, backbone.preprocess.size)
     train, held = _seconds(built, network, x, recipe, devices)
     # The whole network's forward pass is an upper bound of the front's.
-    return Pace({size: whole.setup[size] + passes * whole.held[size]}, {size: train}, {size: held})
+    return Throughput({size: whole.setup[size] + passes * whole.held[size]}, {size: train}, {size: held})
 
 
 def _seconds(
