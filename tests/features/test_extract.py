@@ -49,7 +49,7 @@ def test_features_equal_plain_torch(engine: str, pool: str) -> None:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_rows_keep_their_pictures_and_undecodable_ones_shift_nothing(engine: str, workers: int) -> None:
     broken = (0, 5, 17, 41, 42, 49)
-    images, model, log = tiny.pictures(50, broken), tiny.backbone(), Log()
+    images, model, log = tiny.plain_images(50, broken), tiny.backbone(), Log()
     with reporting(log):
         features = extract(images, model, ["eyes"], engine=engine, batch=4, shard_rows=20, workers=workers)
     kept = [i for i in range(50) if i not in broken]
@@ -183,9 +183,9 @@ def test_bad_requests_are_answered_in_one_line(change: dict, error: type, words:
 
 def test_no_picture_at_all_is_an_error() -> None:
     with pytest.raises(DataError, match="no images"):
-        extract(tiny.pictures(0), tiny.backbone(), ["late"])
+        extract(tiny.plain_images(0), tiny.backbone(), ["late"])
     with pytest.raises(DataError, match="none of the 3 images"):
-        extract(tiny.pictures(3, (0, 1, 2)), tiny.backbone(), ["late"], engine="torch")
+        extract(tiny.plain_images(3, (0, 1, 2)), tiny.backbone(), ["late"], engine="torch")
 
 
 def test_an_error_in_a_worker_comes_out_once_and_the_next_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

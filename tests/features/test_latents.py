@@ -41,7 +41,7 @@ def linear(*, sigma: float = 1.0, latent: int = 3) -> Vae:
     return Vae("linear", module, (1, 4, 6), latent, Decoder("gaussian", VARIANCE), module.encode, module.decode)
 
 
-def pictures(n: int = 40) -> np.ndarray:
+def some_images(n: int = 40) -> np.ndarray:
     return np.random.default_rng(1).integers(60, 200, size=(n, 4, 6, 1)).astype(np.uint8)
 
 
@@ -56,7 +56,7 @@ def known(vae: Vae, x: np.ndarray) -> np.ndarray:
 
 
 def test_importance_weights_of_the_exact_posterior_all_are_the_likelihood() -> None:
-    vae, x = linear(), pictures()
+    vae, x = linear(), some_images()
     weights = log_weights(vae, x, 5, seed=0)
     assert weights.shape == (40, 5)
     assert np.allclose(weights, known(vae, x)[:, None], atol=2e-3)
@@ -65,7 +65,7 @@ def test_importance_weights_of_the_exact_posterior_all_are_the_likelihood() -> N
 
 
 def test_importance_weights_of_a_wrong_posterior_come_to_the_likelihood_from_below() -> None:
-    vae, x = linear(sigma=1.4), pictures()
+    vae, x = linear(sigma=1.4), some_images()
     few, many = (importance_bound(log_weights(vae, x, k, seed=0), dims=24).nats for k in (1, 2000))
     truth = known(vae, x).mean()
     assert few < many
@@ -73,7 +73,7 @@ def test_importance_weights_of_a_wrong_posterior_come_to_the_likelihood_from_bel
 
 
 def test_the_elbo_of_the_exact_posterior_is_the_likelihood_on_average() -> None:
-    vae, x = linear(), pictures(400)
+    vae, x = linear(), some_images(400)
     b = bounds(vae, x, seed=0)
     elbo = -(b.reconstruction + b.kl + vae.decoder.constant(24))
     assert np.mean(elbo) == pytest.approx(known(vae, x).mean(), abs=4 * np.std(elbo) / 20)
@@ -83,14 +83,14 @@ def test_the_elbo_of_the_exact_posterior_is_the_likelihood_on_average() -> None:
 
 def test_sensitivity_of_a_linear_decoder_is_the_length_of_its_columns() -> None:
     vae = linear()
-    found = sensitivity(vae, posteriors(vae, pictures()).mu)
+    found = sensitivity(vae, posteriors(vae, some_images()).mu)
     assert np.allclose(found, np.linspace(0.2, 0.6, 3), rtol=1e-4)
     assert np.allclose(sensitivity(vae, np.zeros((7, 3)), step=0.3), np.linspace(0.2, 0.6, 3), rtol=1e-3)
 
 
 def test_embeddings_are_the_mean_and_repeat_exactly() -> None:
     network = new_vae(VaeSizes(4, 6, latent=3), Decoder(), seed=0)
-    vae, x = wrap(network, "small"), pictures(1100)
+    vae, x = wrap(network, "small"), some_images(1100)
     first, second = posteriors(vae, x), posteriors(vae, x)
     assert np.array_equal(first.mu, second.mu)
     slow = torch.cat([network.encode(as_floats(x[i : i + 1]))[0] for i in range(3)])
@@ -101,7 +101,7 @@ def test_embeddings_are_the_mean_and_repeat_exactly() -> None:
 
 def test_bounds_are_those_of_a_slow_loop() -> None:
     network = new_vae(VaeSizes(4, 6, latent=3), Decoder(), seed=0)
-    vae, x = wrap(network, "small"), pictures(6)
+    vae, x = wrap(network, "small"), some_images(6)
     found = bounds(vae, x, seed=2)
     noise = torch.randn(6, 3, generator=torch.Generator().manual_seed(2))
     for i in range(6):
@@ -123,14 +123,14 @@ def test_bytes_and_floats_are_each_others_inverse() -> None:
 
 def test_samples_of_posteriors_have_their_moments() -> None:
     vae = linear()
-    q = posteriors(vae, np.repeat(pictures(1), 20_000, axis=0))
+    q = posteriors(vae, np.repeat(some_images(1), 20_000, axis=0))
     z = q.sample(seed=0)
     assert np.allclose(z.mean(0), q.mu[0], atol=0.02)
     assert np.allclose(z.var(0), np.exp(q.logvar[0]), rtol=0.05)
     assert np.array_equal(z, q.sample(seed=0))
 
 
-def test_decoded_latents_are_pictures() -> None:
+def test_decoded_latents_are_images() -> None:
     made = decoded_latents(linear(), np.zeros((3, 3)))
     assert made.shape == (3, 4, 6, 1)
     assert made.dtype == np.uint8

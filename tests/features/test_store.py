@@ -118,7 +118,7 @@ def test_ids_are_unique_across_sets_and_the_same_in_a_sample_of_one(tmp_path: Pa
 
 
 def test_hashes_of_pixels_are_in_the_store(tmp_path: Path) -> None:
-    images = tiny.pictures(9, broken=(4,))
+    images = tiny.plain_images(9, broken=(4,))
     twice = replace(images, rows=np.array([0, 1, 2, 0, 4, 5, 1, 7]), ids=tuple("abcdefgh"))
     features = made(twice, tmp_path)
     pixels = features.pixels

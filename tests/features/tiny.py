@@ -1,4 +1,4 @@
-"""A tiny network and tiny pictures whose features are known."""
+"""A tiny network and tiny images whose features are known."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZE = 16
 
 @dataclass(frozen=True)
 class Pictures:
-    """PNG files in memory; `broken` rows hold bytes that are no picture; `reads` counts what was asked for."""
+    """PNG files in memory; `broken` rows hold bytes that are no image; `reads` counts what was asked for."""
 
     files: tuple[bytes, ...]
     name: str = "tiny"
@@ -39,22 +39,22 @@ class Pictures:
 
 
 def color(i: int) -> tuple[int, int, int]:
-    """The colour of the i-th picture: its index, readable."""
+    """The colour of the i-th image: its index, readable."""
     return (i % 251, (i * 7) % 241, i // 251)
 
 
-def pictures(n: int, broken: tuple[int, ...] = ()) -> ImageSet:
-    """n pictures of one colour each."""
+def plain_images(n: int, broken: tuple[int, ...] = ()) -> ImageSet:
+    """n images of one colour each."""
     files = []
     for i in range(n):
         buffer = io.BytesIO()
         Image.new("RGB", (SIZE, SIZE), color(i)).save(buffer, "PNG")
-        files.append(b"\x89PNG no picture %d" % i if i in broken else buffer.getvalue())
+        files.append(b"\x89PNG no image %d" % i if i in broken else buffer.getvalue())
     return ImageSet("tiny", Pictures(tuple(files)), np.arange(n), tuple(f"p/{i}.png" for i in range(n)))
 
 
 def noise(n: int, seed: int = 0) -> ImageSet:
-    """n pictures of noise."""
+    """n images of noise."""
     rng = np.random.default_rng(seed)
     files = []
     for _ in range(n):
@@ -65,7 +65,7 @@ def noise(n: int, seed: int = 0) -> ImageSet:
 
 
 class Net(torch.nn.Module):
-    """Mean colour first (tap 'eyes' is the picture itself), then two convolutions with BatchNorm, then a head."""
+    """Mean colour first (tap 'eyes' is the image itself), then two convolutions with BatchNorm, then a head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ def backbone(seed: int = 0) -> Backbone:
 
 
 def reference(images: ImageSet, model: Backbone, tap: str, pool: str = "mean") -> np.ndarray:
-    """float32 [n, d]: picture by picture, plain PyTorch, hooks by hand."""
+    """float32 [n, d]: image by image, plain PyTorch, hooks by hand."""
     rows, caught = [], []
     module = model.module.get_submodule(next(t.module for t in model.taps if t.name == tap))
     handle = module.register_forward_hook(lambda _m, _i, out: caught.append(out))

@@ -8,7 +8,7 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, log_loss,
 
 from visus.errors import DataError
 from visus.measures.calibration import ece, nll
-from visus.measures.confusion import class_recall, macro_recall
+from visus.measures.confusion import balanced_accuracy, class_recall
 from visus.measures.confusion import confusion_matrix as confusion
 
 
@@ -22,7 +22,7 @@ def test_nll_and_recalls_are_scikit_learns(guesses: tuple[np.ndarray, np.ndarray
     p, y = guesses
     said = p.argmax(axis=1)
     assert nll(p, y) == pytest.approx(log_loss(y, p), rel=1e-9)
-    assert macro_recall(y, said, n_classes=4) == pytest.approx(balanced_accuracy_score(y, said))
+    assert balanced_accuracy(y, said, n_classes=4) == pytest.approx(balanced_accuracy_score(y, said))
     np.testing.assert_allclose(class_recall(y, said, n_classes=4).recall, recall_score(y, said, average=None))
     np.testing.assert_array_equal(confusion(y, said, n_classes=4), confusion_matrix(y, said))
 
@@ -49,7 +49,7 @@ def test_a_class_without_images_is_left_out_of_the_mean() -> None:
     recall = class_recall(np.array([0, 0, 1]), np.array([0, 1, 1]), n_classes=3).recall
     assert recall[:2].tolist() == [0.5, 1.0]
     assert np.isnan(recall[2])
-    assert macro_recall(np.array([0, 0, 1]), np.array([0, 1, 1]), n_classes=3) == 0.75
+    assert balanced_accuracy(np.array([0, 0, 1]), np.array([0, 1, 1]), n_classes=3) == 0.75
 
 
 def test_bad_input_is_named() -> None:

@@ -16,7 +16,7 @@ from visus.measures import (
     holm,
     mcnemar,
     paired_bootstrap,
-    paired_bootstrap_macro_recall,
+    paired_bootstrap_balanced_accuracy,
     wilson,
 )
 
@@ -74,12 +74,12 @@ def test_seeds_repeat_equal_models_do_not_differ_and_signs_turn() -> None:
     assert paired_bootstrap(np.ones(50), np.zeros(50)).clear
 
 
-def test_macro_recall_is_resampled_over_images() -> None:
+def test_balanced_accuracy_is_resampled_over_images() -> None:
     rng = np.random.default_rng(6)
     y = np.where(rng.random(300) < 0.7, 0, rng.integers(1, 4, 300)) * 2
     a = np.where(rng.random(300) < 0.8, y, 0)
     b = np.where(rng.random(300) < 0.6, y, 0)
-    found = paired_bootstrap_macro_recall(y, a == y, b == y, resamples=4000, seed=7)
+    found = paired_bootstrap_balanced_accuracy(y, a == y, b == y, resamples=4000, seed=7)
     truth = recall_score(y, a, average="macro") - recall_score(y, b, average="macro")
     assert found.difference == pytest.approx(truth)
     means = []
@@ -152,8 +152,8 @@ def test_bad_input_is_one_line() -> None:
         lambda: paired_bootstrap(np.full(3, np.nan), np.zeros(3)),
         lambda: paired_bootstrap(a, b, resamples=0),
         lambda: paired_bootstrap(a, b, level=95),
-        lambda: paired_bootstrap_macro_recall(y[1:], a, b),
-        lambda: paired_bootstrap_macro_recall(y, a * 2, b),
+        lambda: paired_bootstrap_balanced_accuracy(y[1:], a, b),
+        lambda: paired_bootstrap_balanced_accuracy(y, a * 2, b),
         lambda: mcnemar(a * 0.5, b),
         lambda: mcnemar(a, b[:-1]),
         lambda: holm([0.1, 1.5]),

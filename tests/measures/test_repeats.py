@@ -19,12 +19,12 @@ def test_against_a_slow_loop(rows: list[tuple[int, int, str]]) -> None:
     found = repeats(pixels, y, train, test, [(fit, val)])
     for k, i in enumerate(test):
         equal = [j for j in train if pixels[j] == pixels[i]]
-        assert found.twin[k] == (equal[0] if equal else -1)
+        assert found.duplicate_of[k] == (equal[0] if equal else -1)
         assert found.against[k] == any(y[j] != y[i] for j in equal)
     assert found.count == sum(any(pixels[j] == pixels[i] for j in train) for i in test)
     assert found.within == len(test) - len({pixels[i] for i in test})
     assert found.validation == sum(any(pixels[j] == pixels[i] for j in fit) for i in val)
     assert found.n_validation == len(val)
     unlabelled = repeats(pixels, None, train, test)
-    assert np.array_equal(unlabelled.twin, found.twin)
+    assert np.array_equal(unlabelled.duplicate_of, found.duplicate_of)
     assert not unlabelled.against.any()

@@ -1,4 +1,4 @@
-"""Modules as people write them, of one planted truth: pictures x = 1/2 + W z, mu = W^+ (x - 1/2), log-variance linear in x."""
+"""Modules as people write them, of one planted truth: images x = 1/2 + W z, mu = W^+ (x - 1/2), log-variance linear in x."""
 
 from __future__ import annotations
 
@@ -426,7 +426,7 @@ class Zero(Truth):
 '''
 
 
-def pictures(n: int = 200) -> np.ndarray:
+def planted_images(n: int = 200) -> np.ndarray:
     """uint8 [n, 6, 6, 1] of the planted truth."""
     g = torch.Generator().manual_seed(7)
     w = torch.linalg.qr(torch.randn(36, 3, generator=g))[0] * 0.5

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.models.foreign_vaes import SHAPE, SOURCE, pictures, truth
+from tests.models.foreign_vaes import SHAPE, SOURCE, planted_images, truth
 
 from visus.errors import DataError, VisusError
 from visus.features.latents import bounds, posteriors
@@ -20,7 +20,7 @@ from visus.models.vae_names import role
 from visus.models.vae_open import load_vae
 from visus.progress import collecting
 
-PICTURES = pictures()
+IMAGES = planted_images()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -34,7 +34,7 @@ def _module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def opened(kind: str, options: str = "", **given: object) -> tuple[Vae, list[str], list[str]]:
     with collecting() as remarks:
-        vae = load_vae(f"python:planted_vaes:{kind}{options}", shape=SHAPE, **{"pictures": PICTURES, **given})  # type: ignore[arg-type]
+        vae = load_vae(f"python:planted_vaes:{kind}{options}", shape=SHAPE, **{"images": IMAGES, **given})  # type: ignore[arg-type]
     return vae, remarks.notes, remarks.cautions
 
 
@@ -49,7 +49,7 @@ def assert_sure(notes: list[str], cautions: list[str]) -> None:
 
 
 def true_kl() -> float:
-    return kl(*truth(torch.from_numpy(PICTURES).permute(0, 3, 1, 2).float() / 255))
+    return kl(*truth(torch.from_numpy(IMAGES).permute(0, 3, 1, 2).float() / 255))
 
 
 @pytest.mark.parametrize(
@@ -104,15 +104,15 @@ def true_kl() -> float:
         ("ByInstance", "log-variance"),
     ],
 )
-def test_every_way_to_write_one_posterior_gives_its_kl_and_its_pictures(kind: str, said: str) -> None:
+def test_every_way_to_write_one_posterior_gives_its_kl_and_its_images(kind: str, said: str) -> None:
     before = torch.get_rng_state()
     vae, notes, cautions = opened(kind)
     assert torch.equal(torch.get_rng_state(), before)
     assert said in notes[0]
     assert_sure(notes, cautions)
-    q = posteriors(vae, PICTURES)
+    q = posteriors(vae, IMAGES)
     assert kl(torch.from_numpy(q.mu), torch.from_numpy(q.logvar)) == pytest.approx(true_kl(), rel=1e-5)
-    x = torch.from_numpy(PICTURES).permute(0, 3, 1, 2).float() / 255
+    x = torch.from_numpy(IMAGES).permute(0, 3, 1, 2).float() / 255
     assert float((vae.decode(torch.from_numpy(q.mu)) - x).square().mean()) < 1e-4
     assert not vae.module.training
     assert not any(m.training for m in vae.module.modules())
@@ -176,9 +176,9 @@ def test_what_cannot_be_told_or_measured_is_refused_in_one_line(kind: str, said:
 def test_what_the_user_says_is_taken(kind: str, options: str) -> None:
     vae, notes, cautions = opened(kind, options)
     assert_sure(notes, cautions)
-    q = posteriors(vae, PICTURES)
+    q = posteriors(vae, IMAGES)
     assert kl(torch.from_numpy(q.mu), torch.from_numpy(q.logvar)) == pytest.approx(true_kl(), rel=1e-5)
-    assert bounds(vae, PICTURES, seed=0).at_mean.mean() < 0.05 * (4 if "signed" in options else 1 / 0.3081**2)
+    assert bounds(vae, IMAGES, seed=0).at_mean.mean() < 0.05 * (4 if "signed" in options else 1 / 0.3081**2)
 
 
 @pytest.mark.parametrize(
@@ -210,16 +210,16 @@ def test_the_variance_is_of_the_decoders_own_range() -> None:
     signed, notes, _ = opened("Signed")
     assert (unit.decoder.variance, signed.decoder.variance) == (0.5, 0.125)
     assert "--variance, of the decoder's own outputs, is 0.125 in [0, 1]" in notes[0]
-    # The same pictures, with errors twice as large in numbers twice as large: four times the squared error.
-    a, b = (bounds(v, PICTURES, seed=0).reconstruction.mean() for v in (unit, signed))
+    # The same images, with errors twice as large in numbers twice as large: four times the squared error.
+    a, b = (bounds(v, IMAGES, seed=0).reconstruction.mean() for v in (unit, signed))
     assert b == pytest.approx(4 * a, rel=1e-3)
 
 
 def test_without_pictures_only_the_range_of_the_outputs_is_known() -> None:
-    _, notes, _ = opened("Sigmoid", pictures=None)
+    _, notes, _ = opened("Sigmoid", images=None)
     assert "by its outputs' range" in notes[0]
     with pytest.raises(DataError, match="no pixels in"):
-        opened("Signed", pictures=None)
+        opened("Signed", images=None)
 
 
 def test_a_network_that_reconstructs_nothing_is_a_warning_where_its_range_is_right() -> None:
@@ -234,7 +234,7 @@ def test_an_encoder_that_looks_at_the_batch_is_a_warning() -> None:
 
 def test_a_loss_sees_the_pixels_that_the_module_takes() -> None:
     vae, _, _ = opened("SignedLoss")
-    x = torch.from_numpy(PICTURES[:8]).permute(0, 3, 1, 2).float() / 255
+    x = torch.from_numpy(IMAGES[:8]).permute(0, 3, 1, 2).float() / 255
     assert vae.loss is not None
     assert float(vae.loss(x)) == pytest.approx(float((2 * x - 1).mean()), abs=1e-6)
     vae, notes, _ = opened("LossOfFour")
@@ -245,7 +245,7 @@ def test_a_loss_sees_the_pixels_that_the_module_takes() -> None:
 
 def test_a_nan_at_one_image_is_named_with_the_layer_or_the_decoder() -> None:
     vae, _, _ = opened("NanForOne")
-    odd = PICTURES.copy()
+    odd = IMAGES.copy()
     odd[137] = 255
     with pytest.raises(
         NotFiniteError, match=r"the encoder gives NaN for the mean of latent 0 at image 137: .*Log"
@@ -259,7 +259,7 @@ def test_a_nan_at_one_image_is_named_with_the_layer_or_the_decoder() -> None:
 
 def test_half_precision_weights_are_computed_in_single() -> None:
     vae, _, _ = opened("Half")
-    q = posteriors(vae, PICTURES)
+    q = posteriors(vae, IMAGES)
     assert kl(torch.from_numpy(q.mu), torch.from_numpy(q.logvar)) == pytest.approx(true_kl(), rel=1e-3)
 
 
@@ -277,7 +277,7 @@ def test_a_file_of_another_name_than_a_module_python_knows(tmp_path: Path, monke
 
 
 def test_a_file_name_stands_for_its_module() -> None:
-    vae = load_vae("python:planted_vaes.py:Plain", shape=SHAPE, pictures=PICTURES)
+    vae = load_vae("python:planted_vaes.py:Plain", shape=SHAPE, images=IMAGES)
     assert vae.latent == 3
 
 
@@ -288,7 +288,7 @@ def test_weights_come_from_a_file(tmp_path: Path) -> None:
     save_file(state, tmp_path / "w.safetensors")
     flat, _, _ = opened("Plain", f"?weights={tmp_path / 'w.safetensors'}")
     assert not flat.random
-    assert np.allclose(posteriors(flat, PICTURES).logvar, -1.5)
+    assert np.allclose(posteriors(flat, IMAGES).logvar, -1.5)
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_a_convex_probe_stands_in_the_same_table_with_its_own_numbers() -> None:
     (row,) = found["regimes"].rows
     values = dict(zip(found["regimes"].columns, row, strict=True))
     for name, expected in (
-        ("accuracy", probe.top1), ("macro recall", probe.macro_recall), ("NLL", probe.nll), ("ECE", probe.ece),
+        ("accuracy", probe.top1), ("macro recall", probe.balanced_accuracy), ("NLL", probe.nll), ("ECE", probe.ece),
         ("validation", probe.validation_accuracy), ("epochs", None), ("best epoch", None),
     ):  # fmt: skip
         assert values[name] == (expected if expected is None else pytest.approx(expected, rel=1e-5)), name

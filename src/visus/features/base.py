@@ -17,8 +17,8 @@ from visus.images.base import Quarantined
 class Features:
     """Features of one ImageSet under one Backbone.
 
-    folders: tap name -> the folder of its Parquet shards. rows: int64 [n], positions in the ImageSet of the n rows (a picture
-    that could not be decoded has none). ids: n names. quarantine: pictures set aside while decoding. cost: what it took
+    folders: tap name -> the folder of its Parquet shards. rows: int64 [n], positions in the ImageSet of the n rows (an image
+    that could not be decoded has none). ids: n names. quarantine: images set aside while decoding. cost: what it took
     ('seconds', 'images_per_second', 'engine', 'batch', 'cached'). aliases: 'early', 'middle', 'late' -> the network's own name of a tap.
     """
 
@@ -45,7 +45,7 @@ class Features:
 
     @property
     def pixels(self) -> np.ndarray:
-        """Of every row the hash of its decoded picture, array of str [n]: equal where two pictures are the same pixel for pixel."""
+        """Of every row the hash of its decoded image, array of str [n]: equal where two images are the same pixel for pixel."""
         from visus.features.store import pixel_hashes
 
         return pixel_hashes(next(iter(self.folders.values())))

@@ -1,4 +1,4 @@
-"""How many pictures go through the network at once, and how many stand in a shard: found by rule, never by timing."""
+"""How many images go through the network at once, and how many stand in a shard: found by rule, never by timing."""
 
 from __future__ import annotations
 
@@ -52,6 +52,6 @@ def cuda_batch(trial: Callable[[int], Any]) -> int:
 
 
 def rows_of_shard(wanted: int, batch: int, widths: Sequence[int]) -> int:
-    """Pictures a shard: whole batches, at most `wanted`, fewer when the taps are wide; at least one batch."""
+    """Images a shard: whole batches, at most `wanted`, fewer when the taps are wide; at least one batch."""
     fits = SHARD_BUDGET // (4 * sum(widths))
     return max(1, min(wanted, fits) // batch) * batch

@@ -183,7 +183,7 @@ def _converted(module: torch.nn.Module, sample: np.ndarray) -> Any:
 
     with warnings.catch_warnings(), _unasked():
         warnings.simplefilter("ignore")  # the tracer's doubts: the features are compared with PyTorch's
-        # Traced with one picture: tracing runs the network a few times, and a batch would make that slow.
+        # Traced with one image: tracing runs the network a few times, and a batch would make that slow.
         decoder = TorchScriptPythonDecoder(module, example_input=torch.from_numpy(sample[:1].copy()))
     frontend = FrontEndManager().load_by_framework("pytorch")
     model = frontend.convert(frontend.load(decoder))
@@ -215,7 +215,7 @@ def _openvino_slot(request: Any) -> Slot:
 
 
 def _compare(found: Outputs, module: torch.nn.Module, sample: np.ndarray, precision: str) -> None:
-    """Raise EngineError unless OpenVINO's features of the first pictures equal PyTorch's."""
+    """Raise EngineError unless OpenVINO's features of the first images equal PyTorch's."""
     few = min(4, len(sample))
     with _precision("cpu", "fp32"):
         expected = [out.float().numpy() for out in module(torch.from_numpy(sample[:few]))]

@@ -48,13 +48,13 @@ class Request:
 
     @cached_property
     def labels(self) -> list[str | None]:
-        """The class name of every picture, None where the set has no labels."""
+        """The class name of every image, None where the set has no labels."""
         numbers, classes = self.images.labels, self.images.classes
         return [None] * len(self.images) if numbers is None else [classes[i] for i in numbers]
 
     @cached_property
     def labels_digest(self) -> str:
-        """What tells one labelling of the same pictures from another."""
+        """What tells one labelling of the same images from another."""
         import xxhash
 
         return str(xxhash.xxh3_128_hexdigest(repr(self.labels).encode("utf-8", "surrogateescape")))
@@ -80,17 +80,17 @@ def extract(
     shard_rows: int = SHARD_ROWS,
     labelled: bool = False,
 ) -> Features:
-    """Features of `images` at `taps`, from the store where it has them, else by one streaming pass over the pictures.
+    """Features of `images` at `taps`, from the store where it has them, else by one streaming pass over the images.
 
     taps: names or aliases. pool: 'mean' (over positions or patches), 'cls' (that token), 'flatten' or None (everything, [n, c*h*w]).
     precision: 'fp32' or 'bf16' (stored as float32). engine: 'auto', 'openvino', 'torch'. device: 'auto', 'cpu', 'cuda',
-    'cuda:N'. batch: pictures a forward pass (found by itself). workers: threads (one a core). store: folder of all features
-    (default paths.features_home()). shard_rows: pictures a shard at most; a killed run loses less than one. labelled: have the store's
+    'cuda:N'. batch: images a forward pass (found by itself). workers: threads (one a core). store: folder of all features
+    (default paths.features_home()). shard_rows: images a shard at most; a killed run loses less than one. labelled: have the store's
     label column say the labels of `images`, also where the features were computed under others (labels are not part of the key).
 
     A run that was stopped goes on where it stopped, and leaves the same bytes as one that was not. Two processes that ask for
-    the same thing compute it once. Undecodable pictures are left out of the rows and named in `quarantine`.
-    Raises SpecError (unknown tap), DataError (no images, bad option, every picture undecodable), StoreError (disk full,
+    the same thing compute it once. Undecodable images are left out of the rows and named in `quarantine`.
+    Raises SpecError (unknown tap), DataError (no images, bad option, every image undecodable), StoreError (disk full,
     no permission), MissingExtraError (OpenVINO asked for and not installed).
     """
     request = _request(
@@ -179,7 +179,7 @@ def _whole(request: Request, *, check: bool = True) -> dict[str, Manifest] | Non
 
 
 def _features(request: Request, found: dict[str, Manifest], cost: dict[str, Any]) -> Features:
-    """Put the answer together. Raises DataError when not a single picture could be decoded."""
+    """Put the answer together. Raises DataError when not a single image could be decoded."""
     first = next(iter(found.values()))
     for manifest in found.values():
         if manifest.quarantine != first.quarantine:

@@ -1,6 +1,6 @@
 """What features depend on, and the one name for it: change any of it and they are computed anew, change nothing and they are found.
 
-In the key: the pictures (content and ids), the network (weights, buffers, structure, code of one's own, preprocessing, taps), pooling,
+In the key: the images (content and ids), the network (weights, buffers, structure, code of one's own, preprocessing, taps), pooling,
 precision, the engine and the kind of device, and the versions of what decodes and computes: of Pillow, PyTorch, OpenVINO, the optional
 decoders, and of every package that the network's classes come from, as major.minor. A patch release keeps the cache; a minor one does
 not. Not in it: labels, batch, number of threads, the size of a shard, which change no number beyond rounding.

@@ -36,7 +36,7 @@ class Shard:
 class Run:
     """How a tap is computed; a resumed run must repeat it exactly, for the bytes depend on all of it.
 
-    engine: 'openvino' or 'torch', with the kind of device. batch: images a forward pass. shard_rows: pictures a shard, a
+    engine: 'openvino' or 'torch', with the kind of device. batch: images a forward pass. shard_rows: images a shard, a
     multiple of batch. group: the taps that leave the network together. versions: of what computes.
     """
 
@@ -50,7 +50,7 @@ class Run:
 
 @dataclass
 class Manifest:
-    """What a tap's folder holds. images, backbone, tap: who they are. n: pictures asked for. width: features a picture. labels: digest of
+    """What a tap's folder holds. images, backbone, tap: who they are. n: images asked for. width: features an image. labels: digest of
     the labels that the shards' column shows; '' where they are not all of one labelling."""
 
     images: Mapping[str, Any]
@@ -75,7 +75,7 @@ class Manifest:
 
     @property
     def quarantine(self) -> list[tuple[int, str, str]]:
-        """(index, id, reason) of every picture left out, in order."""
+        """(index, id, reason) of every image left out, in order."""
         return [entry for shard in self.shards if shard for entry in shard.quarantine]
 
     def missing(self) -> list[int]:

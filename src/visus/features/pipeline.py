@@ -1,4 +1,4 @@
-"""From batches of pictures to batches of features, in order, with bounded memory: one scheduler for CPUs, one for a GPU.
+"""From batches of images to batches of features, in order, with bounded memory: one scheduler for CPUs, one for a GPU.
 
 Neither oversubscribes the machine. `carry` (CPU): each of n threads takes a whole batch from bytes to features, decoding and
 then computing on one core, so n cores are always busy and nobody waits for a data loader. `feed` (GPU): n threads decode, and
@@ -38,8 +38,8 @@ class _StoppedError(Exception):
 
 
 class Filler:
-    """Decodes pictures into a buffer. stop: set by the schedulers when the run ends early. pixels: bytes [n, 16], by position in the set
-    the hash of every picture that was decoded so far."""
+    """Decodes images into a buffer. stop: set by the schedulers when the run ends early. pixels: bytes [n, 16], by position in the set
+    the hash of every image that was decoded so far."""
 
     def __init__(self, images: ImageSet, preprocess: Preprocess, batch: int) -> None:
         self.images, self.preprocess, self.batch = images, preprocess, batch
@@ -57,7 +57,7 @@ class Filler:
     def __call__(self, number: int, buffer: np.ndarray, low: int = 0, high: int | None = None) -> Bad:
         """Fill rows low..high of `buffer` ([batch, h, w, 3] of `dtype`) with batch `number`; (index, id, reason) of the undecodable.
 
-        Rows without a picture, undecodable or behind the last one, are black: a batch is the same whatever happened before.
+        Rows without an image, undecodable or behind the last one, are black: a batch is the same whatever happened before.
         """
         bad: Bad = []
         for row in range(low, self.batch if high is None else high):
@@ -68,11 +68,11 @@ class Filler:
                 buffer[row] = 0
                 continue
             try:
-                picture = self.images.decode(i)
-                self.pixels[i] = np.frombuffer(pixel_digest(picture), np.uint8)
-                buffer[row] = self.preprocess(picture)
+                image = self.images.decode(i)
+                self.pixels[i] = np.frombuffer(pixel_digest(image), np.uint8)
+                buffer[row] = self.preprocess(image)
             except GoneError as error:
-                # What the store remembers of a picture must be true of its content, not of today's folder.
+                # What the store remembers of an image must be true of its content, not of today's folder.
                 raise ReadError(
                     f"{self.images.ids[i]} {error}, and was there when the images were listed; run the same command again"
                 ) from error
@@ -85,7 +85,7 @@ class Filler:
 def carry(numbers: Sequence[int], fill: Filler, slots: Sequence[Slot]) -> Generator[Done, None, None]:
     """Run the batches `numbers`; one thread a slot carries whole batches. Yields (number, outputs, undecodable) in order.
 
-    At most two batches a slot are under way. An error in a thread is raised here, once; the others end at their next picture.
+    At most two batches a slot are under way. An error in a thread is raised here, once; the others end at their next image.
     """
     free: SimpleQueue[tuple[Slot, np.ndarray]] = SimpleQueue()
     for slot in slots:

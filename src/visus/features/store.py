@@ -20,8 +20,8 @@ IN_MEMORY = 512 * 2**20
 
 @dataclass(frozen=True)
 class Rows:
-    """What a shard says of its pictures. index: int64 [n], positions in the ImageSet. names: as the set calls them. source: of the whole
-    set, what makes ids unique. labels: class names, None where there is none. pixels: bytes [n, 16], hashes of the decoded pictures.
+    """What a shard says of its images. index: int64 [n], positions in the ImageSet. names: as the set calls them. source: of the whole
+    set, what makes ids unique. labels: class names, None where there is none. pixels: bytes [n, 16], hashes of the decoded images.
     """
 
     index: np.ndarray
@@ -32,7 +32,7 @@ class Rows:
 
 
 def schema(width: int) -> Any:
-    """The columns of every shard: index, id (unique among all sets), name, label, pixels (hash of the decoded picture), vector."""
+    """The columns of every shard: index, id (unique among all sets), name, label, pixels (hash of the decoded image), vector."""
     import pyarrow as pa
 
     text = pa.string()
@@ -121,7 +121,7 @@ def relabel(folder: Path, labels: Sequence[str | None], digest: str) -> None:
 
 
 def pixel_hashes(folder: Path) -> np.ndarray:
-    """The hashes of the decoded pictures of a tap's rows, in order of index: array of str [n]."""
+    """The hashes of the decoded images of a tap's rows, in order of index: array of str [n]."""
     manifest = _whole(folder)
     columns = [_table(folder, k, ["pixels"])["pixels"].to_numpy() for k in range(len(manifest.shards))]
     return np.concatenate([np.empty(0, object), *columns]).astype(str)

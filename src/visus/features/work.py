@@ -1,4 +1,4 @@
-"""Computing what a store lacks: plan the runs, build an engine, stream the pictures, write shard by shard."""
+"""Computing what a store lacks: plan the runs, build an engine, stream the images, write shard by shard."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from visus.version import __version__
 
 @dataclass
 class Job:
-    """One pass over pictures. run: how. targets: tap name -> its manifest, of the taps that are to be written."""
+    """One pass over images. run: how. targets: tap name -> its manifest, of the taps that are to be written."""
 
     run: Run
     targets: dict[str, Manifest]
@@ -154,7 +154,7 @@ def _start(request: Request, engine: str, device: str, fresh: Sequence[Tap]) -> 
             log(f"{error}; PyTorch does it")
         return _go(request, job("torch", batch))
 
-    if device == "cpu":  # its batch is small by rule; what is too large there is a picture
+    if device == "cpu":  # its batch is small by rule; what is too large there is an image
         images, seconds = attempt(slice(0, first))
     else:
         # All of it again with a smaller batch: a store's rows are all of one, so that a run that goes on repeats it to the bit.
@@ -163,7 +163,7 @@ def _start(request: Request, engine: str, device: str, fresh: Sequence[Tap]) -> 
 
 
 def _measure(request: Request, module: torch.nn.Module) -> tuple[list[int], int]:
-    """Features a picture of every tap, and bytes of peak activation a picture."""
+    """Features an image of every tap, and bytes of peak activation an image."""
     preprocess = request.backbone.preprocess
     one = torch.from_numpy(np.zeros((1, *preprocess.size, 3), preprocess.dtype))
     widths: list[int] = []
@@ -202,7 +202,7 @@ def _manifest(request: Request, tap: Tap, width: int, run: Run) -> Manifest:
 
 
 def _go(request: Request, job: Job) -> tuple[int, float]:
-    """Run a job to its end. Returns pictures seen and seconds of preparation. Raises EngineError before anything is written."""
+    """Run a job to its end. Returns images seen and seconds of preparation. Raises EngineError before anything is written."""
     begun = time.perf_counter()
     run, n = job.run, len(request.images)
     taps = [tap for tap in request.backbone.taps if tap.name in run.group]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, generator_of
 from visus.measures._arrays import features as checked
-from visus.measures.knn import unit_rows
+from visus.measures.rows import unit64
 
 KINDS = ("procrustes", "procrustes-raw", "centring", "ridge", "whitening")
 PENALTIES = np.logspace(-4, 3, 15)
@@ -99,21 +99,12 @@ def halves(
     return np.flatnonzero(inside), np.flatnonzero(~inside)
 
 
-def unit64(x: Array) -> Floats:
-    """Rows of unit length, float64; zero rows stay."""
-    a = np.asarray(x, np.float64)
-    norms = np.linalg.norm(a, axis=1, keepdims=True)
-    found: Floats = a / np.where(norms > 0, norms, 1.0)
-    return found
-
-
 def _pairs(images: Array, texts: Array) -> tuple[Floats, Floats]:
     x, y = checked(images, "images", at_least=2), checked(texts, "texts", at_least=2)
     if len(x) != len(y):
         raise DataError(f"{len(x)} images and {len(y)} texts are not pairs; give one text for each image")
     if x.shape[1] != y.shape[1]:
         raise DataError(f"images have {x.shape[1]} dimensions, texts {y.shape[1]}; take both from the shared space")
-    unit_rows(x)
     for name, rows in (("images", x), ("texts", y)):
         zero = np.flatnonzero(~np.asarray(rows).any(axis=1))
         if len(zero):

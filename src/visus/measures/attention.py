@@ -69,10 +69,10 @@ def rollout(layers: Sequence[Array]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Specialisation:
-    """Whether heads differ in the same way over pictures.
+    """Whether heads differ in the same way over images.
 
-    statistic: the share of the variation within pictures that the head explains (eta squared of repeated measures), 0..1.
-    p: how often it is as large with the heads' labels permuted within every picture. between, within: both sums of squares.
+    statistic: the share of the variation within images that the head explains (eta squared of repeated measures), 0..1.
+    p: how often it is as large with the heads' labels permuted within every image. between, within: both sums of squares.
     """
 
     statistic: float
@@ -82,10 +82,10 @@ class Specialisation:
 
 
 def specialisation(values: Array, *, permutations: int = 9999, seed: int = 0) -> Specialisation:
-    """Test a measure of every head, float [pictures, heads], for differences between heads that all pictures share.
+    """Test a measure of every head, float [images, heads], for differences between heads that all images share.
 
-    A permutation test of repeated measures: under the null the heads of a picture are exchangeable. p = (1 + count) / (1 +
-    permutations). Raises DataError for fewer than two pictures. One head, or heads that are all alike up to the rounding of float32:
+    A permutation test of repeated measures: under the null the heads of an image are exchangeable. p = (1 + count) / (1 +
+    permutations). Raises DataError for fewer than two images. One head, or heads that are all alike up to the rounding of float32:
     statistic 0, p 1. Source: Good 2005, ch. 7.
     """
     x = np.asarray(values, np.float64)

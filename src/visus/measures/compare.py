@@ -71,7 +71,7 @@ def paired_bootstrap(
     return _summary(float(delta.mean()), means, level=level, n=n, seed=seed)
 
 
-def paired_bootstrap_macro_recall(
+def paired_bootstrap_balanced_accuracy(
     y_true: Array,
     correct_a: Array,
     correct_b: Array,
@@ -80,7 +80,7 @@ def paired_bootstrap_macro_recall(
     level: float = 0.95,
     seed: int = 0,
 ) -> PairedDifference:
-    """Percentile interval of the difference in macro recall (mean over classes of recall), by bootstrap over images.
+    """Percentile interval of the difference in balanced accuracy (mean over classes of recall), by bootstrap over images.
 
     y_true: int [n]; correct_a, correct_b: 0/1 [n] for the same images. As in `paired_bootstrap` a resample is a
     multinomial draw, here over (class, which model is right); a class that a resample leaves out is left out of that
@@ -100,8 +100,8 @@ def paired_bootstrap_macro_recall(
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         drawn = rng.multinomial(n, counts / n, size=size).reshape(size, classes, 3)
-        means[start : start + size] = _macro(drawn)
-    return _summary(float(_macro(counts.reshape(1, classes, 3))[0]), means, level=level, n=n, seed=seed)
+        means[start : start + size] = _balanced(drawn)
+    return _summary(float(_balanced(counts.reshape(1, classes, 3))[0]), means, level=level, n=n, seed=seed)
 
 
 def mcnemar(correct_a: Array, correct_b: Array) -> McNemar:
@@ -136,8 +136,8 @@ def holm(p_values: Array) -> Floats:
     return adjusted
 
 
-def _macro(cells: Array) -> Floats:
-    """Difference in macro recall of each resample; cells: counts [r, classes, 3]."""
+def _balanced(cells: Array) -> Floats:
+    """Difference in balanced accuracy of each resample; cells: counts [r, classes, 3]."""
     size = cells.sum(axis=2)
     with np.errstate(invalid="ignore", divide="ignore"):
         recall = np.where(size > 0, (cells[:, :, 0] - cells[:, :, 1]) / np.maximum(size, 1), 0.0)

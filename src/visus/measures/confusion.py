@@ -49,7 +49,7 @@ def class_recall(y_true: Array, y_pred: Array, *, n_classes: int, level: float =
     return ClassRecall(recall=recall, low=low, high=high, n=n)
 
 
-def macro_recall(y_true: Array, y_pred: Array, *, n_classes: int) -> float:
+def balanced_accuracy(y_true: Array, y_pred: Array, *, n_classes: int) -> float:
     """Mean recall over the classes that have images (scikit-learn's balanced accuracy). Raises DataError as `class_recall`."""
     return float(np.nanmean(class_recall(y_true, y_pred, n_classes=n_classes).recall))
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, Ints, generator_of
 from visus.measures._arrays import features as checked
-from visus.measures.knn import unit_rows
 from visus.measures.partners import connected_groups, partners
+from visus.measures.rows import unit_rows
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, block_rows, generator_of
 from visus.measures._arrays import features as checked
-from visus.measures.alignment import unit64
 from visus.measures.partners import partners
+from visus.measures.rows import unit64
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, Ints, as_array, block_rows, features, labels
+from visus.measures.rows import unit_rows
 from visus.memory import halving
 from visus.progress import task
 
@@ -173,19 +174,6 @@ def knn_accuracy(
         n_train=found.n_train,
         clipped=found.clipped,
     )
-
-
-def unit_rows(x: Array) -> Array:
-    """Rows at unit length, float32 [n, d]; a zero row stays zero."""
-    unit = np.empty(x.shape, np.float32)
-    step = block_rows(16 * x.shape[1])
-    for start in range(0, len(x), step):
-        wide = x[start : start + step].astype(np.float64)
-        peak = np.abs(wide).max(axis=1, keepdims=True)  # first, so that squares neither overflow nor vanish
-        wide /= np.where(peak > 0, peak, 1.0)
-        norm = np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
-        unit[start : start + step] = wide / np.where(norm > 0, norm, 1.0)
-    return unit
 
 
 def largest(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

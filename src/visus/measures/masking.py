@@ -17,9 +17,9 @@ BLOCK = 1000  # resamples at a time
 def patch_order(
     pattern: str, grid: tuple[int, int], n: int, *, seed: int = 0, scores: Array | None = None
 ) -> np.ndarray:
-    """int64 [n, patches]: of each of n pictures the patches (row-major), those that are kept longest first.
+    """int64 [n, patches]: of each of n images the patches (row-major), those that are kept longest first.
 
-    random: another permutation for every picture. centre, periphery: by distance from the centre of the grid, near or far patches
+    random: another permutation for every image. centre, periphery: by distance from the centre of the grid, near or far patches
     kept longest. block: what goes is a square around a random patch, cut off at the border, that grows. most-attended, least-attended:
     the patches with the highest, lowest `scores` (float [n, patches]) go first. Ties: the patch with the lower index stays longer; of
     'block' those nearer (Euclid) to the random patch go first. Raises DataError for an unknown pattern, or scores that lack or do not fit.
@@ -61,7 +61,7 @@ def kept_at(order: np.ndarray, ratio: float) -> np.ndarray:
 
 
 def blank_mask(kept: np.ndarray, grid: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """bool [n, h, w]: the pixels of a picture of any size that the kept patches (int64 [n, k]) of a grid cover."""
+    """bool [n, h, w]: the pixels of an image of any size that the kept patches (int64 [n, k]) of a grid cover."""
     cells = np.zeros((len(kept), grid[0] * grid[1]), bool)
     np.put_along_axis(cells, kept, True, axis=1)
     down = np.arange(size[0]) * grid[0] // size[0]
@@ -76,7 +76,7 @@ def area_under(ratios: Sequence[float] | Array, values: Array) -> float:
 
 
 def area_each(ratios: Sequence[float] | Array, hits: Array) -> np.ndarray:
-    """float64 [n]: the area of every picture's own curve, of hits [r, n]; their mean is the area of the mean curve."""
+    """float64 [n]: the area of every image's own curve, of hits [r, n]; their mean is the area of the mean curve."""
     found: np.ndarray = _weights(np.asarray(ratios, np.float64)) @ np.asarray(hits, np.float64)
     return found
 
@@ -84,9 +84,9 @@ def area_each(ratios: Sequence[float] | Array, hits: Array) -> np.ndarray:
 def area_intervals(
     ratios: Sequence[float] | Array, hits: Array, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float, float]:
-    """(area, low, high) of the mean curve of hits [r, n], with a percentile interval by bootstrap over the n pictures.
+    """(area, low, high) of the mean curve of hits [r, n], with a percentile interval by bootstrap over the n images.
 
-    The area is linear in the hits, so a picture enters by its own area, and a resample is the mean of n of these.
+    The area is linear in the hits, so an image enters by its own area, and a resample is the mean of n of these.
     """
     own = area_each(ratios, hits)
     generator, n = generator_of(seed), len(own)

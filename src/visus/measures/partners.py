@@ -10,7 +10,7 @@ import numpy.typing as npt
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, Ints, block_rows
 from visus.measures._arrays import features as checked
-from visus.measures.knn import unit_rows
+from visus.measures.rows import unit_rows
 
 SKETCH = 16  # directions in which rows are looked for: rows that are near lie near in all of them
 NEAREST = 4

@@ -1,4 +1,4 @@
-"""Where latents for new pictures are drawn from: the prior, two Laplace distributions, and the aggregate posterior (protocol P11)."""
+"""Where latents for new images are drawn from: the prior, two Laplace distributions, and the aggregate posterior (protocol P11)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def draw_latents(prior: str, n: int, posterior_samples: Array, *, seed: int = 0)
 
     'N(0, 1)': what the model was trained towards. 'Laplace, variance 1': scale 1 / sqrt(2), so that only the shape differs.
     'Laplace(0, 1)': scale 1, variance 2. 'aggregate posterior': a Gaussian mixture of ten components with full covariances, fitted to
-    posterior_samples, float [m, d], one z a training picture (Ghosh et al. 2020). Raises DataError for another name, or too few samples.
+    posterior_samples, float [m, d], one z a training image (Ghosh et al. 2020). Raises DataError for another name, or too few samples.
     """
     samples = checked(posterior_samples, "posterior_samples", at_least=2)
     shape = (n, samples.shape[1])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from visus.errors import DataError
 from visus.measures._arrays import as_array
 from visus.measures.calibration import ece, nll
-from visus.measures.confusion import class_recall, confusion_matrix, macro_recall
+from visus.measures.confusion import balanced_accuracy, class_recall, confusion_matrix
 from visus.measures.probe_blocks import Array, Blocks, Source, as_blocks
 from visus.measures.probe_solver import CACHE_BYTES, ProbePath, check_labels, solve_path
 from visus.memory import roomier
@@ -64,7 +64,7 @@ class ProbeResult:
 
     lambda_: the chosen one, for the refit; at_edge: it is the first or last of the path (a warning: a better one may lie
     beyond). lambdas, path_accuracy, path_nll: float64 [L], means over folds. validation_accuracy: at the chosen one.
-    logits, probabilities: float32 [n_test, C]; predictions: int64 [n_test]; top1, macro_recall, ece: 0..1; nll: nats.
+    logits, probabilities: float32 [n_test, C]; predictions: int64 [n_test]; top1, balanced_accuracy, ece: 0..1; nll: nats.
     per_class_recall: float64 [C], NaN where test has none; confusion: int64 [C, C], rows true. classifier: the refit (L = 1).
     converged: whether every fit reached its tolerance.
     """
@@ -80,7 +80,7 @@ class ProbeResult:
     probabilities: NDArray[np.float32]
     predictions: NDArray[np.int64]
     top1: float
-    macro_recall: float
+    balanced_accuracy: float
     nll: float
     ece: float
     per_class_recall: NDArray[np.float64]
@@ -168,7 +168,7 @@ def linear_probe(
         probabilities=probabilities.astype(np.float32),
         predictions=predictions,
         top1=float((predictions == truth).mean()),
-        macro_recall=macro_recall(truth, predictions, n_classes=n_classes),
+        balanced_accuracy=balanced_accuracy(truth, predictions, n_classes=n_classes),
         nll=nll(probabilities, truth),
         ece=ece(probabilities, truth),
         per_class_recall=class_recall(truth, predictions, n_classes=n_classes).recall,

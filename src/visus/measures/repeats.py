@@ -10,12 +10,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Repeats:
-    """Where equal images stand. twin: int64 [n_test], for every test image the row of an equal training image, -1 where there is none.
+    """Where equal images stand. duplicate_of: int64 [n_test], for every test image the row of an equal training image, -1 where there is none.
     against: bool [n_test], whether an equal training image has another label. within: test images that repeat an earlier one.
     validation: validation images that are equal to one of those they were chosen with, of n_validation.
     """
 
-    twin: np.ndarray
+    duplicate_of: np.ndarray
     against: np.ndarray
     within: int
     validation: int
@@ -24,7 +24,7 @@ class Repeats:
     @property
     def test(self) -> np.ndarray:
         """bool [n_test]: test images that are training images too."""
-        found: np.ndarray = self.twin >= 0
+        found: np.ndarray = self.duplicate_of >= 0
         return found
 
     @property
@@ -49,7 +49,7 @@ def repeats(
     n = int(key.max()) + 1 if len(key) else 0
     first = np.full(n, -1, np.int64)
     first[key[train][::-1]] = train[::-1]  # the earliest row of each image
-    twin = first[key[test]] if len(test) else np.empty(0, np.int64)
+    duplicate_of = first[key[test]] if len(test) else np.empty(0, np.int64)
     against = np.zeros(len(test), bool)
     if y is not None and len(test) and len(train):
         pairs = np.unique(np.stack([key[train], y[train]]), axis=1)  # (image, label) of training
@@ -57,10 +57,10 @@ def repeats(
         alike = np.isin(
             key[test].astype(np.int64) * (int(y.max()) + 1) + y[test], pairs[0] * (int(y.max()) + 1) + pairs[1]
         )
-        against = (twin >= 0) & (kinds[key[test]] > alike)
+        against = (duplicate_of >= 0) & (kinds[key[test]] > alike)
     held = [np.isin(key[val], key[fit]) for fit, val in folds]
     return Repeats(
-        twin,
+        duplicate_of,
         against,
         len(test) - len(np.unique(key[test])),
         int(sum(h.sum() for h in held)),

@@ -90,7 +90,7 @@ def chance_at(partners: npt.ArrayLike, among: int, k: int) -> float:
 
 
 def average_precision(scores: Array, relevant: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """float64 [k]: average precision of every class for several labels a picture; NaN for a class without a positive.
+    """float64 [k]: average precision of every class for several labels an image; NaN for a class without a positive.
 
     scores: float [n, k]; relevant: bool [n, k]. Not interpolated (scikit-learn's average_precision_score). Raises DataError on shapes that differ.
     """

@@ -8,6 +8,7 @@ import numpy as np
 
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, Ints, at_least_two_classes, block_rows, compact, features, labels
+from visus.measures.rows import unit_block
 
 _ROUNDING = 1e-13
 
@@ -53,10 +54,10 @@ def silhouette_cosine(x: Array, y: Array) -> Silhouette:
     sums = np.zeros((n_classes, d))
     step = block_rows(8 * (3 * d + 2 * n_classes))
     for start in range(0, n, step):
-        sums += _class_sums(_unit(x[start : start + step]), code[start : start + step], n_classes)
+        sums += _class_sums(unit_block(x[start : start + step]), code[start : start + step], n_classes)
     samples = np.empty(n)
     for start in range(0, n, step):
-        unit = _unit(x[start : start + step])
+        unit = unit_block(x[start : start + step])
         own = code[start : start + step]
         rows = np.arange(len(unit))
         total = sizes - unit @ sums.T  # summed distance to every class, [b, C]
@@ -116,14 +117,3 @@ def _class_sums(rows: Floats, code: Ints, n_classes: int) -> Floats:
     member = csr_array((np.ones(len(code)), (code, np.arange(len(code)))), shape=(n_classes, len(code)))
     sums: Floats = member @ rows
     return sums
-
-
-def _unit(x: Array) -> Floats:
-    """Rows at unit length in float64; a zero row stays zero."""
-    wide = x.astype(np.float64)
-    # The largest entry first, so that squares neither overflow nor vanish.
-    peak = np.abs(wide).max(axis=1, keepdims=True)
-    wide /= np.where(peak > 0, peak, 1.0)
-    norm = np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
-    unit: Floats = wide / np.where(norm > 0, norm, 1.0)
-    return unit

@@ -52,7 +52,7 @@ class Decoder:
     def nats(self, raw: torch.Tensor, x: torch.Tensor, log_variance: torch.Tensor | None = None) -> torch.Tensor:
         """The reconstruction term that training minimises, in nats summed over pixels: float [b].
 
-        raw: logits of the mean, float [..., c, h, w]; x: the pictures, in [0, 1]. 'gaussian': squared error / (2 variance), without the
+        raw: logits of the mean, float [..., c, h, w]; x: the images, in [0, 1]. 'gaussian': squared error / (2 variance), without the
         constant. 'learned-gaussian' and 'bernoulli': the whole negative log-likelihood; log_variance is the learned one.
         """
         if self.kind == "bernoulli":
@@ -75,13 +75,13 @@ class Decoder:
         return 0.5 * (squared * torch.exp(-log_variance) + pixels * (log_variance + math.log(2 * math.pi)))
 
     def constant(self, pixels: int) -> float:
-        """What `nats` leaves out of the negative log-likelihood of a picture."""
+        """What `nats` leaves out of the negative log-likelihood of an image."""
         return 0.5 * pixels * math.log(2 * math.pi * self.variance) if self.kind == "gaussian" else 0.0
 
 
 @dataclass(frozen=True)
 class VaeSizes:
-    """height, width, channels: of the pictures. latent: dimensions of z. hidden: width of the dense layers. first: channels of the
+    """height, width, channels: of the images. latent: dimensions of z. hidden: width of the dense layers. first: channels of the
     first convolution; every further one, each at stride 2, has twice as many."""
 
     height: int
@@ -184,7 +184,7 @@ class ConvVae(nn.Module):
         return torch.sigmoid(self.logits(z))
 
     def forward(self, x: torch.Tensor, noise: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
-        """(reconstruction [b] in nats, mu, logvar): one sample of z a picture, from `noise` [b, latent] or the global generator."""
+        """(reconstruction [b] in nats, mu, logvar): one sample of z an image, from `noise` [b, latent] or the global generator."""
         mu, logvar = self.encode(x)
         noise = torch.randn_like(mu) if noise is None else noise
         raw = self.logits(torch.addcmul(mu, torch.exp(0.5 * logvar), noise))
@@ -211,7 +211,7 @@ def kl_terms(mu: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
 class Vae:
     """A trained variational autoencoder, whoever made it.
 
-    spec: what the user typed. module: in eval mode, gradients off. shape: (c, h, w) of the pictures, in [0, 1]. latent: dimensions of z.
+    spec: what the user typed. module: in eval mode, gradients off. shape: (c, h, w) of the images, in [0, 1]. latent: dimensions of z.
     decoder: its likelihood (of another's module: as the user says). encode: float [b, c, h, w] -> (mu, logvar) [b, latent]. decode: z ->
     mean [b, c, h, w]. loss: another's own training loss of a batch, a scalar, or None. info: how it was made.
     """
@@ -229,7 +229,7 @@ class Vae:
 
     @property
     def pixels(self) -> int:
-        """Numbers in a picture."""
+        """Numbers in an image."""
         return math.prod(self.shape)
 
     @property

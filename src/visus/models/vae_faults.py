@@ -70,7 +70,7 @@ def check_outputs(module: nn.Module, encode: Callable[[], Any], outputs: Sequenc
             )
 
 
-def check_pictures(
+def check_images(
     module: nn.Module,
     decode: Callable[[], Any],
     means: torch.Tensor,
@@ -89,9 +89,9 @@ def check_pictures(
     row = int((~torch.isfinite(means.flatten(1))).any(1).nonzero()[0])
     value = means[row][~torch.isfinite(means[row])][0]
     row = first + (row if every is None else row % every)
-    picture = "{image}" if kind == "image" else f"{kind} {row}"
+    image = "{image}" if kind == "image" else f"{kind} {row}"
     raise NotFiniteError(
-        f"{_safe(name)}: the decoder gives {_shown(float(value))} for pixels of {picture}, though its z is finite: {_safe(origin(module, decode))}",
+        f"{_safe(name)}: the decoder gives {_shown(float(value))} for pixels of {image}, though its z is finite: {_safe(origin(module, decode))}",
         row,
     )
 

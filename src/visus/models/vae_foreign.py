@@ -22,17 +22,15 @@ from visus.models.vae_theirs import dtype_of, made, required, theirs
 from visus.progress import caution, note
 from visus.spec import Spec
 
-TRIED = 64  # pictures on which a module is read
-PICTURES = ("sample", "reconstruction", "recon", "recon_x", "x_recon", "x_hat", "mean", "mu", "x_logits", "logits")
+TRIED = 64  # images on which a module is read
+IMAGE_NAMES = ("sample", "reconstruction", "recon", "recon_x", "x_recon", "x_hat", "mean", "mu", "x_logits", "logits")
 
 
-def foreign(
-    spec: Spec, shape: tuple[int, int, int], decoder: Decoder, *, pictures: np.ndarray | None, seed: int
-) -> Vae:
+def foreign(spec: Spec, shape: tuple[int, int, int], decoder: Decoder, *, images: np.ndarray | None, seed: int) -> Vae:
     """python:MODULE:CLASS?weights=FILE as a Vae.
 
     Options that are not the class's: weights; encode, the outputs of encode by name; input and decode, the range of pixels (see vae_scale).
-    pictures: uint8 [n, h, w, c], some of those to be examined: what is not said is measured on them. Without them only what shapes
+    images: uint8 [n, h, w, c], some of those to be examined: what is not said is measured on them. Without them only what shapes
     and ranges tell is known. Raises DataError, SpecError.
     """
     if decoder.kind == "learned-gaussian":
@@ -44,7 +42,7 @@ def foreign(
     if asked_out:
         scale(asked_out, option="decode", channels=shape[0])
     module = made(spec, {k: _value(v) for k, v in options.items()}, weights, seed=seed)
-    x = _stand_ins(shape) if pictures is None else _floats(pictures[:TRIED])
+    x = _stand_ins(shape) if images is None else _floats(images[:TRIED])
     calls = Calls(module, spec.name, shape)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -53,8 +51,8 @@ def foreign(
         reading = calls.read(given.into(x), x, asked)
         try:
             scales = told_scales(
-                lambda inside: calls.picture(reading.pair(calls.encode(inside))[0]), x,
-                asked_input=asked_in, asked_output=asked_out, real=pictures is not None,
+                lambda inside: calls.image(reading.pair(calls.encode(inside))[0]), x,
+                asked_input=asked_in, asked_output=asked_out, real=images is not None,
             )  # fmt: skip
         except DataError as error:
             raise DataError(f"{spec.name}: {str(error).removeprefix(f'{spec.name}: ')}") from error
@@ -63,14 +61,14 @@ def foreign(
         latent = calls.check(scales.input.into(x), reading)
     if decoder.kind == "gaussian" and not scales.output.logits:
         decoder = replace(decoder, variance=decoder.variance * scales.output.square)
-    _say(spec, reading, scales, decoder, measured=pictures is not None)
+    _say(spec, reading, scales, decoder, measured=images is not None)
 
     def encode(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         mu, logvar = reading.pair(calls.encode(scales.input.into(x)))
         return mu.flatten(1).float(), logvar.flatten(1).float()
 
     def decode(z: torch.Tensor) -> torch.Tensor:
-        return scales.output.back(calls.picture(z).float())
+        return scales.output.back(calls.image(z).float())
 
     return Vae(
         spec.text, module, shape, latent, decoder, encode, decode,
@@ -79,7 +77,7 @@ def foreign(
 
 
 class Calls:
-    """A module's own encode, decode and forward, on pictures [b, c, h, w] or rows of pixels, whichever it takes."""
+    """A module's own encode, decode and forward, on images [b, c, h, w] or rows of pixels, whichever it takes."""
 
     def __init__(self, module: Any, name: str, shape: tuple[int, int, int]) -> None:
         self.module, self.name, self.shape, self.flat = module, name, shape, False
@@ -100,7 +98,7 @@ class Calls:
             return getattr(self.module, method)(self._laid(x))
 
     def lay_out(self, x: torch.Tensor) -> None:
-        """Find out whether encode takes pictures, or rows of c h w pixels."""
+        """Find out whether encode takes images, or rows of c h w pixels."""
         try:
             self.encode(x)
         except DataError:
@@ -112,7 +110,7 @@ class Calls:
                 self._tell(x)
 
     def _tell(self, x: torch.Tensor) -> None:
-        """Raise the error of encode on pictures; with the weights that are no numbers, if such there are."""
+        """Raise the error of encode on images; with the weights that are no numbers, if such there are."""
         try:
             self.encode(x)
         except DataError as error:
@@ -131,7 +129,7 @@ class Calls:
             return found
         return None
 
-    def picture(self, z: torch.Tensor) -> torch.Tensor:
+    def image(self, z: torch.Tensor) -> torch.Tensor:
         """The decoder's raw outputs, float [b, c, h, w], of z in rows or as it came from encode."""
         return self._decoded(z.view(len(z), *self.inner))
 
@@ -162,7 +160,7 @@ class Calls:
     def check(self, inside: torch.Tensor, reading: Reading) -> int:
         """Latent dimensions. Raises DataError for a decoder that draws, and warns of an encoder that looks at the whole batch."""
         mu, _ = reading.pair(self.encode(inside))
-        if not torch.equal(self.picture(mu), self.picture(mu)):
+        if not torch.equal(self.image(mu), self.image(mu)):
             raise DataError(
                 f"{self.name}: decode gives another picture at every call on the same z; return the mean, not a sample of it"
             )
@@ -215,7 +213,7 @@ def _say(spec: Spec, reading: Reading, scales: Scales, decoder: Decoder, *, meas
 
 
 def _loss(module: nn.Module, calls: Calls, inside: Scale) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """The module's own loss(x), on the pixels that it takes; None without a method that asks for the pictures alone."""
+    """The module's own loss(x), on the pixels that it takes; None without a method that asks for the images alone."""
     loss = getattr(module, "loss", None)
     if not callable(loss) or isinstance(loss, nn.Module):
         return None
@@ -242,20 +240,20 @@ def _loss(module: nn.Module, calls: Calls, inside: Scale) -> Callable[[torch.Ten
 
 
 def _mean_of(found: Any) -> torch.Tensor:
-    """The decoded pictures of what a decode method returned. Raises TypeError for something else."""
+    """The decoded images of what a decode method returned. Raises TypeError for something else."""
     if isinstance(found, distributions.Distribution):
         mean: torch.Tensor = found.mean
         return mean
     if isinstance(found, tuple | list) and found:
         return _mean_of(found[0])
-    for name in () if isinstance(found, torch.Tensor) else PICTURES:
+    for name in () if isinstance(found, torch.Tensor) else IMAGE_NAMES:
         inner = found.get(name) if isinstance(found, Mapping) else getattr(found, name, None)
         if isinstance(inner, torch.Tensor):
             return inner
     if not isinstance(found, torch.Tensor):
         names = f" of {', '.join(map(str, found))}" if isinstance(found, Mapping) else ""
         raise TypeError(
-            f"it gave {type(found).__name__}{names}, not pictures; name them {PICTURES[0]} or {PICTURES[-1]}"
+            f"it gave {type(found).__name__}{names}, not pictures; name them {IMAGE_NAMES[0]} or {IMAGE_NAMES[-1]}"
         )
     return found
 
@@ -267,12 +265,12 @@ def _value(text: str) -> Any:
         return text
 
 
-def _floats(pictures: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 255
+def _floats(images: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
 
 
 def _stand_ins(shape: tuple[int, int, int]) -> torch.Tensor:
-    """Blocks of grey levels, where no pictures are at hand."""
+    """Blocks of grey levels, where no images are at hand."""
     c, h, w = shape
     small = torch.rand(TRIED, c, 4, 4, generator=torch.Generator().manual_seed(0))
     return nn.functional.interpolate(small, (h, w), mode="bilinear")

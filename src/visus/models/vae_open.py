@@ -39,13 +39,13 @@ def load_vae(
     *,
     shape: tuple[int, int, int],
     decoder: Decoder | None = None,
-    pictures: np.ndarray | None = None,
+    images: np.ndarray | None = None,
     seed: int = 0,
 ) -> Vae:
     """A VAE by its spec: a folder that `visus vae` wrote, or python:MODULE:CLASS?weights=FILE&ARGUMENT=VALUE.
 
-    shape: (c, h, w) of the pictures it will see. decoder: the likelihood of another's module (default Gaussian of variance 1/2, in the
-    decoder's own range). pictures: uint8 [n, h, w, c], some of them, on which another's module is read. The class is imported from the Python
+    shape: (c, h, w) of the images it will see. decoder: the likelihood of another's module (default Gaussian of variance 1/2, in the
+    decoder's own range). images: uint8 [n, h, w, c], some of them, on which another's module is read. The class is imported from the Python
     path or the working folder, made with the arguments (JSON values, else texts), and must have encode(x), which returns mean and spread of
     a Gaussian in any of the usual ways, and decode(z) -> mean. How they are to be read is measured and noted; ?encode=, ?input= and ?decode=
     say it outright. Its weights are safetensors (or a state_dict read without executing it). With a method loss(x) -> scalar, the
@@ -53,7 +53,7 @@ def load_vae(
     """
     spec = parse_spec(text, ("python",))
     if spec.scheme == "python":
-        return foreign(spec, shape, decoder or Decoder(), pictures=pictures, seed=seed)
+        return foreign(spec, shape, decoder or Decoder(), images=images, seed=seed)
     path = expanded(spec.name)
     if not path.is_dir():
         raise DataError(

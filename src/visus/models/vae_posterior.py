@@ -41,7 +41,7 @@ def read_encoder(
     encode: Callable[[], Any],
     run: Callable[[str], Any],
     decoder: Draws,
-    pictures: torch.Tensor,
+    images: torch.Tensor,
     *,
     name: str,
     asked: str | None = None,
@@ -49,7 +49,7 @@ def read_encoder(
     """How to read what `encode` returns.
 
     encode: calls the module's own on one batch. run: calls the method of that name on the same batch. decoder: decodes what may be z.
-    pictures: the batch, float
+    images: the batch, float
     [b, c, h, w]. asked: names of the outputs in order, by commas (see NAMES). Decides only where one reading fits: the
     module's own samples first, then the names of its outputs, then the documented order (mu, logvar). Raises DataError, SpecError.
     """
@@ -60,7 +60,7 @@ def read_encoder(
                 return Reading(0, 0, "logvar", "encode returns a Gaussian distribution")
         except TypeError as error:
             raise DataError(f"{error}; a class of yours may turn it into (mu, logvar)") from error
-        return _Evidence(module, encode, run, decoder, pictures, first).reading(asked)
+        return _Evidence(module, encode, run, decoder, images, first).reading(asked)
     except NotFiniteError as error:
         raise error.by(name) from error
     except (DataError, SpecError) as error:
@@ -76,10 +76,10 @@ class _Evidence:
         encode: Callable[[], Any],
         run: Callable[[str], Any],
         decoder: Draws,
-        pictures: torch.Tensor,
+        images: torch.Tensor,
         first: Any,
     ) -> None:
-        self.module, self.encode, self.run, self.pictures = module, encode, run, pictures
+        self.module, self.encode, self.run, self.images = module, encode, run, images
         self.decoder, self.draw = decoder, decoder.draw
         self.found = first
         outputs = outputs_of(first)
@@ -90,7 +90,7 @@ class _Evidence:
             outputs = self._halved(outputs)
         self.outputs = outputs
         again = self._values(encode())
-        n = len(pictures)
+        n = len(images)
         # What may be a parameter or a sample: one row of numbers an image.
         self.fits = [
             i for i, (_, t) in enumerate(outputs)
@@ -297,7 +297,7 @@ class _Evidence:
     def _usual(self, candidates: Sequence[Reading]) -> Reading | None:
         """(mu, logvar) as documented: of two outputs whose second takes negative values and whose names say nothing else.
 
-        The other way round where the second, and not the first, decodes to these pictures.
+        The other way round where the second, and not the first, decodes to these images.
         """
         named = [role(n) for n in returned_names(getattr(type(self.module), "encode", None))]
         if OTHER & set(named) and len(named) == len(self.outputs):
@@ -326,11 +326,11 @@ class _Evidence:
         return Reading(a, b, "logvar", told, self.halves, doubt)
 
     def _likeness(self, i: int) -> float:
-        """Correlation of what output i decodes to with the pictures, over images, pixel by pixel; whatever the decoder's range."""
+        """Correlation of what output i decodes to with the images, over images, pixel by pixel; whatever the decoder's range."""
         drawn = self.draw(self.outputs[i][1])
         if drawn is None:
             return 0.0
-        a, b = (t.double() - t.double().mean(0) for t in (drawn, self.pictures))
+        a, b = (t.double() - t.double().mean(0) for t in (drawn, self.images))
         size = float(a.norm() * b.norm())
         return float((a * b).sum()) / size if size > 0 else 0.0
 

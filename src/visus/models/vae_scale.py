@@ -11,11 +11,9 @@ from visus.errors import DataError, SpecError
 
 SLACK = 1e-3
 CLEAR = 1.25  # times: the error of every other reading, where one is taken that is not the usual one
-USED = 0.9  # of the mean picture's error, at most: an encoder that is heard, so that its input can be told
-NO_WORSE = 1.05  # times the mean picture's error: a decoder whose outputs are pictures at all
-POOR = (
-    1.25  # times the mean picture's error, which a collapsed VAE just about reaches: from there on something is wrong
-)
+USED = 0.9  # of the mean image's error, at most: an encoder that is heard, so that its input can be told
+NO_WORSE = 1.05  # times the mean image's error: a decoder whose outputs are images at all
+POOR = 1.25  # times the mean image's error, which a collapsed VAE just about reaches: from there on something is wrong
 EVEN = 1.02, 3.0  # a ratio of errors and a paired z-score; below either the usual reading is not beaten
 IMAGENET = "0.485,0.456,0.406/0.229,0.224,0.225"
 MNIST = "0.1307/0.3081"
@@ -31,11 +29,11 @@ class Scale:
     logits: bool = False
 
     def into(self, x: torch.Tensor) -> torch.Tensor:
-        """Pictures in [0, 1], float [..., c, h, w], as the network takes them."""
+        """Images in [0, 1], float [..., c, h, w], as the network takes them."""
         return x if self.name == "unit" else (x - self._wide(self.mean, x)) / self._wide(self.deviation, x)
 
     def back(self, raw: torch.Tensor) -> torch.Tensor:
-        """What the network gives, float [..., c, h, w], as pictures in [0, 1]."""
+        """What the network gives, float [..., c, h, w], as images in [0, 1]."""
         if self.logits:
             return torch.sigmoid(raw)
         return raw if self.name == "unit" else raw * self._wide(self.deviation, raw) + self._wide(self.mean, raw)
@@ -90,7 +88,7 @@ class Scales:
 class _Tried:
     input: Scale
     output: Scale
-    errors: torch.Tensor  # mean square by picture, float64 [n]
+    errors: torch.Tensor  # mean square by image, float64 [n]
     channels: int
 
     @property
@@ -104,19 +102,19 @@ class _Tried:
 
 def told_scales(
     rebuild: Callable[[torch.Tensor], torch.Tensor],
-    pictures: torch.Tensor,
+    images: torch.Tensor,
     *,
     asked_input: str | None,
     asked_output: str | None,
     real: bool,
 ) -> Scales:
-    """The scales under which a VAE reconstructs `pictures`, float [n, c, h, w] in [0, 1].
+    """The scales under which a VAE reconstructs `images`, float [n, c, h, w] in [0, 1].
 
-    rebuild: pictures as the network takes them -> its decoder's raw outputs at the posterior mean. real: whether the pictures are the
+    rebuild: images as the network takes them -> its decoder's raw outputs at the posterior mean. real: whether the images are the
     user's; else only the range of the outputs is judged. [0, 1] both ways, as documented, stands unless another reading is clearly better; it
     is never guessed between others. Raises DataError with the errors where it cannot be told, SpecError.
     """
-    channels = pictures.shape[1]
+    channels = images.shape[1]
     ins = [scale(asked_input, option="input", channels=channels)] if asked_input else [NAMED[n] for n in INPUTS]
     outs = [scale(asked_output, option="decode", channels=channels)] if asked_output else [NAMED[n] for n in OUTPUTS]
     if not asked_input and real:
@@ -124,18 +122,18 @@ def told_scales(
     if not asked_output and real:
         outs.append(Scale("normalised", *_normalised(channels)))
     usual_in, usual_out = ins[0], outs[0]
-    raw = {usual_in.name: rebuild(usual_in.into(pictures))}
+    raw = {usual_in.name: rebuild(usual_in.into(images))}
     for s in ins[1:] if real else ():
         try:
-            raw[s.name] = rebuild(s.into(pictures))
+            raw[s.name] = rebuild(s.into(images))
         except DataError:
             continue  # numbers that it cannot take are not those that it was made for
     inside = bool((raw[usual_in.name].min() >= -SLACK) & (raw[usual_in.name].max() <= 1 + SLACK))
-    tried = [_Tried(i, o, _errors(o.back(raw[i.name]), pictures), channels) for i in ins if i.name in raw for o in outs]
+    tried = [_Tried(i, o, _errors(o.back(raw[i.name]), images), channels) for i in ins if i.name in raw for o in outs]
     usual = next(t for t in tried if t.input is usual_in and t.output is usual_out)
     if asked_input and asked_output:
-        return Scales(usual_in, usual_out, doubt=_doubt(usual, pictures) if real else "")
-    plain = float((pictures - pictures.mean(0)).square().mean())
+        return Scales(usual_in, usual_out, doubt=_doubt(usual, images) if real else "")
+    plain = float((images - images.mean(0)).square().mean())
     best = min(tried, key=lambda t: t.error)
     # Outputs that all lie in [0, 1] are a sigmoid's unless another reading shows the images: squeezed to a grey, anything nears their mean.
     if not real or not best.error <= (USED if inside and best is not usual else NO_WORSE) * plain:
@@ -152,15 +150,15 @@ def told_scales(
 
 
 def _normalised(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Means and deviations that pictures are often normalised by: recognised, never taken, since there are many."""
+    """Means and deviations that images are often normalised by: recognised, never taken, since there are many."""
     mean, deviation = (MNIST if channels == 1 else IMAGENET).split("/")
     if channels not in (1, 3):
         return (0.45,), (0.225,)
     return tuple(map(float, mean.split(","))), tuple(map(float, deviation.split(",")))
 
 
-def _errors(drawn: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
-    return (drawn.double() - pictures.double()).square().flatten(1).mean(1).nan_to_num(float("inf"))
+def _errors(drawn: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    return (drawn.double() - images.double()).square().flatten(1).mean(1).nan_to_num(float("inf"))
 
 
 def _not_beaten(usual: _Tried, best: _Tried) -> bool:
@@ -190,8 +188,8 @@ def _by_range(usual: _Tried, best: _Tried, raw: torch.Tensor, *, inside: bool, p
     return Scales(usual.input, usual.output, f"by its outputs' range, {spread}", doubt)
 
 
-def _doubt(tried: _Tried, pictures: torch.Tensor) -> str:
-    plain = float((pictures - pictures.mean(0)).square().mean())
+def _doubt(tried: _Tried, images: torch.Tensor) -> str:
+    plain = float((images - images.mean(0)).square().mean())
     return "" if tried.error <= POOR * plain else _poor(tried.error, plain)
 
 

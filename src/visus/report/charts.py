@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
+from visus.luma import luma
 from visus.report.draw import draws, note, numbers
 from visus.report.palette import GRID, INK, MUTED, PAPER, series
 from visus.report.text import line, shorten
@@ -190,9 +191,9 @@ def heatmap(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], width: fl
         digits = 2 if np.abs(finite).max() < 100 else 0
         for (i, j), value in np.ndenumerate(values):
             shown = f"{value:.{digits}f}" if np.isfinite(value) else "–"
-            red, green, blue, _ = colours((value - low) / (high - low)) if np.isfinite(value) else (1, 1, 1, 1)
+            colour = colours((value - low) / (high - low)) if np.isfinite(value) else (1, 1, 1, 1)
             # These two are not swapped for the theme: what matters is the cell behind them.
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.53
+            dark = luma(np.array(colour[:3], np.float64)) < 0.53
             ink = MUTED if not np.isfinite(value) else "#fbfbfc" if dark else "#101214"
             axes.text(j + 0.5, i + 0.5, shown, ha="center", va="center", color=ink, fontsize=8.5 if cell >= 0.45 else 7)
     bar = canvas.colorbar(mesh, ax=axes, label=line(data.get("label", "")), fraction=0.04, pad=0.02, aspect=30)

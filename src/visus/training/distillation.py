@@ -24,8 +24,8 @@ def guides(sources: Sequence[tuple[ImageSet, np.ndarray]], teacher: Backbone, *,
     sources: image sets with the positions that count, one after the other. The pictures pass through the teacher once, not augmented.
     """
     from visus.features.extract import extract
-    from visus.measures.knn import unit_rows
     from visus.measures.reduce import pca_from_train
+    from visus.measures.rows import unit_rows
 
     late = teacher.aliases["late"]
     parts = [extract(s.subset(rows), teacher, [late], device=device)[late] for s, rows in sources if len(rows)]

@@ -87,11 +87,11 @@ def retrieved(s: Subject) -> tuple[Retrieved, Retrieved]:
     """Ranks both ways over the whole set, each image and each text once; of several that belong to a query the first found counts."""
     from visus.measures.partners import connected_groups
     from visus.measures.retrieval import partner_ranks
-    from visus.studies.clip.pairs import unit
+    from visus.measures.rows import unit_rows
 
     assert s.texts is not None
     at, first = (np.unique(k, return_index=True)[1] for k in (s.image_keys, s.text_keys))
-    images, texts = unit(s.images[at]), unit(s.texts[first])
+    images, texts = unit_rows(s.images[at]), unit_rows(s.texts[first])
     groups = connected_groups(s.image_keys, s.text_keys)
     there, back = s.partners, s.partners.T.tocsr()
     return (
@@ -183,7 +183,7 @@ def _table(spaces: Sequence[Looked]) -> Table:
 def _maps(s: Subject, seed: int) -> tuple[list[Figure], dict[str, np.ndarray]]:
     """t-SNE and UMAP of images and texts together, each text once."""
     from visus.measures.maps import layer_maps
-    from visus.studies.clip.pairs import unit
+    from visus.measures.rows import unit_rows
 
     assert s.texts is not None
     rng = np.random.default_rng(seed)
@@ -191,7 +191,7 @@ def _maps(s: Subject, seed: int) -> tuple[list[Figure], dict[str, np.ndarray]]:
     chosen = np.sort(once[rng.permutation(len(once))[:MAPPED]])
     _, first = np.unique(s.keys[chosen], return_index=True)
     texts = chosen[np.sort(first)]
-    x = np.concatenate([unit(s.images[chosen]), unit(s.texts[texts])])
+    x = np.concatenate([unit_rows(s.images[chosen]), unit_rows(s.texts[texts])])
     labels = np.repeat([0, 1], [len(chosen), len(texts)])
     said = [s.said[int(i)] if s.said else f"text {int(i)}" for i in texts]
     ids = [s.ids[int(i)] for i in chosen] + [f"text: {t}" for t in said]

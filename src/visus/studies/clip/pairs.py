@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visus.errors import DataError
+from visus.measures.rows import unit_rows
 from visus.progress import note
 from visus.studies.clip.texts import captions_of, text_keys, warn_of_cuts
 
@@ -107,20 +108,13 @@ class Subject:
 
     def logits(self, prompts: str, rows: slice = slice(None)) -> np.ndarray:
         """float32 [n, k]: the scale times cosines, plus the bias."""
-        found: np.ndarray = self.scale * unit(self.images[rows]) @ self.weights[prompts].T + self.bias
+        found: np.ndarray = self.scale * unit_rows(self.images[rows]) @ self.weights[prompts].T + self.bias
         return found
 
 
 def _codes(keys: np.ndarray) -> np.ndarray:
     found: np.ndarray = np.unique(keys, return_inverse=True)[1].reshape(-1).astype(np.int64)
     return found
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    """Rows of unit length."""
-    from visus.measures.knn import unit_rows
-
-    return unit_rows(x)
 
 
 def as_backbone(encoder: DualEncoder) -> Backbone:

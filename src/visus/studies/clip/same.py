@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from visus.errors import DataError
-from visus.measures.knn import unit_rows
 from visus.measures.partners import NOISE, either, precision_of, same_rows, spread
+from visus.measures.rows import unit_rows
 from visus.progress import caution, note
 
 CLASS_LIKE = 10  # different images that the typical text has, at least, where texts are class names

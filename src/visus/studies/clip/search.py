@@ -35,15 +35,16 @@ def search(
     """
     from visus.images.thumbnails import thumbnails
     from visus.measures.knn import top_k
+    from visus.measures.rows import unit_rows
     from visus.models.dual_reading import warn_of_spelled
-    from visus.studies.clip.pairs import embed, unit
+    from visus.studies.clip.pairs import embed
     from visus.studies.clip.texts import warn_of_cuts
 
     vectors = np.concatenate([_query(encoder, q, device=device, download=download) for q in queries])
     images, rows, quarantine, _ = embed(encoder, imageset, device=device)
     found = top_k(vectors, images, min(shown, len(images)))
-    everyone = unit(images)
-    mean = unit(vectors) @ everyone.mean(axis=0)
+    everyone = unit_rows(images)
+    mean = unit_rows(vectors) @ everyone.mean(axis=0)
     groups, captions, cells, said = [], [], [], []
     chosen: list[int] = []
     for k, query in enumerate(queries):

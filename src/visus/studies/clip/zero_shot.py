@@ -33,14 +33,14 @@ class Scored:
     said: np.ndarray
     right: np.ndarray
     within: np.ndarray
-    macro: float
+    balanced: float
     ece: float
     nll: float
 
 
 def score(s: Subject, prompts: str) -> Scored:
     """Zero-shot classification of the subject's images by one prompt set (Radford et al. 2021), with the model's own temperature."""
-    from visus.measures import ece, macro_recall, nll
+    from visus.measures import balanced_accuracy, ece, nll
 
     assert s.labels is not None
     z = s.logits(prompts).astype(np.float64)
@@ -53,7 +53,7 @@ def score(s: Subject, prompts: str) -> Scored:
         order[:, 0],
         order[:, 0] == s.labels,
         (order == s.labels[:, None]).any(axis=1),
-        macro_recall(s.labels, order[:, 0], n_classes=len(s.classes)),
+        balanced_accuracy(s.labels, order[:, 0], n_classes=len(s.classes)),
         ece(p, s.labels),
         nll(p, s.labels),
     )
@@ -118,7 +118,7 @@ def _accuracy(s: Subject, sets: Sequence[Scored], control: Scored | None) -> Tab
         low, high = wilson(hits, n)
         rows.append(
             (
-                name, s.prompts[c.prompts], 100 * hits / n, 100 * low, 100 * high, 100 * c.macro,
+                name, s.prompts[c.prompts], 100 * hits / n, 100 * low, 100 * high, 100 * c.balanced,
                 100 * within / n if len(s.classes) > TOP else None, 100 * c.ece, c.nll, n,
             )
         )  # fmt: skip
@@ -341,7 +341,7 @@ def _sentence(s: Subject, first: Scored, control: Scored | None) -> str:
     beside = f"; with random weights {percent(float(control.right.mean()))}" if control else ""
     return (
         f"Zero-shot, {s.name} is right on {percent(hits / n)} of {n:,} images ({interval_text(low, high)}) among {len(s.classes)} classes "
-        f"with {first.prompts} prompts, macro recall {percent(first.macro)}, calibration error {percent(first.ece)}{beside}."
+        f"with {first.prompts} prompts, macro recall {percent(first.balanced)}, calibration error {percent(first.ece)}{beside}."
     )
 
 

@@ -44,7 +44,7 @@ def listed(r: Repeats, ids: Sequence[str], test: np.ndarray, y: np.ndarray | Non
     at = at[np.argsort(~r.against[at], kind="stable")][:SHOWN]  # those that contradict each other first
     rows = []
     for i in at:
-        pair = (int(test[i]), int(r.twin[i]))
+        pair = (int(test[i]), int(r.duplicate_of[i]))
         names = ("", "") if y is None else (classes[y[pair[0]]], classes[y[pair[1]]])
         rows.append((ids[pair[0]], names[0], ids[pair[1]], names[1]))
     more = f" (the first {SHOWN} of {r.count:,})" if r.count > SHOWN else ""
@@ -70,7 +70,7 @@ def warnings(r: Repeats, ids: Sequence[str], test: np.ndarray) -> list[str]:
     """What a reader must know: how many, which, and whether their labels agree."""
     said = []
     if r.count:
-        some = [f"{ids[int(test[i])]} = {ids[int(r.twin[i])]}" for i in np.flatnonzero(r.test)[:NAMED]]
+        some = [f"{ids[int(test[i])]} = {ids[int(r.duplicate_of[i])]}" for i in np.flatnonzero(r.test)[:NAMED]]
         named = ", ".join(some) + (" ..." if r.count > NAMED else "")
         text = f"The same image in test and in training: {r.count:,} of {len(r.test):,} test images ({named})"
         if r.against.any():

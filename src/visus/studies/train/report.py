@@ -50,10 +50,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Judged:
-    """scores: by name. macro: macro recall by the same name, where classes were asked for. gaps: before and after training."""
+    """scores: by name. balanced: macro recall by the same name, where classes were asked for. gaps: before and after training."""
 
     scores: Mapping[str, Score]
-    macro: Mapping[str, float]
+    balanced: Mapping[str, float]
     gaps: tuple[Gap, Gap] | None = None
     calibration: float | None = None
     warnings: tuple[str, ...] = ()
@@ -116,10 +116,10 @@ def judge_clip(
                 f"without {twice.count:,} test images that are training images too", int(np.sum(now[left] < k)), int(left.sum()),
                 min(k / len(choice), 1.0), float(np.mean(before[left] < k)),
             )  # fmt: skip
-    macro: dict[str, float] = {}
+    balanced: dict[str, float] = {}
     if shown is not None:
-        _zero_shot(*shown, trained, untrained, scores, macro)
-    return Judged(scores, macro, (gaps[1], gaps[0]), warnings=warnings)
+        _zero_shot(*shown, trained, untrained, scores, balanced)
+    return Judged(scores, balanced, (gaps[1], gaps[0]), warnings=warnings)
 
 
 def _twice(
@@ -171,9 +171,9 @@ def _zero_shot(
     trained: DualEncoder,
     untrained: DualEncoder,
     scores: dict[str, Score],
-    macro: dict[str, float],
+    balanced: dict[str, float],
 ) -> None:
-    from visus.measures import macro_recall
+    from visus.measures import balanced_accuracy
     from visus.models.dual_reading import same_classes
     from visus.progress import caution
     from visus.studies.common.shared import labels_of
@@ -191,7 +191,7 @@ def _zero_shot(
         title = f"zero-shot, {name} prompts"
         asked = f"{k} classes, {len(prompts)} prompt{'s' if len(prompts) > 1 else ''}, {prompts[0]!r}"
         scores[title] = Score(asked, int(np.sum(said == y)), len(y), 1 / k, float(np.mean(random == y)))
-        macro[title] = macro_recall(y, said, n_classes=k)
+        balanced[title] = balanced_accuracy(y, said, n_classes=k)
 
 
 def judge_vit(
@@ -201,7 +201,7 @@ def judge_vit(
 
     learned: uint8 [n, 16], hashes of the training and validation pictures, in that order.
     """
-    from visus.measures import ece, macro_recall
+    from visus.measures import balanced_accuracy, ece
     from visus.models.classify import classify_images
 
     said = classify_images(backbone, imageset.subset(parts.test), device=device)
@@ -219,8 +219,8 @@ def judge_vit(
                 f"without {twice.count:,} test images that are training images too",
                 int(np.sum(guess[left] == y[left])), int(left.sum()), float(np.bincount(y[left], minlength=k).max() / left.sum()),
             )  # fmt: skip
-    macro = {"accuracy": macro_recall(y, guess, n_classes=k)}
-    return Judged(scores, macro, None, ece(said.probabilities, y), warnings)
+    balanced = {"accuracy": balanced_accuracy(y, guess, n_classes=k)}
+    return Judged(scores, balanced, None, ece(said.probabilities, y), warnings)
 
 
 def clip_result(
@@ -274,7 +274,7 @@ def vit_result(
     """The page of a ViT's training."""
     findings = [_finding("accuracy", judged.scores["accuracy"])]
     findings[0] += (
-        f" Macro recall {percent(judged.macro['accuracy'])}, calibration error (15 bins) {percent(judged.calibration or 0.0)}."
+        f" Macro recall {percent(judged.balanced['accuracy'])}, calibration error (15 bins) {percent(judged.calibration or 0.0)}."
     )
     if without := judged.scores.get("accuracy without repeats"):
         findings.append(_finding(f"accuracy {without.asked}", without))
@@ -292,10 +292,10 @@ def _table(judged: Judged) -> Table:
     rows = []
     for name, s in judged.scores.items():
         low, high = wilson(s.hits, s.n)
-        macro = judged.macro.get(name)
+        balanced = judged.balanced.get(name)
         rows.append(
             (
-                name, 100 * s.value, 100 * low, 100 * high, None if macro is None else 100 * macro, 100 * s.chance,
+                name, 100 * s.value, 100 * low, 100 * high, None if balanced is None else 100 * balanced, 100 * s.chance,
                 None if s.untrained is None else 100 * s.untrained, s.n, s.asked,
             )
         )  # fmt: skip

@@ -203,7 +203,7 @@ def _planned(
     from visus.studies.vae.runs import named_runs, swept_runs
 
     if checkpoint:
-        return load_vae(checkpoint, shape=subject.shape, decoder=settings.decoder, pictures=subject.train, seed=seed)
+        return load_vae(checkpoint, shape=subject.shape, decoder=settings.decoder, images=subject.train, seed=seed)
     return swept_runs(sweep, settings) if sweep else named_runs(compare or COMPARED, settings)
 
 

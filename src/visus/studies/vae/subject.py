@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visus.errors import DataError
+from visus.luma import luma
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,9 +147,10 @@ def _repeated(parts: dict[str, np.ndarray], imageset: ImageSet, rows: dict[str, 
         return None
     ids = [imageset.ids[int(i)] for at in rows.values() for i in at]
     k = int(np.flatnonzero(twice.test)[0])
+    pair = f"{ids[place['test'][k]]} = {ids[twice.duplicate_of[k]]}"
     caution(
         f"the same image in test and in training: {twice.count:,} of {len(twice.test):,} test pictures, pixel for pixel as the VAE sees "
-        f"them ({ids[place['test'][k]]} = {ids[twice.twin[k]]}): test figures are flattered by them. The ELBO and likelihood without them stand "
+        f"them ({pair}): test figures are flattered by them. The ELBO and likelihood without them stand "
         "beside."
     )
     return twice.test
@@ -185,10 +187,7 @@ def own_size(imageset: ImageSet) -> tuple[int, int] | None:
 
 def _grey(pictures: np.ndarray) -> np.ndarray:
     """uint8 [n, h, w, 1]: luma of Rec. 601, as Pillow's mode L."""
-    weights = np.array([0.299, 0.587, 0.114], np.float32)
-    return np.concatenate(
-        [np.round(b.astype(np.float32) @ weights).astype(np.uint8)[..., None] for b in _blocks(pictures)]
-    )
+    return np.concatenate([np.round(luma(b.astype(np.float32))).astype(np.uint8)[..., None] for b in _blocks(pictures)])
 
 
 def _blocks(pictures: np.ndarray) -> Iterator[np.ndarray]:

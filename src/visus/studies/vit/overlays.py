@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from visus.luma import luma
+
 UNIFORM = 8.0  # on the absolute scale, the colour scale ends at so many times what every patch would get alike
 STRENGTH = 0.6
 
@@ -55,7 +57,7 @@ def overlaid(pictures: np.ndarray, maps: np.ndarray, side: int, *, absolute: boo
     found = np.empty((len(pictures), *size, 3), np.uint8)
     for out, picture, colour in zip(found, pictures, colours, strict=True):
         below = resized(picture, side).astype(np.float64) / 255
-        grey = below @ np.array([0.299, 0.587, 0.114])
+        grey = luma(below)
         mixed = (1 - STRENGTH) * grey[..., None] + STRENGTH * colour
         out[:] = np.round(255 * mixed)
     return found

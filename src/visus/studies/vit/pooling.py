@@ -176,7 +176,7 @@ def part(found: Sequence[tuple[Sequence[Pooled], np.ndarray, Repeated]], *, seed
                 where = _where(p)
                 rows.append(
                     (
-                        model, where, pooling, p.width, 100 * p.probe.top1, 100 * low, 100 * high, 100 * p.probe.macro_recall,
+                        model, where, pooling, p.width, 100 * p.probe.top1, 100 * low, 100 * high, 100 * p.probe.balanced_accuracy,
                         p.probe.nll, 100 * p.probe.ece, 100 * p.probe.validation_accuracy,
                         *(None if c is None else 100 * c for c in (p.random, *_of_null(p))), len(y),
                     )

@@ -65,8 +65,8 @@ def sizes_of(text: str | None) -> tuple[int, ...] | None:
 
 def judge(s: Subject, rows: np.ndarray, alignment: Alignment | None) -> Figures:
     """Cosine, retrieval both ways and zero-shot accuracy of the pairs at `rows`, after the alignment or without any."""
-    from visus.measures.alignment import unit64
     from visus.measures.retrieval import partner_ranks
+    from visus.measures.rows import unit64
 
     assert s.texts is not None
     images = alignment.images(s.images[rows]) if alignment else unit64(s.images[rows])

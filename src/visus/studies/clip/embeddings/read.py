@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from visus.errors import DataError
+from visus.measures.rows import unit_rows
 from visus.progress import caution, note
 from visus.studies.clip.embeddings.formats import read_columns
 from visus.studies.clip.embeddings.names import Named, by_role
 from visus.studies.clip.embeddings.pairs import Pairs, paired
-from visus.studies.clip.pairs import SCALE, Subject, unit
+from visus.studies.clip.pairs import SCALE, Subject
 from visus.studies.clip.same import class_like, same_texts_said, same_vectors
 
 LOGARITHM = 6.0  # below it a logit_scale is the logarithm that CLIP and SigLIP learn (at most ln 100 = 4.6 in CLIP), above it the factor
@@ -39,7 +40,7 @@ def from_file(path: Path) -> Subject:
     warnings: tuple[str, ...] = ()
     distinct = len(np.unique(keys))
     if labels is not None and len(classes) > 1:
-        weights = {"the file's": unit(_class_texts(columns.found, y, labels, len(classes), path))}
+        weights = {"the file's": unit_rows(_class_texts(columns.found, y, labels, len(classes), path))}
         if "class_texts" not in columns.found and distinct > len(classes):
             warnings = (
                 f"{path.name} has no class_texts: a class is the mean of its own pairs' texts, which flatters the zero-shot figures.",
@@ -166,7 +167,7 @@ def _class_texts(
         raise DataError(
             f"{path}: class {int(empty[0])} has no image, so no text either; save class_texts [k, d], or renumber the labels"
         )
-    return np.stack([unit(texts[b]).mean(axis=0) for b in belongs])
+    return np.stack([unit_rows(texts[b]).mean(axis=0) for b in belongs])
 
 
 def _matrix_of(value: Any, k: int, d: int, path: Path) -> np.ndarray:

@@ -57,7 +57,7 @@ def answers(s: Subject) -> list[repeated.Answered]:
 
 
 def _accuracy(s: Subject) -> Table:
-    from visus.measures.confusion import macro_recall
+    from visus.measures.confusion import balanced_accuracy
     from visus.measures.intervals import wilson
 
     n = len(s.test_y)
@@ -75,7 +75,7 @@ def _accuracy(s: Subject) -> Table:
                 low,
                 high,
                 n,
-                p.macro_recall,
+                p.balanced_accuracy,
                 p.nll,
                 p.ece,
                 score.validation,
@@ -84,7 +84,7 @@ def _accuracy(s: Subject) -> Table:
         )
         top1 = score.knn_top1
         low, high = wilson(round(top1 * n), n)
-        recall = macro_recall(s.test_y, score.knn_predictions, n_classes=len(s.images.classes))
+        recall = balanced_accuracy(s.test_y, score.knn_predictions, n_classes=len(s.images.classes))
         rows.append(
             (
                 score.model,

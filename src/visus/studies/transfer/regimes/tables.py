@@ -31,11 +31,11 @@ def quality(s: Regimes, score: RegimeScore) -> tuple[float, float, float]:
     from scipy.special import softmax
 
     from visus.measures.calibration import ece, nll
-    from visus.measures.confusion import macro_recall
+    from visus.measures.confusion import balanced_accuracy
 
     rows = []
     for run, predicted in zip(score.runs, score.predictions, strict=True):
-        recall, row = macro_recall(s.test_y, predicted, n_classes=len(s.classes)), (float("nan"), float("nan"))
+        recall, row = balanced_accuracy(s.test_y, predicted, n_classes=len(s.classes)), (float("nan"), float("nan"))
         if np.isfinite(run.logits).all():
             p = softmax(run.logits.astype(np.float64), axis=1)
             row = nll(p, s.test_y), ece(p, s.test_y)
