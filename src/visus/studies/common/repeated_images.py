@@ -66,7 +66,7 @@ def measure(repeats: Repeats, rows: Rows, answers: Sequence[Answers]) -> Repeate
     ordered = at[np.argsort(~repeats.against[at], kind="stable")][:SHOWN]
     pairs = []
     for i in ordered:
-        a, b = int(rows.test[i]), int(repeats.twin[i])
+        a, b = int(rows.test[i]), int(repeats.duplicate_of[i])
         classes = ("", "") if rows.y is None else (rows.classes[rows.y[a]], rows.classes[rows.y[b]])
         pairs.append((rows.ids[a], classes[0], rows.ids[b], classes[1]))
     accuracies = []
@@ -81,7 +81,7 @@ def measure(repeats: Repeats, rows: Rows, answers: Sequence[Answers]) -> Repeate
         validation=repeats.validation,
         n_validation=repeats.n_validation,
         pairs=tuple(pairs),
-        named=tuple(f"{rows.ids[int(rows.test[i])]} = {rows.ids[int(repeats.twin[i])]}" for i in at[:NAMED]),
+        named=tuple(f"{rows.ids[int(rows.test[i])]} = {rows.ids[int(repeats.duplicate_of[i])]}" for i in at[:NAMED]),
         accuracies=tuple(accuracies),
     )
 
