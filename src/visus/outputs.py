@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -175,15 +176,11 @@ def _digest(folder: Path, name: str) -> str:
     """The content of a file in `folder`, '' for a whole folder, for what is not there or cannot be read."""
     if name.endswith("/") or not _inside(name):
         return ""
-    hashed = xxhash.xxh3_128()
     try:
         with (folder / name).open("rb") as file:
-            while block := file.read(1 << 20):
-                hashed.update(block)
+            return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
     except OSError:
         return ""
-    found: str = hashed.hexdigest()
-    return found
 
 
 def _is_result(file: Path) -> bool:

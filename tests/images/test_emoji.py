@@ -228,7 +228,7 @@ def test_loading_reads_no_picture_and_source_pickles_small(monkeypatch: pytest.M
     def refuse(path: Path) -> None:
         raise AssertionError("a picture was read")
 
-    monkeypatch.setattr(emoji, "_image_bytes", refuse)
+    monkeypatch.setattr(emoji, "read_image_bytes", refuse)
     images = load()
     assert images.fingerprint
     monkeypatch.undo()

@@ -135,7 +135,7 @@ def test_jpeg_size_behind_large_segments(tmp_path: Path) -> None:
     path = tmp_path / "x.jpg"
     Image.new("RGB", (30, 20)).save(path, "JPEG", icc_profile=b"x" * 150000, comment=b"\xff\xc0" * 50)
     with path.open("rb") as file:
-        assert header_module._jpeg_size(file) == (30, 20)
+        assert header_module.jpeg_size(file) == (30, 20)
 
 
 def test_nothing_usable_and_no_folder(make: Make, tmp_path: Path) -> None:
@@ -292,8 +292,8 @@ def test_digest_follows_content_and_is_remembered(make: Make, tmp_path: Path, mo
     folder = str(tmp_path / "pictures")
     first = load_images(folder).fingerprint
     read: list[Path] = []
-    real = module._hash
-    monkeypatch.setattr(module, "_hash", lambda p: (read.append(p), real(p))[1])
+    real = module.file_hash
+    monkeypatch.setattr(module, "file_hash", lambda p: (read.append(p), real(p))[1])
     assert load_images(folder).fingerprint == first
     assert read == []
     make("a/1.png", 7)

@@ -134,7 +134,7 @@ def test_a_sick_disk_while_contents_are_hashed_is_no_content(tmp_path: Path, mon
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("visus.images.digest._hash", sick)
+        patch.setattr("visus.images.digest.file_hash", sick)
         (tmp_path / "1.png").touch()
         with pytest.raises(ReadError):
             _ = images.fingerprint
@@ -196,6 +196,6 @@ def test_tables_and_known_sets_on_a_sick_disk_are_not_called_damaged(
     from visus.images import known
 
     layout = known.KNOWN["mnist"].layouts[0]
-    monkeypatch.setattr(known, "_find", lambda *a: (known.Layout(layout.files, (), sick, ()), tmp_path))
+    monkeypatch.setattr(known, "find_files", lambda *a: (known.Layout(layout.files, (), sick, ()), tmp_path))
     with pytest.raises(ReadError, match="mnist"):
         load_images("mnist")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -30,14 +30,14 @@ class Quarantined:
     reason: str
 
 
-class Found:
-    """What is found out about a source once and serves all its subsets. span: of its deep pictures; None until it is asked for."""
+class SharedRange:
+    """The range of values of a source's deep images, measured once for all its subsets. known: None until it is asked for."""
 
-    def __init__(self, span: Range | None = None) -> None:
-        self.span, self.lock = span, threading.Lock()
+    def __init__(self, known: Range | None = None) -> None:
+        self.known, self.lock = known, threading.Lock()
 
-    def __reduce__(self) -> tuple[type[Found], tuple[Range | None]]:
-        return (Found, (self.span,))
+    def __reduce__(self) -> tuple[type[SharedRange], tuple[Range | None]]:
+        return (SharedRange, (self.known,))
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ImageSet:
     ids: n unique names. labels: int64 [n] into classes, or None. groups: int64 [n], what must not straddle a split, or
     None. captions: n tuples of texts, or None. declared: split name ('train', 'validation', 'test') -> int64 positions in
     this set, empty when the set declares none. quarantine: files set aside when loading. meta: further columns by name.
-    found: what was found out about the whole source, shared by all its subsets. wordnet: the WordNet id of each class ('' of one
+    shared_range: the range of the whole source's values, shared by all its subsets. wordnet: the WordNet id of each class ('' of one
     without), where classes are named by such ids.
     """
 
@@ -63,7 +63,7 @@ class ImageSet:
     declared: Mapping[str, np.ndarray] = field(default_factory=dict)
     quarantine: tuple[Quarantined, ...] = ()
     meta: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    found: Found = field(default_factory=Found, compare=False, repr=False)
+    shared_range: SharedRange = field(default_factory=SharedRange, compare=False, repr=False)
     wordnet: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -83,16 +83,16 @@ class ImageSet:
         except OSError as error:
             raise GoneError(f"cannot be read: {error.strerror or error}") from error
         try:
-            return decode(raw, span=self.span)
+            return decode(raw, value_range=self.value_range)
         except ReadError as error:
             raise ReadError(f"{self.ids[i]}: {error}") from error
 
-    def span(self) -> Range:
+    def value_range(self) -> Range:
         """The range of values of all pictures of the source with more than 8 bits: measured when it is first asked for, then known."""
-        with self.found.lock:
-            if self.found.span is None:
-                self.found.span = measure_range(self.source)
-            return self.found.span
+        with self.shared_range.lock:
+            if self.shared_range.known is None:
+                self.shared_range.known = measure_range(self.source)
+            return self.shared_range.known
 
     @cached_property
     def source_digest(self) -> str:
@@ -139,6 +139,3 @@ class ImageSet:
     def split(self, *, seed: int) -> Splits:
         """Train, validation folds and test by protocol P0 (see visus.images.split.Splits)."""
         return split(self, seed=seed)
-
-
-Loader = Callable[..., ImageSet]

@@ -12,7 +12,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, JpegImagePlugin, TiffImagePlugin
@@ -22,9 +22,6 @@ from visus.images import deep, dicom, foreign, pnm, tiff
 from visus.images.deep import Deep, Range
 from visus.images.errors import DecodeError as DecodeError  # its old address
 from visus.images.reading import lasting
-
-if TYPE_CHECKING:
-    from typing import IO
 
 T = TypeVar("T")
 
@@ -61,18 +58,18 @@ _plugins = threading.Lock()
 _alone = threading.Lock()
 
 
-def decode(data: bytes | np.ndarray, *, span: Callable[[], Range] | None = None) -> Image.Image:
+def decode(data: bytes | np.ndarray, *, value_range: Callable[[], Range] | None = None) -> Image.Image:
     """An encoded file, or an array, as an RGB image the way a person sees it.
 
     data: a whole file's bytes (JPEG, PNG, GIF, WebP, BMP, TIFF, PPM, JPEG 2000, AVIF, ICO, QOI; HEIC, JPEG XL and DICOM where their
     package is installed), or an array [h, w], [h, w, 1], [h, w, 3] or [h, w, 4] of uint8, uint16, bool or float.
     Turned upright by EXIF; the first frame of an animation, the first page of a TIFF; alpha and transparent palette entries on white;
     CMYK through its embedded ICC profile where it has one (profiles of RGB files are left alone, as training pipelines leave them).
-    More than 8 bits are brought to 8 by `deep.limits`; span: the range of the whole set, asked for by such a picture only (None: this
+    More than 8 bits are brought to 8 by `deep.limits`; value_range: the range of the whole set, asked for by such a picture only (None: this
     picture stands alone). Raises DecodeError: empty, not an image (with what it is, where that can be told), truncated or damaged, more
     than MAX_PIXELS pixels, longer than MAX_RATIO times its width; ReadError where memory is short. Thread-safe.
     """
-    return _in_memory(lambda: _decoded(data, span))
+    return _in_memory(lambda: _decoded(data, value_range))
 
 
 def deep_values(data: bytes | np.ndarray) -> Deep | None:
@@ -96,20 +93,20 @@ def _in_memory(action: Callable[[], T]) -> T:
             ) from error
 
 
-def _decoded(data: bytes | np.ndarray, span: Callable[[], Range] | None) -> Image.Image:
+def _decoded(data: bytes | np.ndarray, value_range: Callable[[], Range] | None) -> Image.Image:
     if isinstance(data, np.ndarray):
-        return _from_array(data, span)
+        return _from_array(data, value_range)
     if not data:
         raise DecodeError("empty file")
     try:
         if foreign.dicom(data[: foreign.HEAD]):
-            return _shown(dicom.read(io.BytesIO(data), check_size), span)
+            return _shown(dicom.read(io.BytesIO(data), check_size), value_range)
         opened = open_header(io.BytesIO(data))
         if not _is_deep(opened):
             opened.load()
             return _to_rgb(opened)
         turn = _upright(opened)
-        image = _shown(_stored(opened, data), span)
+        image = _shown(_stored(opened, data), value_range)
         return image.transpose(turn) if turn is not None else image
     except DecodeError:
         raise
@@ -316,9 +313,9 @@ def _read_as(image: ImageFile.ImageFile, names: dict[str, str]) -> None:
     image.tile = [t._replace(args=renamed(t.args)) for t in image.tile]
 
 
-def _shown(found: Deep, span: Callable[[], Range] | None) -> Image.Image:
+def _shown(found: Deep, value_range: Callable[[], Range] | None) -> Image.Image:
     """Deep values as an RGB image."""
-    known = span() if span is not None and found.limits is None and not found.plain else None
+    known = value_range() if value_range is not None and found.limits is None and not found.plain else None
     pixels = found.values if found.plain else found.to_bytes(known)
     image = Image.fromarray(np.ascontiguousarray(pixels))
     return _on_white(image) if image.mode == "RGBA" else image if image.mode == "RGB" else image.convert("RGB")
@@ -370,7 +367,7 @@ def _by_profile(image: Image.Image, profile: bytes | str) -> Image.Image | None:
         return None
 
 
-def _from_array(x: np.ndarray, span: Callable[[], Range] | None) -> Image.Image:
+def _from_array(x: np.ndarray, value_range: Callable[[], Range] | None) -> Image.Image:
     if x.ndim == 3 and x.shape[2] == 1:
         x = x[:, :, 0]
     if x.ndim not in (2, 3) or (x.ndim == 3 and x.shape[2] not in (3, 4)) or x.dtype.kind not in "buif":
@@ -378,7 +375,7 @@ def _from_array(x: np.ndarray, span: Callable[[], Range] | None) -> Image.Image:
     check_size(x.shape[1], x.shape[0], depth=min(x.dtype.itemsize, 4))
     if x.dtype == bool:
         x = x.astype(np.uint8) * 255
-    return _shown(deep.of_array(x), span)
+    return _shown(deep.of_array(x), value_range)
 
 
 def _reason(error: BaseException) -> str:

@@ -27,7 +27,7 @@ def read(file: IO[bytes], check_size: Callable[..., None]) -> Deep:
             raise DecodeError("a DICOM file without an image")
         bits = int(ds.BitsAllocated)
         check_size(int(ds.Columns), int(ds.Rows), depth=2 if bits > 8 else 1)
-        from pydicom import pixels
+        from pydicom import pixels  # an optional extra
 
         stored = pixels.pixel_array(ds, index=0)  # YBR comes as RGB
         if ds.PhotometricInterpretation == "PALETTE COLOR":

@@ -6,22 +6,20 @@ be set back (cp -p, rsync -t, touch); the inode's cannot: whatever writes into a
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
+from PIL import Image
 
 from visus import paths
 from visus.errors import StoreError
 from visus.images.reading import patiently
 from visus.progress import log, task
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 THREADS = 8
 # A file changed this recently may change again within the clock's tick, unseen: its hash is not remembered.
@@ -52,7 +50,7 @@ def files_digest(files: Sequence[Path], *, about: str) -> str:
             if (found := known.get(key)) and found[0] == stamp:
                 return found[1]
             time.sleep(max(0, min(_TICK_NS, _TICK_NS - (time.time_ns() - stamp[2]))) / 1e9)
-            digest = _hash(path)
+            digest = file_hash(path)
             if now - stamp[1] > _SETTLED_NS and _stamp(path) == stamp:  # and not changed while it was read
                 fresh[key] = (stamp, digest)
             return digest
@@ -84,12 +82,10 @@ def _stamp(path: Path) -> Stamp:
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino & (2**64 - 1)
 
 
-def _hash(path: Path) -> bytes:
-    h = xxhash.xxh3_128()
+def file_hash(path: Path) -> bytes:
+    """16 bytes of a file's content (xxh3_128)."""
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            h.update(block)
-    return bytes(h.digest())
+        return hashlib.file_digest(file, xxhash.xxh3_128).digest()
 
 
 def _read(path: Path) -> dict[bytes, tuple[Stamp, bytes]]:

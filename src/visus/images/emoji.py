@@ -52,7 +52,7 @@ class EmojiSource:
         """The i-th picture's bytes. The column of pictures (some 17 MB) is read at the first call. Raises StoreError."""
         with self._lock:
             if self._bytes is None:
-                self._bytes = _image_bytes(self.path)
+                self._bytes = read_image_bytes(self.path)
         return self._bytes[i].as_py()  # type: ignore[no-any-return]
 
     def digest(self) -> str:
@@ -77,7 +77,7 @@ def _open(path: str) -> Any:
         raise StoreError(f"cannot read {path}: {error}; install visus again") from error
 
 
-def _image_bytes(path: Path) -> pa.ChunkedArray:
+def read_image_bytes(path: Path) -> pa.ChunkedArray:
     try:
         return pc.struct_field(_open(str(path)).read(columns=["image.bytes"])["image"], "bytes")
     except (OSError, pa.ArrowInvalid) as error:

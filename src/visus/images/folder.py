@@ -20,7 +20,7 @@ from visus.images.header import problem
 from visus.images.label_column import LABELS
 from visus.images.label_file import Labelling, read_labels
 from visus.images.label_table import readings
-from visus.images.listing import Found, looks_like_an_image, show, walk
+from visus.images.listing import Listing, looks_like_an_image, show, walk
 from visus.images.name_column import word
 from visus.images.reading import read_bytes
 from visus.images.split_folders import Layout, Shelf, layout, told
@@ -152,7 +152,7 @@ def _groups_in_metadata(spec: Spec, root: Path, metadata: Sequence[str]) -> Path
     return root / metadata[0] if there else None
 
 
-def _labels_in_metadata(spec: Spec, root: Path, found: Found, metadata: Sequence[str]) -> Path | None:
+def _labels_in_metadata(spec: Spec, root: Path, found: Listing, metadata: Sequence[str]) -> Path | None:
     """The metadata file of a folder without class folders that has a column of classes by its header, as imagefolder reads it."""
     own = [f for f in metadata if "/" not in f]
     if len(own) != 1 or len(metadata) != 1:
@@ -167,14 +167,14 @@ def _labels_in_metadata(spec: Spec, root: Path, found: Found, metadata: Sequence
     return root / own[0]
 
 
-def _layout(spec: Spec, found: Found, *, labelled: bool) -> Layout:
+def _layout(spec: Spec, found: Listing, *, labelled: bool) -> Layout:
     level = spec.options.get("classes")
     if level not in (None, "top", "sub"):
         raise DataError(f"{spec.text}: classes={level} is neither top nor sub, the level of folders that are classes")
     return told(spec.name, found, spec.options) or layout(spec.name, found, level=level, labelled=labelled)
 
 
-def _by_folder(spec: Spec, root: Path, found: Found, reading: _Reading, *, needed: bool) -> None:
+def _by_folder(spec: Spec, root: Path, found: Listing, reading: _Reading, *, needed: bool) -> None:
     """Classes and splits from the folders."""
     plan = _layout(spec, found, labelled=False)
     if plan.unclear:
@@ -224,7 +224,7 @@ def _by_folder(spec: Spec, root: Path, found: Found, reading: _Reading, *, neede
     _empty_folders(plan, found, reading)
 
 
-def _empty_folders(plan: Layout, found: Found, reading: _Reading) -> None:
+def _empty_folders(plan: Layout, found: Listing, reading: _Reading) -> None:
     filled = {(shelf.at if shelf else "", name) for shelf, name in map(plan.place, found.files)}
     for folder in found.folders:
         shelf, name = plan.place(f"{folder}/.")
@@ -239,7 +239,7 @@ def _take(file: str, name: str | None, shelf: Shelf | None, reading: _Reading) -
         reading.split[file] = shelf.split
 
 
-def _by_file(spec: Spec, root: Path, labels: Path, found: Found, reading: _Reading) -> None:
+def _by_file(spec: Spec, root: Path, labels: Path, found: Listing, reading: _Reading) -> None:
     """Classes, and splits and groups where it has them, from a label file; else splits from the folders."""
     own = os.path.realpath(labels)
     files = [f for f in found.files if os.path.realpath(root / f) != own]

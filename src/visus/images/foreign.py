@@ -143,11 +143,6 @@ JXL = Package("JPEG XL", "pillow-jxl-plugin", "pillow_jxl")
 DICOM = Package("DICOM", "pydicom", "pydicom")
 
 
-def package_of(head: bytes) -> Package | None:
-    """The package that opens a file with these first bytes, where it takes one."""
-    return HEIF if heif(head) else JXL if jxl(head) else DICOM if dicom(head) else None
-
-
 def open_heif(file: IO[bytes]) -> Image.Image:
     """A HEIC picture through pillow-heif, not decoded yet. Raises DecodeError where the package is missing."""
     image: Image.Image = HEIF.load().HeifImageFile(file)

@@ -54,7 +54,7 @@ def _check(file: IO[bytes], name: str) -> None:
         check_size(width, height, depth=2 if bits == 16 else 1)
         return
     if prefix[:3] == b"\xff\xd8\xff":
-        size = _jpeg_size(file)
+        size = jpeg_size(file)
         if size is None:
             raise DecodeError("damaged JPEG header")
         check_size(*size)
@@ -72,7 +72,8 @@ def _check(file: IO[bytes], name: str) -> None:
     open_header(file, name)
 
 
-def _jpeg_size(file: IO[bytes]) -> tuple[int, int] | None:
+def jpeg_size(file: IO[bytes]) -> tuple[int, int] | None:
+    """(width, height) by the start of frame of a JPEG; None where the header is damaged."""
     file.seek(2)
     while True:
         byte = file.read(1)

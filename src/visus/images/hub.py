@@ -97,10 +97,10 @@ def _load(splits: Mapping[str, tuple[Path, ...]]) -> list[Part]:
     return parts
 
 
-Found = tuple[list[Part], dict[str, tuple[str, ...]]]
+Tables = tuple[list[Part], dict[str, tuple[str, ...]]]
 
 
-def _cached(spec: Spec) -> Found | None:
+def _cached(spec: Spec) -> Tables | None:
     """From what `datasets` or the hub's client have kept on this machine; None when they have nothing. Asks no network."""
     wanted, revision = spec.options.get("config"), spec.revision
     layout = _snapshot(spec, None)

@@ -181,7 +181,7 @@ def load_known(spec: Spec, *, download: bool) -> ImageSet:
         raise unknown(f"split of {spec.name}:", wanted, _PARTS)
     known = KNOWN[spec.name]
     splits = _PARTS if wanted is None else (wanted,)
-    layout, folder = _find(known, splits) or _obtain(known, splits, download=download)
+    layout, folder = find_files(known, splits) or _obtain(known, splits, download=download)
     also = [folder / f for f in layout.also]
 
     def read(split: str) -> Part:
@@ -224,7 +224,7 @@ def _roots(known: Known) -> list[Path]:
     return [*chosen, paths.data_home() / known.name]
 
 
-def _find(known: Known, splits: tuple[str, ...]) -> tuple[Layout, Path] | None:
+def find_files(known: Known, splits: tuple[str, ...]) -> tuple[Layout, Path] | None:
     """Files of a layout that lie in one folder, unpacked first where they are packed; what $VISUS_DATA holds goes before the lab's own."""
     for root in _roots(known):
         for layout in known.layouts:
@@ -290,7 +290,7 @@ def _obtain(known: Known, splits: tuple[str, ...], *, download: bool) -> tuple[L
         raise OfflineError(f"{known.name} is not on this machine; pass --download, or {by_hand(known.remotes, folder)}")
     for remote in known.remotes:
         fetch(remote, folder)
-    found = _find(known, splits)
+    found = find_files(known, splits)
     if found is None:
         raise DataError(
             f"the downloaded files of {known.name} in {folder} are incomplete; remove the folder and try again"

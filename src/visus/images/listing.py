@@ -32,7 +32,7 @@ OTHER = frozenset(
 
 
 @dataclass(frozen=True)
-class Found:
+class Listing:
     """Files and folders below a root, as sorted POSIX paths, and the folders that could not be read."""
 
     files: tuple[str, ...]
@@ -50,7 +50,7 @@ def show(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def walk(root: Path) -> Found:
+def walk(root: Path) -> Listing:
     """Everything below root that is not hidden, junk or written by visus; linked folders are followed, but not in circles."""
     files: list[str] = []
     folders: list[str] = []
@@ -92,10 +92,10 @@ def walk(root: Path) -> Found:
                 if real not in above:
                     waiting.append((path, above | {real}))
             t.advance(len(entries))
-    return _without(outputs, own, Found(tuple(sorted(files)), tuple(sorted(folders)), tuple(unreadable)))
+    return _without(outputs, own, Listing(tuple(sorted(files)), tuple(sorted(folders)), tuple(unreadable)))
 
 
-def _without(outputs: Iterable[str], own: Iterable[str], found: Found) -> Found:
+def _without(outputs: Iterable[str], own: Iterable[str], found: Listing) -> Listing:
     """Leave out the outputs that hold no picture of the user's, and the folders that held nothing but output."""
     outputs = [at for at in outputs if at]
     mixed = {at for at in outputs if any(f.startswith(f"{at}/") and looks_like_an_image(f) for f in found.files)}
@@ -107,7 +107,7 @@ def _without(outputs: Iterable[str], own: Iterable[str], found: Found) -> Found:
     if gone:
         top = sorted(at for at in gone if not gone.intersection(_above(at)))
         note(f"passed over, as visus wrote it: {', '.join(map(show, top[:3]))}" + (" and more" if len(top) > 3 else ""))
-    return Found(files, folders, found.unreadable)
+    return Listing(files, folders, found.unreadable)
 
 
 def _above(path: str) -> list[str]:

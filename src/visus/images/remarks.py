@@ -35,19 +35,19 @@ def remark_on_pixels(images: ImageSet) -> None:
             f"pixels: files of several pages or frames ({pages[0]}{' and others' if len(pages) > 1 else ''}) give their first"
         )
     if deep:
-        _tell(images.span())
+        _tell(images.value_range())
 
 
-def _tell(span: Range) -> None:
-    if not (words := span.words()):
+def _tell(found: Range) -> None:
+    if not (words := found.words()):
         return
-    note(f"pixels: {span.pictures:,} picture{'s' * (span.pictures > 1)} hold {words}")
-    if (few := span.outliers()) is not None:
+    note(f"pixels: {found.pictures:,} picture{'s' * (found.pictures > 1)} hold {words}")
+    if (few := found.outliers()) is not None:
         caution(
-            f"pictures of more than 8 bits: {few[0]:,} of {span.values:,} values are above {few[1]} bits and make the scale ({words}), so that all "
+            f"pictures of more than 8 bits: {few[0]:,} of {found.values:,} values are above {few[1]} bits and make the scale ({words}), so that all "
             "others come out nearly black; cut these values before"
         )
-    if span.flat():
+    if found.flat():
         caution(
             f"pictures of more than 8 bits use little of their scale ({words}) and come out as nearly one grey; "
             "bring the values of interest to 8 bits before"

@@ -179,6 +179,7 @@ def _folds(
         number = np.empty(len(pool), np.int64)
         number[order] = np.arange(len(pool)) % min(k, max(len(pool), 1))
         return number
+    # Half a second, of which a run without groups, or one that splits nothing (predict, extract), has no need.
     from sklearn.model_selection import StratifiedGroupKFold
 
     k = min(k, len(np.unique(groups[pool])))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from visus.errors import DataError
-from visus.images.listing import Found, looks_like_an_image, show
+from visus.images.listing import Listing, looks_like_an_image, show
 from visus.progress import note
 from visus.spec import unknown
 
@@ -91,7 +91,7 @@ def key(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip()
 
 
-def told(root: str, found: Found, options: Mapping[str, str]) -> Layout | None:
+def told(root: str, found: Listing, options: Mapping[str, str]) -> Layout | None:
     """What the options train=, validation= (or val=) and test= say outright; None without them.
 
     Raises DataError for a folder that is not there or stands for two splits, SpecError for one that nearly is.
@@ -117,7 +117,7 @@ def told(root: str, found: Found, options: Mapping[str, str]) -> Layout | None:
     return Layout(tuple(shelves))
 
 
-def layout(root: str, found: Found, *, level: str | None = None, labelled: bool = False) -> Layout:
+def layout(root: str, found: Listing, *, level: str | None = None, labelled: bool = False) -> Layout:
     """Which folders are splits and which are classes, by names and by what they hold.
 
     level: 'top' or 'sub', where the user says at which level the classes are. labelled: a label file gives the classes, so that only
@@ -237,7 +237,7 @@ def _inside(path: str, folder: str) -> bool:
 class _Tree:
     """The folders that hold pictures, by what they hold. Pictures are told by their names alone."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: Listing) -> None:
         self._children: dict[str, set[str]] = {}
         self._direct: Counter[str] = Counter()
         self._below: Counter[str] = Counter()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from visus.errors import DataError, ReadError
-
-if TYPE_CHECKING:
-    from visus.images.base import ImageSet
+from visus.images.base import ImageSet
 
 
 def thumbnails(images: ImageSet, positions: np.ndarray, size: int) -> np.ndarray:
