@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.features import tiny
 
-from visus.features.extract import extract
+from visus.features import extract
 from visus.models import load_backbone
 
 

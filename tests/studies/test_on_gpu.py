@@ -20,8 +20,7 @@ import visus
 from visus.app import doors
 from visus.device import choose_device
 from visus.errors import VisusError
-from visus.features import batching, engines
-from visus.features.extract import extract
+from visus.features import batching, engines, extract
 from visus.features.latents import bounds, decoded_latents, log_weights, posteriors, sensitivity
 from visus.images import load_images
 from visus.measures import probe as probes

@@ -1,10 +1,17 @@
-"""features: looking. ImageSet x Backbone -> Features in one streaming pass, any number of taps, a store that resumes."""
+"""features: looking. ImageSet x Backbone -> Features in one streaming pass, any number of taps, a store that resumes.
+
+The public surface; each name is imported when it is first used.
+"""
 
 from __future__ import annotations
 
-# Imported at once: `extract` is a function and the name of its module, and Python puts the module in the function's place when it is
-# imported later than the package.
-from visus.features.base import Features
-from visus.features.extract import extract
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from visus.features.base import Features
+    from visus.features.extraction import extract
 
 __all__ = ["Features", "extract"]
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs={"base": ["Features"], "extraction": ["extract"]})

@@ -19,7 +19,7 @@ from visus.errors import DataError
 from visus.features import engines, manifest, pipeline
 from visus.features import store as stores
 from visus.features.batching import cpu_batch, cuda_batch, peak_activation, rows_of_shard
-from visus.features.extract import Request
+from visus.features.extraction import Request
 from visus.features.manifest import Manifest, Run, part
 from visus.memory import halving
 from visus.models.tap import Tap

@@ -23,7 +23,7 @@ def guides(sources: Sequence[tuple[ImageSet, np.ndarray]], teacher: Backbone, *,
 
     sources: image sets with the positions that count, one after the other. The pictures pass through the teacher once, not augmented.
     """
-    from visus.features.extract import extract
+    from visus.features import extract
     from visus.measures.reduce import pca_from_train
     from visus.measures.rows import unit_rows
 

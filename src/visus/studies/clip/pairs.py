@@ -151,7 +151,7 @@ def embed(encoder: DualEncoder, imageset: ImageSet, *, device: str) -> tuple[np.
 
     Cached and resumed as features are.
     """
-    from visus.features.extract import extract
+    from visus.features import extract
 
     found = extract(imageset, as_backbone(encoder), [EMBEDDING], device=device)
     return np.asarray(found[EMBEDDING]), np.asarray(found.rows), found.quarantine, found.pixels

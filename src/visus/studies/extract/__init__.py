@@ -49,7 +49,7 @@ def extract(
     """
     from pathlib import Path
 
-    from visus.features.extract import extract as run
+    from visus.features import extract as run
     from visus.images import load_images
     from visus.models import load_backbone
     from visus.outputs import mark

@@ -200,7 +200,7 @@ def extract_features(
 ) -> ModelFeatures:
     """Extract the features of one model at its taps, and of its random-init twin where controls are asked for."""
     from visus.errors import VisusError
-    from visus.features.extract import extract
+    from visus.features import extract
     from visus.models import load_backbone
     from visus.progress import log
     from visus.studies.common.shared import chosen_taps, random_control

@@ -108,7 +108,7 @@ def space_for(
 
 def _through(backbone: object, pictures: np.ndarray, device: str) -> np.ndarray:
     """float32 [n, d]: a backbone's late features of pictures in memory."""
-    from visus.features.extract import extract
+    from visus.features import extract
     from visus.images.arrays import MemorySource
     from visus.images.base import ImageSet
     from visus.models.base import Backbone

@@ -129,7 +129,7 @@ def _extracted(
     backbone: Backbone, imageset: ImageSet, layers: Mapping[int, str], *, flat: bool, device: str
 ) -> list[Features]:
     """Features by the mean of the patch tokens (and pre-logits), and where there is a CLS token by it."""
-    from visus.features.extract import extract
+    from visus.features import extract
 
     names = _names(backbone, layers)
     found = [extract(imageset, backbone, [*names.values(), backbone.aliases["late"]], pool="mean", device=device)]

@@ -243,7 +243,7 @@ def view(
 
 def fitted(backbone: Backbone, imageset: ImageSet, *, device: str, seed: int) -> ProbeResult:
     """A linear probe (P3) on the pooled feature of the whole set, by its own split."""
-    from visus.features.extract import extract
+    from visus.features import extract
     from visus.measures.probe import linear_probe
     from visus.studies.common.shared import labels_of
     from visus.studies.transfer import common_ground

@@ -171,7 +171,7 @@ def _scored(
     known: Mapping[tuple[str, str], LayerScore],
 ) -> tuple[Scores, Vectors]:
     """The score of every layer of every network, and its vectors for the test images (of the others no more is needed)."""
-    from visus.features.extract import extract
+    from visus.features import extract
     from visus.measures.reduce import pca_from_train
     from visus.progress import task
     from visus.studies.common.shared import rows_of

@@ -153,7 +153,7 @@ def _batches(scene: AblationSetup, n: int, size: int) -> Iterator[tuple[Any, Any
 
 def _late(scene: AblationSetup, network: Backbone, images: ImageSet, rows: np.ndarray) -> np.ndarray:
     """float32 [len(rows), d]: the network's last features as it stands now."""
-    from visus.features.extract import extract
+    from visus.features import extract
     from visus.studies.common.shared import rows_of
 
     (tap,) = network.resolve(["late"])
