@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from visus import threads
 from visus.errors import SpecError
@@ -69,8 +70,6 @@ def test_real_busy_processes_are_seen() -> None:
 
 
 def test_what_is_loaded_is_told_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    from threadpoolctl import threadpool_info
-
     monkeypatch.setattr(threads, "cores", lambda: 3)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -88,9 +90,6 @@ def test_16_bit_grey_is_scaled_not_clipped(kind: str) -> None:
 
 
 def test_16_bit_rgb_png_is_scaled() -> None:
-    import struct
-    import zlib
-
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
@@ -197,9 +196,6 @@ def test_what_is_no_picture(data: bytes, reason: str) -> None:
 
 def bomb(width: int, height: int, *, bits: int = 8) -> bytes:
     """The head of a PNG that claims to be huge."""
-    import struct
-    import zlib
-
     head = b"IHDR" + struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
     body = zlib.compress(b"\0" * 100)
     idat = struct.pack(">I", len(body)) + b"IDAT" + body + struct.pack(">I", zlib.crc32(b"IDAT" + body))

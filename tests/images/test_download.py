@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.server
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -146,9 +148,6 @@ def test_folder_that_cannot_be_written(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_known_set_is_downloaded_when_allowed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    import gzip
-    import struct
-
     remotes = []
     for split, n in (("train", 3), ("t10k", 2)):
         for name, body in (

@@ -10,7 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -29,8 +32,6 @@ def load(text: str = "visus:emoji") -> ImageSet:
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
     return pq.read_table(emoji_file()).to_pylist()
 
 
@@ -154,8 +155,6 @@ def test_attribution_names_every_artist_with_its_licence(rows: list[dict[str, An
 
 
 def test_datasets_opens_it_with_an_image_feature(tmp_path: Path) -> None:
-    import datasets
-
     data = datasets.load_dataset("parquet", data_files=str(emoji_file()), split="train", cache_dir=str(tmp_path))
     assert isinstance(data.features["image"], datasets.Image)
     assert data[0]["image"].size == (64, 64)
@@ -163,8 +162,6 @@ def test_datasets_opens_it_with_an_image_feature(tmp_path: Path) -> None:
 
 
 def test_pandas_opens_it(rows: list[dict[str, Any]]) -> None:
-    import pandas as pd
-
     frame = pd.read_parquet(emoji_file())
     assert len(frame) == len(rows)
     assert frame["image"][5]["bytes"] == rows[5]["image"]["bytes"]

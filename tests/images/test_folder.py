@@ -14,7 +14,7 @@ from PIL import Image
 
 from visus import paths
 from visus.errors import DataError, SpecError
-from visus.images import ImageSet, load_images
+from visus.images import ImageSet, digest, load_images
 from visus.images import header as header_module
 
 Make = Callable[..., Path]
@@ -284,16 +284,14 @@ def test_name_that_is_no_unicode_is_set_aside(make: Make, tmp_path: Path) -> Non
 
 
 def test_digest_follows_content_and_is_remembered(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from visus.images import digest as module
-
     paths_ = [make(f"a/{i}.png", i) for i in range(3)]
     for p in paths_:
         os.utime(p, (1e9, 1e9))
     folder = str(tmp_path / "pictures")
     first = load_images(folder).fingerprint
     read: list[Path] = []
-    real = module.file_hash
-    monkeypatch.setattr(module, "file_hash", lambda p: (read.append(p), real(p))[1])
+    real = digest.file_hash
+    monkeypatch.setattr(digest, "file_hash", lambda p: (read.append(p), real(p))[1])
     assert load_images(folder).fingerprint == first
     assert read == []
     make("a/1.png", 7)

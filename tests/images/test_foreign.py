@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import BmpImagePlugin, Image
 
 import visus
 from visus.errors import DataError
@@ -92,8 +92,6 @@ def test_files_are_called_what_they_are(tmp_path: Path, data: bytes, name: str, 
 
 def test_heic_through_its_package_and_jxl_by_pillows_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """The packages' own faces, played by Pillow's reader of BMP: what is opened is what they give."""
-    from PIL import BmpImagePlugin
-
     image = io.BytesIO()
     Image.new("RGB", (3, 2), (1, 2, 3)).save(image, "BMP")
 

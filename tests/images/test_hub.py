@@ -7,9 +7,10 @@ import pickle
 import time
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, Value, config
 from datasets import Image as ImageFeature
 from PIL import Image
 
@@ -110,8 +111,6 @@ def test_hub_without_network(allowed: bool) -> None:
 
 
 def test_hub_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    from datasets import config
-
     monkeypatch.setattr(config, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setattr(config, "HF_ENDPOINT", "http://127.0.0.1:9")
@@ -122,8 +121,6 @@ def test_hub_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hub_snapshot_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
     table(tmp_path / "train-0.parquet", [0, 1])
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: str(tmp_path))
     assert len(load_images("hf:owner/kept")) == 2

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, Features, Sequence, Value
+from datasets import ClassLabel, Dataset, Features, Sequence, Value, load_dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 
@@ -333,8 +333,6 @@ def test_a_snapshot_without_tables_says_what_to_do(cache: Callable[..., Path]) -
 
 
 def test_what_datasets_has_built_is_not_mixed_either(cache: Callable[..., Path], tmp_path: Path) -> None:
-    from datasets import load_dataset
-
     for config in ("cropped", "full"):
         table(tmp_path / "src" / config / "train.parquet", ["cat", "dog"] if config == "full" else ["owl"], NAMES)
         built = load_dataset(

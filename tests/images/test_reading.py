@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from PIL import Image, ImageFile
 from tests.features import tiny
 
 from visus.errors import ReadError
 from visus.features import extract
-from visus.images import ImageSet, load_images, reading
+from visus.images import DecodeError, ImageSet, known, load_images, reading
 from visus.images.header import problem
+from visus.models.preprocess import Preprocess
 
 MOMENTS = [
     errno.EIO,
@@ -168,9 +170,6 @@ def test_thin_pictures_are_set_aside_before_they_fill_the_memory(tmp_path: Path)
 
 
 def test_what_a_model_would_make_of_a_picture_is_bounded_too() -> None:
-    from visus.images import DecodeError
-    from visus.models.preprocess import Preprocess
-
     large = Preprocess((1024, 1024), 1024, "bicubic", (0.5,) * 3, (0.5,) * 3)
     with pytest.raises(DecodeError, match="250 x 2 would be resized to 128,000 x 1,024"):
         large(Image.new("RGB", (250, 2)))
@@ -180,8 +179,6 @@ def test_what_a_model_would_make_of_a_picture_is_bounded_too() -> None:
 def test_tables_and_known_sets_on_a_sick_disk_are_not_called_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from datasets import Dataset
-
     path = tmp_path / "x.parquet"
     Dataset.from_dict({"image": [{"bytes": tiny.noise(1).source.read(0), "path": None}]}).to_parquet(str(path))
 
@@ -193,7 +190,6 @@ def test_tables_and_known_sets_on_a_sick_disk_are_not_called_damaged(
         with pytest.raises(ReadError, match="run the same command again"):
             load_images(str(path))
     assert len(load_images(str(path))) == 1
-    from visus.images import known
 
     layout = known.KNOWN["mnist"].layouts[0]
     monkeypatch.setattr(known, "find_files", lambda *a: (known.Layout(layout.files, (), sick, ()), tmp_path))
