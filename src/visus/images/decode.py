@@ -20,7 +20,7 @@ from PIL import Image, ImageCms, ImageFile, JpegImagePlugin, TiffImagePlugin
 from visus.errors import ReadError
 from visus.images import deep, dicom, foreign, pnm, tiff
 from visus.images.deep import Deep, Range
-from visus.images.errors import DecodeError as DecodeError  # its old address
+from visus.images.errors import DecodeError
 from visus.images.reading import lasting
 
 T = TypeVar("T")

@@ -18,8 +18,8 @@ import torch
 
 from visus import paths, threads
 from visus.images.base import ImageSet
-from visus.images.decode import DecodeError
 from visus.images.digest import pixel_digest
+from visus.images.errors import DecodeError
 from visus.models.preprocess import Preprocess
 from visus.progress import task
 from visus.training.augment import augmented, cached_draws

@@ -170,7 +170,7 @@ def _content(parts: dict[str, np.ndarray]) -> str:
 
 def own_size(imageset: ImageSet) -> tuple[int, int] | None:
     """(height, width) that the pictures share, up to 64 pixels; None where they differ or are larger."""
-    from visus.images.decode import DecodeError
+    from visus.images.errors import DecodeError
 
     sizes: Counter[tuple[int, int]] = Counter()
     for i in np.unique(np.linspace(0, len(imageset) - 1, LOOKED_AT).astype(int)) if len(imageset) else ():
