@@ -192,6 +192,6 @@ def test_tables_and_known_sets_on_a_sick_disk_are_not_called_damaged(
     assert len(load_images(str(path))) == 1
 
     layout = known.KNOWN["mnist"].layouts[0]
-    monkeypatch.setattr(known, "find_files", lambda *a: (known.Layout(layout.files, (), sick, ()), tmp_path))
+    monkeypatch.setattr(known, "find_files", lambda *a: (known.FileLayout(layout.files, (), sick, ()), tmp_path))
     with pytest.raises(ReadError, match="mnist"):
         load_images("mnist")

@@ -13,7 +13,7 @@ import xxhash
 from visus.errors import DataError
 from visus.images.digest import files_digest
 from visus.images.errors import GoneError
-from visus.images.reading import patiently
+from visus.images.reading import retrying
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class BlockSource:
                 return self._maps[number]
             shape = (b.stride * (b.count - 1) + size,)
             try:
-                flat = patiently(lambda: np.memmap(b.path, np.uint8, "r", b.offset, shape), b.path)
+                flat = retrying(lambda: np.memmap(b.path, np.uint8, "r", b.offset, shape), b.path)
             except (OSError, ValueError) as error:
                 raise GoneError(f"cannot be read from {b.path}: {error}") from error
             self._maps[number] = np.lib.stride_tricks.as_strided(flat, (b.count, size), (b.stride, 1), writeable=False)

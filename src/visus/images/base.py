@@ -14,10 +14,10 @@ from PIL import Image
 from visus.errors import ReadError
 from visus.images.check import check
 from visus.images.decode import decode
-from visus.images.deep import Range
+from visus.images.deep import ValueRange
 from visus.images.errors import GoneError
 from visus.images.protocols import Source
-from visus.images.reading import patiently
+from visus.images.reading import retrying
 from visus.images.split import Splits, sampled, split
 from visus.images.value_range import measure_range
 
@@ -33,10 +33,10 @@ class Quarantined:
 class SharedRange:
     """The range of values of a source's deep images, measured once for all its subsets. known: None until it is asked for."""
 
-    def __init__(self, known: Range | None = None) -> None:
+    def __init__(self, known: ValueRange | None = None) -> None:
         self.known, self.lock = known, threading.Lock()
 
-    def __reduce__(self) -> tuple[type[SharedRange], tuple[Range | None]]:
+    def __reduce__(self) -> tuple[type[SharedRange], tuple[ValueRange | None]]:
         return (SharedRange, (self.known,))
 
 
@@ -79,7 +79,7 @@ class ImageSet:
         Raises DecodeError; ReadError where the disk or memory fails, which is never held against the picture.
         """
         try:
-            raw = patiently(lambda: self.source.read(int(self.rows[i])), self.ids[i])
+            raw = retrying(lambda: self.source.read(int(self.rows[i])), self.ids[i])
         except OSError as error:
             raise GoneError(f"cannot be read: {error.strerror or error}") from error
         try:
@@ -87,7 +87,7 @@ class ImageSet:
         except ReadError as error:
             raise ReadError(f"{self.ids[i]}: {error}") from error
 
-    def value_range(self) -> Range:
+    def value_range(self) -> ValueRange:
         """The range of values of all pictures of the source with more than 8 bits: measured when it is first asked for, then known."""
         with self.shared_range.lock:
             if self.shared_range.known is None:

@@ -19,9 +19,9 @@ from PIL import Image, ImageCms, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from visus.errors import ReadError
 from visus.images import deep, dicom, foreign, pnm, tiff
-from visus.images.deep import Deep, Range
+from visus.images.deep import Deep, ValueRange
 from visus.images.errors import DecodeError
-from visus.images.reading import lasting
+from visus.images.reading import is_permanent
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ _plugins = threading.Lock()
 _alone = threading.Lock()
 
 
-def decode(data: bytes | np.ndarray, *, value_range: Callable[[], Range] | None = None) -> Image.Image:
+def decode(data: bytes | np.ndarray, *, value_range: Callable[[], ValueRange] | None = None) -> Image.Image:
     """An encoded file, or an array, as an RGB image the way a person sees it.
 
     data: a whole file's bytes (JPEG, PNG, GIF, WebP, BMP, TIFF, PPM, JPEG 2000, AVIF, ICO, QOI; HEIC, JPEG XL and DICOM where their
@@ -93,7 +93,7 @@ def _in_memory(action: Callable[[], T]) -> T:
             ) from error
 
 
-def _decoded(data: bytes | np.ndarray, value_range: Callable[[], Range] | None) -> Image.Image:
+def _decoded(data: bytes | np.ndarray, value_range: Callable[[], ValueRange] | None) -> Image.Image:
     if isinstance(data, np.ndarray):
         return _from_array(data, value_range)
     if not data:
@@ -111,7 +111,7 @@ def _decoded(data: bytes | np.ndarray, value_range: Callable[[], Range] | None) 
     except DecodeError:
         raise
     except BROKEN as error:
-        _moment(error)
+        _raise_if_transient(error)
         raise DecodeError(_reason(error)) from error
 
 
@@ -129,15 +129,15 @@ def _deep_of(data: bytes | np.ndarray) -> Deep | None:
     except DecodeError:
         raise
     except BROKEN as error:
-        _moment(error)
+        _raise_if_transient(error)
         raise DecodeError(_reason(error)) from error
 
 
-def _moment(error: BaseException) -> None:
+def _raise_if_transient(error: BaseException) -> None:
     """Let through what is no fault of the picture: memory, as Pillow's decoders report it, and what the disk says."""
     if "out of memory" in str(error).lower():
         raise MemoryError(str(error)) from error
-    if isinstance(error, OSError) and error.errno is not None and not lasting(error):
+    if isinstance(error, OSError) and error.errno is not None and not is_permanent(error):
         raise error
 
 
@@ -172,7 +172,7 @@ def _jpeg(file: IO[bytes]) -> ImageFile.ImageFile:
     try:
         return JpegImagePlugin.JpegImageFile(file)
     except BROKEN as error:
-        _moment(error)
+        _raise_if_transient(error)
         if "12-bit" in str(error):
             raise DecodeError("a JPEG of 12 bits, which nothing here decodes; export it as PNG or TIFF") from error
         raise DecodeError("damaged JPEG header") from error
@@ -202,7 +202,7 @@ def _opened(open_: Callable[[], Any], what: str) -> ImageFile.ImageFile:
     try:
         image: ImageFile.ImageFile = open_()
     except BROKEN as error:
-        _moment(error)
+        _raise_if_transient(error)
         raise DecodeError(f"damaged {what} header") from error
     return image
 
@@ -215,7 +215,7 @@ def _tiff(file: IO[bytes]) -> ImageFile.ImageFile:
     try:
         image: ImageFile.ImageFile = TiffImagePlugin.TiffImageFile(file, "")
     except BROKEN as error:
-        _moment(error)
+        _raise_if_transient(error)
         return _by_tifffile(file, tags)
     if tags.signed_bytes or (tags.bits > 8 and not _is_deep(image) and image.mode != "CMYK"):
         return _by_tifffile(file, tags)  # Pillow reads some of them as if they had 8 bits, or no sign
@@ -313,7 +313,7 @@ def _read_as(image: ImageFile.ImageFile, names: dict[str, str]) -> None:
     image.tile = [t._replace(args=renamed(t.args)) for t in image.tile]
 
 
-def _shown(found: Deep, value_range: Callable[[], Range] | None) -> Image.Image:
+def _shown(found: Deep, value_range: Callable[[], ValueRange] | None) -> Image.Image:
     """Deep values as an RGB image."""
     known = value_range() if value_range is not None and found.limits is None and not found.plain else None
     pixels = found.values if found.plain else found.to_bytes(known)
@@ -367,7 +367,7 @@ def _by_profile(image: Image.Image, profile: bytes | str) -> Image.Image | None:
         return None
 
 
-def _from_array(x: np.ndarray, value_range: Callable[[], Range] | None) -> Image.Image:
+def _from_array(x: np.ndarray, value_range: Callable[[], ValueRange] | None) -> Image.Image:
     if x.ndim == 3 and x.shape[2] == 1:
         x = x[:, :, 0]
     if x.ndim not in (2, 3) or (x.ndim == 3 and x.shape[2] not in (3, 4)) or x.dtype.kind not in "buif":

@@ -45,20 +45,20 @@ class Deep:
         """Everything but alpha."""
         return self.values if self.alpha is None else self.values[..., :-1]
 
-    def range(self) -> Range:
+    def range(self) -> ValueRange:
         """The smallest and largest value, without alpha; an empty range where the file says what black and white are."""
         if self.limits is not None:
-            return Range()
+            return ValueRange()
         finite = self.light[np.isfinite(self.light)] if self.light.dtype.kind == "f" else self.light
         finite = finite.astype(np.float32) if finite.dtype == np.float16 else finite  # which does not hold 65,535
         if not finite.size:
-            return Range()
+            return ValueRange()
         found = (float(finite.min()), float(finite.max()))
         above = tuple(int(np.count_nonzero(finite > 2**b - 1)) for b in BITS)
         whole, floats = (None, found) if self.floating else (found, None)
-        return Range(whole, floats, 1, int(finite.size), above)
+        return ValueRange(whole, floats, 1, int(finite.size), above)
 
-    def to_bytes(self, known: Range | None) -> np.ndarray:
+    def to_bytes(self, known: ValueRange | None) -> np.ndarray:
         """uint8 of the same shape (grey with alpha as [h, w, 4]). known: of the set; None: this picture stands alone."""
         black, white = self.limits or limits_of(known or self.range(), floating=self.floating) or (0.0, 1.0)
         out = _scaled(self.light, black, white)
@@ -73,7 +73,7 @@ class Deep:
 
 
 @dataclass(frozen=True)
-class Range:
+class ValueRange:
     """Smallest and largest values of deep pictures. whole: of integers, floats: of floats, None where there were none. values: how many
     there are; above: how many of them exceed each of BITS."""
 
@@ -112,7 +112,7 @@ class Range:
         return None
 
 
-def merged(ranges: Iterable[Range]) -> Range:
+def merge_ranges(ranges: Iterable[ValueRange]) -> ValueRange:
     """The range of all pictures together."""
     whole: tuple[float, float] | None = None
     floats: tuple[float, float] | None = None
@@ -120,7 +120,7 @@ def merged(ranges: Iterable[Range]) -> Range:
     for r in ranges:
         n, values, above = n + r.pictures, values + r.values, above + np.array(r.above, np.int64)
         whole, floats = _wider(whole, r.whole), _wider(floats, r.floats)
-    return Range(whole, floats, n, values, tuple(above.tolist()))
+    return ValueRange(whole, floats, n, values, tuple(above.tolist()))
 
 
 def limits(low: float, high: float, *, floating: bool) -> tuple[float, float]:
@@ -136,7 +136,7 @@ def limits(low: float, high: float, *, floating: bool) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
-def limits_of(known: Range, *, floating: bool) -> tuple[float, float] | None:
+def limits_of(known: ValueRange, *, floating: bool) -> tuple[float, float] | None:
     """Black and white of a set's integers or floats; None where it has none."""
     found = known.floats if floating else known.whole
     return None if found is None else limits(*found, floating=floating)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from visus import paths
 from visus.errors import StoreError
-from visus.images.reading import patiently
+from visus.images.reading import retrying
 from visus.progress import log, task
 
 THREADS = 8
@@ -56,7 +56,7 @@ def files_digest(files: Sequence[Path], *, about: str) -> str:
             return digest
 
         try:
-            return patiently(look, str(path))
+            return retrying(look, str(path))
         except OSError:
             return b"unreadable"
 

@@ -12,8 +12,6 @@ import numpy as np
 
 from visus.errors import DataError
 from visus.images.base import ImageSet, Quarantined
-from visus.images.captions import FILE, GROUP, Beside, beside
-from visus.images.captions import FILES as METADATA
 from visus.images.class_names import class_order, one_form
 from visus.images.digest import files_digest
 from visus.images.header import problem
@@ -21,9 +19,11 @@ from visus.images.label_column import LABELS
 from visus.images.label_file import Labelling, read_labels
 from visus.images.label_table import readings
 from visus.images.listing import Listing, looks_like_an_image, show, walk
+from visus.images.metadata import FILE, GROUP, Metadata, read_metadata
+from visus.images.metadata import FILES as METADATA
 from visus.images.name_column import word
 from visus.images.reading import read_bytes
-from visus.images.split_folders import Layout, Shelf, layout, told
+from visus.images.split_folders import FolderLayout, SplitFolder, infer_layout, layout_by_options
 from visus.outputs import is_output
 from visus.paths import expanded
 from visus.progress import caution, log, note, task
@@ -113,7 +113,7 @@ def load_folder(spec: Spec, *, labels: Path | None, classes: str) -> ImageSet:
         raise DataError(
             f"{spec.name} holds no usable image ({len(reading.aside)} set aside{reasons}); check the folder"
         )
-    return _build(spec, root, usable, reading, beside(root, usable, metadata), numbered=labels is not None)
+    return _build(spec, root, usable, reading, read_metadata(root, usable, metadata), numbered=labels is not None)
 
 
 def _no_folder(name: str, file: Path) -> str:
@@ -161,17 +161,19 @@ def _labels_in_metadata(spec: Spec, root: Path, found: Listing, metadata: Sequen
     header = [t.rows[0][1] for t in tables if FILE in t.rows[0][1]]
     if not header or not any(word(h) in LABELS for h in header[0]):
         return None
-    plan = layout(spec.name, found)
+    plan = infer_layout(spec.name, found)
     if any(plan.place(f)[1] is not None and looks_like_an_image(f) for f in found.files):
         return None
     return root / own[0]
 
 
-def _layout(spec: Spec, found: Listing, *, labelled: bool) -> Layout:
+def _layout(spec: Spec, found: Listing, *, labelled: bool) -> FolderLayout:
     level = spec.options.get("classes")
     if level not in (None, "top", "sub"):
         raise DataError(f"{spec.text}: classes={level} is neither top nor sub, the level of folders that are classes")
-    return told(spec.name, found, spec.options) or layout(spec.name, found, level=level, labelled=labelled)
+    return layout_by_options(spec.name, found, spec.options) or infer_layout(
+        spec.name, found, level=level, labelled=labelled
+    )
 
 
 def _by_folder(spec: Spec, root: Path, found: Listing, reading: _Reading, *, needed: bool) -> None:
@@ -185,8 +187,8 @@ def _by_folder(spec: Spec, root: Path, found: Listing, reading: _Reading, *, nee
         return
     placed = {file: plan.place(file) for file in found.files}
     if not any(name is not None and looks_like_an_image(file) for file, (_, name) in placed.items()):
-        for file, (shelf, _) in placed.items():
-            _take(file, None, shelf, reading)
+        for file, (part, _) in placed.items():
+            _take(file, None, part, reading)
         return
     loose = [f for f, (_, name) in placed.items() if name is None]
     strays = [f for f, wrong in zip(loose, _problems(root, loose), strict=True) if wrong is None]
@@ -198,45 +200,45 @@ def _by_folder(spec: Spec, root: Path, found: Listing, reading: _Reading, *, nee
         )
         say = note if len(folders) == 1 else caution
         say(f"{len(strays):,} pictures lie beside {beside_what}: all are read, without classes ({_some(strays)})")
-        for file, (shelf, _) in placed.items():
-            _take(file, None, shelf, reading)
+        for file, (part, _) in placed.items():
+            _take(file, None, part, reading)
         return
     if strays:
         caution(f"{len(strays):,} pictures lie outside the class folders and are left out: {_some(strays)}.")
-    forms = one_form({(shelf.split, name) for shelf, name in placed.values() if shelf is not None and name is not None})
-    for file, (shelf, name) in placed.items():
-        if shelf is None:
-            reading.set_aside(file, f"outside the split folders {', '.join(show(s.at) for s in plan.shelves)}")
+    forms = one_form({(part.split, name) for part, name in placed.values() if part is not None and name is not None})
+    for file, (part, name) in placed.items():
+        if part is None:
+            reading.set_aside(file, f"outside the split folders {', '.join(show(s.at) for s in plan.parts)}")
         elif name is None:
             reading.set_aside(file, "outside the class folders")
         else:
-            _take(file, forms[name], shelf, reading)
+            _take(file, forms[name], part, reading)
     if spec.options.get("groups") == "top":
         if spec.options.get("classes") != "sub":
             raise DataError(f"{spec.text}: groups=top goes with classes=sub, where the upper folders are no classes")
-        reading.group = {f: shelf.at for f, (shelf, name) in placed.items() if shelf is not None and name is not None}
-        note(f"groups: the {len(plan.shelves)} upper folders")
+        reading.group = {f: part.at for f, (part, name) in placed.items() if part is not None and name is not None}
+        note(f"groups: the {len(plan.parts)} upper folders")
     elif spec.options.get("classes") == "sub":
-        tops = [s.at for s in plan.shelves]
+        tops = [s.at for s in plan.parts]
         caution(
             f"images of the folders {_some(tops)} are mixed in train and test; ?groups=top keeps each folder on one side."
         )
     _empty_folders(plan, found, reading)
 
 
-def _empty_folders(plan: Layout, found: Listing, reading: _Reading) -> None:
-    filled = {(shelf.at if shelf else "", name) for shelf, name in map(plan.place, found.files)}
+def _empty_folders(plan: FolderLayout, found: Listing, reading: _Reading) -> None:
+    filled = {(part.at if part else "", name) for part, name in map(plan.place, found.files)}
     for folder in found.folders:
-        shelf, name = plan.place(f"{folder}/.")
-        at_depth = shelf is not None and folder == (f"{shelf.at}/{name}" if shelf.at else name)
-        if shelf is not None and at_depth and (shelf.at, name) not in filled:
+        part, name = plan.place(f"{folder}/.")
+        at_depth = part is not None and folder == (f"{part.at}/{name}" if part.at else name)
+        if part is not None and at_depth and (part.at, name) not in filled:
             reading.aside.append(Quarantined(f"{show(folder)}/", "empty class folder"))
 
 
-def _take(file: str, name: str | None, shelf: Shelf | None, reading: _Reading) -> None:
+def _take(file: str, name: str | None, part: SplitFolder | None, reading: _Reading) -> None:
     reading.label[file] = name
-    if shelf is not None and shelf.split:
-        reading.split[file] = shelf.split
+    if part is not None and part.split:
+        reading.split[file] = part.split
 
 
 def _by_file(spec: Spec, root: Path, labels: Path, found: Listing, reading: _Reading) -> None:
@@ -258,7 +260,7 @@ def _by_file(spec: Spec, root: Path, labels: Path, found: Listing, reading: _Rea
     if read.label and not any(read.label.values()):
         _by_folder(spec, root, own_files, reading, needed=True)
     else:
-        if plan.shelves[0].split == "" and foldered:
+        if plan.parts[0].split == "" and foldered:
             note(f"labels: {show(labels.name)} gives the classes, not the folders")
         _take_labels(read, labels, files, plan, reading)
     if read.split:
@@ -274,19 +276,19 @@ def _by_file(spec: Spec, root: Path, labels: Path, found: Listing, reading: _Rea
         reading.group.update({f: f"\0{f}" for f in reading.label if f not in reading.group})
 
 
-def _take_labels(read: Labelling, labels: Path, files: Sequence[str], plan: Layout, reading: _Reading) -> None:
+def _take_labels(read: Labelling, labels: Path, files: Sequence[str], plan: FolderLayout, reading: _Reading) -> None:
     blank = set(read.blank)
     forms = one_form({(read.split.get(f, ""), name) for f, name in read.label.items()})
     for file in files:
-        shelf, _ = plan.place(file)
+        part, _ = plan.place(file)
         if file in blank:
             reading.set_aside(file, f"empty label in {labels.name}")
         elif file not in read.label:
             reading.set_aside(file, f"no label in {labels.name}")
-        elif shelf is None and not read.split:
-            reading.set_aside(file, f"outside the split folders {', '.join(show(s.at) for s in plan.shelves)}")
+        elif part is None and not read.split:
+            reading.set_aside(file, f"outside the split folders {', '.join(show(s.at) for s in plan.parts)}")
         else:
-            _take(file, forms[read.label[file]], shelf, reading)
+            _take(file, forms[read.label[file]], part, reading)
 
 
 def _problems(root: Path, files: Sequence[str]) -> list[str | None]:
@@ -319,7 +321,7 @@ def _usable(root: Path, files: list[str], reading: _Reading) -> list[str]:
 
 
 def _build(
-    spec: Spec, root: Path, files: list[str], reading: _Reading, told_beside: Beside, *, numbered: bool
+    spec: Spec, root: Path, files: list[str], reading: _Reading, described: Metadata, *, numbered: bool
 ) -> ImageSet:
     names = [reading.label[f] for f in files]
     known = [n for n in names if n is not None]
@@ -329,11 +331,11 @@ def _build(
     split_of = np.array([reading.split.get(f, "") for f in files])
     groups = reading.group
     if not groups and spec.options.get("groups") != "":
-        groups = dict(told_beside.groups)
+        groups = dict(described.groups)
         if groups:
-            note(f"groups: {', '.join(told_beside.grouped)}")
-        elif known and told_beside.like:
-            caution(f"{told_beside.like}.")
+            note(f"groups: {', '.join(described.grouped)}")
+        elif known and described.like:
+            caution(f"{described.like}.")
     return ImageSet(
         name=spec.text,
         source=FileSource(str(root.absolute()), tuple(files)),
@@ -343,7 +345,7 @@ def _build(
         classes=classes,
         groups=_numbered(groups, files) if groups else None,
         declared={str(s): np.flatnonzero(split_of == s).astype(np.int64) for s in sorted(set(split_of.tolist())) if s},
-        captions=told_beside.captions,
+        captions=described.captions,
         quarantine=tuple(sorted(reading.aside, key=lambda q: q.id)),
     )
 

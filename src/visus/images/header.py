@@ -10,7 +10,7 @@ from typing import IO
 from visus.images.decode import check_size, open_header
 from visus.images.errors import DecodeError
 from visus.images.foreign import DEVELOP, DICOM, HEAD, RAW, dicom
-from visus.images.reading import patiently
+from visus.images.reading import retrying
 from visus.images.tiff import MARKS
 
 # JPEG segments that carry the size (start of frame); C4, C8 and CC share their range and do not.
@@ -25,7 +25,7 @@ def problem(path: Path) -> str | None:
     bombs. Raises ReadError where the disk fails: that says nothing about the file.
     """
     try:
-        return patiently(lambda: _problem(path), str(path))
+        return retrying(lambda: _problem(path), str(path))
     except FileNotFoundError:
         return "broken link" if path.is_symlink() else "not found"
     except OSError as error:

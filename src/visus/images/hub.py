@@ -20,8 +20,8 @@ from visus import paths
 from visus.errors import DataError, OfflineError, SpecError
 from visus.images.base import ImageSet
 from visus.images.download import reachable
-from visus.images.hub_layout import ENDINGS, SPLITS, Layout, choose, layout_of
-from visus.images.reading import failed, lasting
+from visus.images.hub_layout import ENDINGS, SPLITS, TableLayout, choose, layout_of
+from visus.images.reading import is_permanent, read_failed
 from visus.images.tables import OPTIONS, Part, build
 from visus.paths import expanded
 from visus.progress import caution, note, task
@@ -39,7 +39,7 @@ def load_tables(spec: Spec) -> ImageSet:
     root = expanded(spec.name)
     if root.is_file():
         return build(spec, [Part("", _opened(root), (root,))], {})
-    layout = layout_of(root) if root.is_dir() else Layout({})
+    layout = layout_of(root) if root.is_dir() else TableLayout({})
     if not layout.configs:
         what = "holds no .parquet or .arrow file" if root.is_dir() else "does not exist"
         raise DataError(f"{spec.name} {what}; check the path")
@@ -81,8 +81,8 @@ def _opened(file: Path) -> Any:
     except (DatasetGenerationError, OSError, ValueError) as error:
         cause: BaseException | None = error
         while cause is not None:
-            if isinstance(cause, OSError) and cause.errno is not None and not lasting(cause):
-                raise failed(str(file), cause.strerror or str(cause)) from error
+            if isinstance(cause, OSError) and cause.errno is not None and not is_permanent(cause):
+                raise read_failed(str(file), cause.strerror or str(cause)) from error
             cause = cause.__cause__
         raise DataError(f"cannot read {file}: damaged or not a table; remove it or fetch it again") from error
 
@@ -123,7 +123,9 @@ def _cached(spec: Spec) -> Tables | None:
             return None
     if layout is None and not kept:
         return None
-    both = Layout({**{k: {} for k in kept}, **(layout.configs if layout else {})}, layout.chosen if layout else None)
+    both = TableLayout(
+        {**{k: {} for k in kept}, **(layout.configs if layout else {})}, layout.chosen if layout else None
+    )
     config = choose(both, wanted, name=f"hf:{spec.name}", how=f"hf:{spec.name}@{{}}")
     if len(both.configs) > 1:
         note(f"configuration: {config or 'default'} of {', '.join(k or 'default' for k in sorted(both.configs))}")
@@ -136,7 +138,7 @@ def _cached(spec: Spec) -> Tables | None:
     return _from_kept(spec, config), {}
 
 
-def _snapshot(spec: Spec, revision: str | None) -> Layout | None:
+def _snapshot(spec: Spec, revision: str | None) -> TableLayout | None:
     """The layout of a snapshot in the hub's cache; None where it is not here. Raises DataError where it holds no tables."""
     try:
         root = Path(
@@ -199,7 +201,7 @@ def _downloaded(spec: Spec) -> list[Part]:
         wanted, revision = spec.options.get("config"), spec.revision
         if revision is not None and wanted is None and revision in get_dataset_config_names(spec.name):
             wanted, revision = revision, None
-        known = Layout({name: {} for name in get_dataset_config_names(spec.name, revision=revision)})
+        known = TableLayout({name: {} for name in get_dataset_config_names(spec.name, revision=revision)})
         chosen = choose(known, wanted, name=f"hf:{spec.name}", how=f"hf:{spec.name}@{{}}")
         loaded = load_dataset(spec.name, chosen, revision=revision)
     except DatasetNotFoundError as error:

@@ -31,7 +31,7 @@ _PARTIAL = "partial-"  # the hub's conversion holds the first gigabytes of a lar
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """configs: name -> split -> files, in order; '' is a name where there is none. chosen: what the card calls the default. names: config ->
     column -> class names that the card gives. doubts: what a reader should know of a config's files."""
 
@@ -41,16 +41,16 @@ class Layout:
     doubts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def layout_of(root: Path) -> Layout:
+def layout_of(root: Path) -> TableLayout:
     """The configurations of a folder of tables. Raises DataError where it holds none, or its card cannot be read."""
     files = sorted(f for f in (root / f for f in walk(root).files) if f.suffix.lower() in ENDINGS and f.is_file())
     card = _card(root)
     configs, chosen = _by_card(root, files, card)
     configs = configs or _by_folder(root, files)
-    return Layout(configs, chosen, _class_names(card), {c: _doubts(splits) for c, splits in configs.items()})
+    return TableLayout(configs, chosen, _class_names(card), {c: _doubts(splits) for c, splits in configs.items()})
 
 
-def choose(layout: Layout, wanted: str | None, *, name: str, how: str) -> str:
+def choose(layout: TableLayout, wanted: str | None, *, name: str, how: str) -> str:
     """The configuration that is meant. how: what to write to choose one. Raises DataError: several and none chosen, or an unknown one."""
     known = sorted(layout.configs)
     if wanted is not None:

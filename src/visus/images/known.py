@@ -29,7 +29,7 @@ from visus.images.base import ImageSet
 from visus.images.digest import files_digest
 from visus.images.download import Remote, by_hand, fetch
 from visus.images.formats import Part, cifar_binary, cifar_pickles, idx, stl_binary
-from visus.images.reading import patiently
+from visus.images.reading import retrying
 from visus.paths import expanded
 from visus.progress import log, task
 from visus.spec import Spec, check_options, unknown
@@ -38,7 +38,7 @@ _PARTS = ("train", "test")
 
 
 @dataclass(frozen=True)
-class Layout:
+class FileLayout:
     """One way in which a set's files may lie about.
 
     files: split -> file names. also: files for both (class names). read: the files of a split -> Part. folders: subfolders to look in.
@@ -55,7 +55,7 @@ class Known:
     """A data set. remotes: the files to fetch. archive: names of the tar.gz that hold a layout's files. layouts: first one found."""
 
     name: str
-    layouts: tuple[Layout, ...]
+    layouts: tuple[FileLayout, ...]
     remotes: tuple[Remote, ...]
     archives: tuple[str, ...] = ()
     classes: tuple[str, ...] = field(default=())
@@ -63,16 +63,16 @@ class Known:
 
 def _cifar(
     train: tuple[str, ...], test: str, *, python: tuple[str, str, str], binary: tuple[str, str, int]
-) -> tuple[Layout, ...]:
+) -> tuple[FileLayout, ...]:
     """python: folder, meta file, its key of class names. binary: folder, file of class names, label bytes a record."""
     return (
-        Layout(
+        FileLayout(
             {"train": train, "test": (test,)},
             (python[1],),
             lambda files, also: cifar_pickles(files, also, label=python[2]),
             (python[0],),
         ),
-        Layout(
+        FileLayout(
             {"train": tuple(f"{name}.bin" for name in train), "test": (f"{test}.bin",)},
             (binary[1],),
             lambda files, also: cifar_binary(files, also, label_bytes=binary[2]),
@@ -85,8 +85,8 @@ def _toronto(name: str, md5: str) -> tuple[Remote, ...]:
     return (Remote(name, md5, (f"https://www.cs.toronto.edu/~kriz/{name}",)),)
 
 
-def _idx_layout(folders: tuple[str, ...]) -> Layout:
-    return Layout(
+def _idx_layout(folders: tuple[str, ...]) -> FileLayout:
+    return FileLayout(
         {
             "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
             "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -130,7 +130,7 @@ KNOWN = {
     "stl10": Known(
         "stl10",
         (
-            Layout(
+            FileLayout(
                 {"train": ("train_X.bin", "train_y.bin"), "test": ("test_X.bin", "test_y.bin")},
                 ("class_names.txt",),
                 stl_binary,
@@ -188,7 +188,7 @@ def load_known(spec: Spec, *, download: bool) -> ImageSet:
         return layout.read([folder / f for f in layout.files[split]], also)
 
     try:
-        parts = {s: patiently(partial(read, s), f"{spec.name} in {folder}") for s in splits}
+        parts = {s: retrying(partial(read, s), f"{spec.name} in {folder}") for s in splits}
     except OSError as error:
         raise DataError(f"cannot read {spec.name} in {folder}: {error.strerror or error}; check the files") from error
     return _build(spec, known, parts)
@@ -224,7 +224,7 @@ def _roots(known: Known) -> list[Path]:
     return [*chosen, paths.data_home() / known.name]
 
 
-def find_files(known: Known, splits: tuple[str, ...]) -> tuple[Layout, Path] | None:
+def find_files(known: Known, splits: tuple[str, ...]) -> tuple[FileLayout, Path] | None:
     """Files of a layout that lie in one folder, unpacked first where they are packed; what $VISUS_DATA holds goes before the lab's own."""
     for root in _roots(known):
         for layout in known.layouts:
@@ -280,11 +280,11 @@ def _packed_digest(packed: Path) -> str:
     return files_digest([packed], about=str(packed))
 
 
-def _needed(layout: Layout, splits: tuple[str, ...]) -> list[str]:
+def _needed(layout: FileLayout, splits: tuple[str, ...]) -> list[str]:
     return [f for s in splits for f in layout.files[s]] + list(layout.also)
 
 
-def _obtain(known: Known, splits: tuple[str, ...], *, download: bool) -> tuple[Layout, Path]:
+def _obtain(known: Known, splits: tuple[str, ...], *, download: bool) -> tuple[FileLayout, Path]:
     folder = paths.data_home() / known.name
     if not download:
         raise OfflineError(f"{known.name} is not on this machine; pass --download, or {by_hand(known.remotes, folder)}")
@@ -330,7 +330,7 @@ def _copy(packed: IO[bytes], out: IO[bytes], name: Path) -> None:
         raise DataError(f"{name} is damaged or incomplete; remove it and fetch it again") from error
 
 
-def _unpack_tar(known: Known, archive: Path, splits: tuple[str, ...]) -> tuple[Layout, Path] | None:
+def _unpack_tar(known: Known, archive: Path, splits: tuple[str, ...]) -> tuple[FileLayout, Path] | None:
     """Unpack what both splits need, by file name alone (no path of the archive is followed), into data_home()/NAME."""
     folder = paths.data_home() / known.name
     wanted = {f for layout in known.layouts for f in _needed(layout, _PARTS)}

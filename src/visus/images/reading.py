@@ -14,18 +14,18 @@ from visus.images.errors import GoneError
 T = TypeVar("T")
 
 # What an operating system says of the file itself. Whatever else it says is about the disk, the network, memory or open files.
-LASTING = frozenset(
+PERMANENT = frozenset(
     [errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG]
 )
 PAUSES = (0.05, 0.25, 1.0)  # seconds before each new try
 
 
-def lasting(error: OSError) -> bool:
+def is_permanent(error: OSError) -> bool:
     """Whether this error is about the file (gone, not permitted) and would come again; False: about the moment."""
-    return error.errno in LASTING
+    return error.errno in PERMANENT
 
 
-def patiently(action: Callable[[], T], what: str) -> T:
+def retrying(action: Callable[[], T], what: str) -> T:
     """What `action` gives; errors of the disk, the network and memory are waited out and tried again.
 
     Raises OSError as it came where it is about the file itself, ReadError where the machine goes on failing.
@@ -34,7 +34,7 @@ def patiently(action: Callable[[], T], what: str) -> T:
         try:
             return action()
         except OSError as error:
-            if lasting(error):
+            if is_permanent(error):
                 raise
         except MemoryError:
             pass
@@ -42,14 +42,14 @@ def patiently(action: Callable[[], T], what: str) -> T:
     try:
         return action()
     except OSError as error:
-        if lasting(error):
+        if is_permanent(error):
             raise
-        raise failed(what, error.strerror or str(error)) from error
+        raise read_failed(what, error.strerror or str(error)) from error
     except MemoryError as error:
-        raise failed(what, "out of memory") from error
+        raise read_failed(what, "out of memory") from error
 
 
-def failed(what: str, reason: str) -> ReadError:
+def read_failed(what: str, reason: str) -> ReadError:
     """The one line for a read that keeps failing."""
     return ReadError(
         f"{what} cannot be read now ({reason}); that is no fault of the image, and it was not set aside: run the same command again"
@@ -64,6 +64,6 @@ def read_bytes(path: Path | str) -> bytes:
             return file.read()
 
     try:
-        return patiently(whole, str(path))
+        return retrying(whole, str(path))
     except OSError as error:
         raise GoneError(f"cannot be read: {error.strerror or error}") from error

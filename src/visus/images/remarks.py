@@ -10,9 +10,9 @@ from visus.errors import DataError
 from visus.images import dicom, foreign
 from visus.images.base import ImageSet
 from visus.images.decode import deep_values, open_header
-from visus.images.deep import Range
+from visus.images.deep import ValueRange
 from visus.images.errors import DecodeError
-from visus.images.reading import patiently
+from visus.images.reading import retrying
 from visus.progress import caution, note
 
 LOOKED_AT = 16
@@ -23,7 +23,7 @@ def remark_on_pixels(images: ImageSet) -> None:
     deep, pages = 0, []
     for i in np.unique(np.linspace(0, len(images) - 1, LOOKED_AT).astype(int)) if len(images) else ():
         try:
-            raw = patiently(lambda i=i: images.source.read(int(images.rows[i])), images.ids[i])  # type: ignore[misc]
+            raw = retrying(lambda i=i: images.source.read(int(images.rows[i])), images.ids[i])  # type: ignore[misc]
             found = None if isinstance(raw, np.ndarray) and raw.dtype == np.uint8 else deep_values(raw)
         except DataError:
             continue
@@ -38,7 +38,7 @@ def remark_on_pixels(images: ImageSet) -> None:
         _tell(images.value_range())
 
 
-def _tell(found: Range) -> None:
+def _tell(found: ValueRange) -> None:
     if not (words := found.words()):
         return
     note(f"pixels: {found.pictures:,} picture{'s' * (found.pictures > 1)} hold {words}")

@@ -30,7 +30,7 @@ LOOSE = 0.1  # share of pictures that may lie beside the subfolders and be stray
 
 
 @dataclass(frozen=True)
-class Shelf:
+class SplitFolder:
     """Where classes stand: the folders below `at` (relative, '' the root), or, with `name`, that one class. split: '' for none."""
 
     at: str
@@ -39,19 +39,19 @@ class Shelf:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """shelves: where pictures with a class lie. unclear: why it cannot be told, for a study that needs classes; else ''."""
+class FolderLayout:
+    """parts: where pictures with a class lie. unclear: why it cannot be told, for a study that needs classes; else ''."""
 
-    shelves: tuple[Shelf, ...]
+    parts: tuple[SplitFolder, ...]
     unclear: str = ""
 
-    def place(self, file: str) -> tuple[Shelf | None, str | None]:
-        """The shelf that holds a file (None: outside all of them), and the class folder on it (None: beside the class folders)."""
+    def place(self, file: str) -> tuple[SplitFolder | None, str | None]:
+        """The folder that holds a file (None: outside all of them), and the class folder in it (None: beside the class folders)."""
         best = None
-        for shelf in self.shelves:
-            inside = not shelf.at or file.startswith(f"{shelf.at}/")
-            if inside and (best is None or len(shelf.at) > len(best.at)):
-                best = shelf
+        for part in self.parts:
+            inside = not part.at or file.startswith(f"{part.at}/")
+            if inside and (best is None or len(part.at) > len(best.at)):
+                best = part
         if best is None or best.name is not None:
             return best, None if best is None else best.name
         steps = file[len(best.at) + 1 if best.at else 0 :].split("/")
@@ -91,7 +91,7 @@ def key(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip()
 
 
-def told(root: str, found: Listing, options: Mapping[str, str]) -> Layout | None:
+def layout_by_options(root: str, found: Listing, options: Mapping[str, str]) -> FolderLayout | None:
     """What the options train=, validation= (or val=) and test= say outright; None without them.
 
     Raises DataError for a folder that is not there or stands for two splits, SpecError for one that nearly is.
@@ -102,22 +102,22 @@ def told(root: str, found: Listing, options: Mapping[str, str]) -> Layout | None
     if "val" in options and "validation" in options:
         raise DataError(f"{root}: val= and validation= are one; give one of them")
     by_key = {key(f): f for f in found.folders}
-    shelves: list[Shelf] = []
+    parts: list[SplitFolder] = []
     tree = _Tree(found)
     for split, folder in chosen.items():
         at = by_key.get(key(folder.replace("\\", "/").strip("/").removeprefix("./")))
         if at is None:
             raise unknown(f"folder below {root} for {split}:", folder, found.folders)
-        if any(_inside(at, s.at) or _inside(s.at, at) for s in shelves):
+        if any(_inside(at, s.at) or _inside(s.at, at) for s in parts):
             raise DataError(f"{root}: {folder} stands for two splits; give folders beside each other")
-        shelves.append(Shelf(at, split))
-    inner = tree.unwrapped([s.at for s in shelves])
-    shelves = [Shelf(inner[s.at], s.split) for s in shelves]
-    _say(shelves)
-    return Layout(tuple(shelves))
+        parts.append(SplitFolder(at, split))
+    inner = tree.unwrapped([s.at for s in parts])
+    parts = [SplitFolder(inner[s.at], s.split) for s in parts]
+    _say(parts)
+    return FolderLayout(tuple(parts))
 
 
-def layout(root: str, found: Listing, *, level: str | None = None, labelled: bool = False) -> Layout:
+def infer_layout(root: str, found: Listing, *, level: str | None = None, labelled: bool = False) -> FolderLayout:
     """Which folders are splits and which are classes, by names and by what they hold.
 
     level: 'top' or 'sub', where the user says at which level the classes are. labelled: a label file gives the classes, so that only
@@ -127,13 +127,13 @@ def layout(root: str, found: Listing, *, level: str | None = None, labelled: boo
     base = tree.wrapped("")
     tops = sorted(tree.children(base))
     if level == "top":
-        return Layout((Shelf(base),))
+        return FolderLayout((SplitFolder(base),))
     if level == "sub":
         if not any(tree.children(t) for t in tops):
             raise DataError(
                 f"{root}: no folder of {', '.join(map(show, tops[:3])) or 'it'} holds subfolders; leave ?classes=sub out"
             )
-        return Layout(tuple(Shelf(t) for t in tops))
+        return FolderLayout(tuple(SplitFolder(t) for t in tops))
     names = {t: t.rpartition("/")[2] for t in tops}
     inner = tree.unwrapped(tops)
     holds = {t: frozenset(key(c.rpartition("/")[2]).casefold() for c in tree.children(inner[t])) for t in tops}
@@ -149,19 +149,19 @@ def layout(root: str, found: Listing, *, level: str | None = None, labelled: boo
     ):
         others = [t for t in tops if t not in named]
         if others and not labelled and not any(holds[t] for t in named):
-            return Layout((Shelf(base),), _ask(root, tops, names, (), tree))
+            return FolderLayout((SplitFolder(base),), _ask(root, tops, names, (), tree))
         return _splits(root, named, inner)
     if len(tops) < 2 or labelled:
-        return Layout((Shelf(base),))
+        return FolderLayout((SplitFolder(base),))
     if (first := _class_first(tops, names, tree)) is not None:
         return first
     common = sorted(set.intersection(*(set(h) for h in holds.values())) or set.union(*(set(h) for h in holds.values())))
     if agreeing and len(set.union(*(set(h) for h in holds.values()))) > 1 and tree.loose(tops) <= LOOSE:
-        return Layout((Shelf(base),), _ask(root, tops, names, common, tree))
-    return Layout((Shelf(base),))
+        return FolderLayout((SplitFolder(base),), _ask(root, tops, names, common, tree))
+    return FolderLayout((SplitFolder(base),))
 
 
-def _splits(root: str, named: Mapping[str, str], inner: Mapping[str, str]) -> Layout:
+def _splits(root: str, named: Mapping[str, str], inner: Mapping[str, str]) -> FolderLayout:
     for split, times in Counter(named.values()).items():
         if times > 1:
             same = [show(t) for t, s in named.items() if s == split]
@@ -169,19 +169,19 @@ def _splits(root: str, named: Mapping[str, str], inner: Mapping[str, str]) -> La
                 f"{root} has two {split} folders, {same[0]} and {same[1]}; keep one, or say which: "
                 f"folder:{root}?train=FOLDER&test=FOLDER"
             )
-    shelves = [Shelf(inner[t], s) for t, s in named.items()]
-    _say(shelves)
-    return Layout(tuple(shelves))
+    parts = [SplitFolder(inner[t], s) for t, s in named.items()]
+    _say(parts)
+    return FolderLayout(tuple(parts))
 
 
-def _say(shelves: Sequence[Shelf]) -> None:
+def _say(parts: Sequence[SplitFolder]) -> None:
     note(
         "splits: "
-        + ", ".join(f"{show(s.at)}/ is {s.split}" for s in sorted(shelves, key=lambda s: SPLITS.index(s.split)))
+        + ", ".join(f"{show(s.at)}/ is {s.split}" for s in sorted(parts, key=lambda s: SPLITS.index(s.split)))
     )
 
 
-def _class_first(tops: Sequence[str], names: Mapping[str, str], tree: _Tree) -> Layout | None:
+def _class_first(tops: Sequence[str], names: Mapping[str, str], tree: _Tree) -> FolderLayout | None:
     """The layout CLASS/train, CLASS/test; None where it is none."""
     subs = {t: {c: c.rpartition("/")[2] for c in tree.children(t)} for t in tops}
     splits = split_names({n for s in subs.values() for n in s.values()})
@@ -189,11 +189,11 @@ def _class_first(tops: Sequence[str], names: Mapping[str, str], tree: _Tree) -> 
         return None
     if any(len({splits[n] for n in s.values()}) < len(s) for s in subs.values()):
         return None
-    shelves = [Shelf(c, splits[n], names[t]) for t in tops for c, n in subs[t].items()]
+    parts = [SplitFolder(c, splits[n], names[t]) for t in tops for c, n in subs[t].items()]
     note(
         f"splits: {', '.join(f'{show(n)}/ is {s}' for n, s in sorted(splits.items()))}, within each of {len(tops)} class folders"
     )
-    return Layout(tuple(shelves))
+    return FolderLayout(tuple(parts))
 
 
 def _ask(root: str, tops: Sequence[str], names: Mapping[str, str], common: Sequence[str], tree: _Tree) -> str:

@@ -23,7 +23,7 @@ FILE, TEXT, GROUP = "file_name", ("text", "caption", "captions"), "group"
 
 
 @dataclass(frozen=True)
-class Beside:
+class Metadata:
     """captions: texts of each file, in the order that was asked for, or None. groups: file -> group, of the files that have one.
     grouped: what gives them, in words. like: a column that may be one of groups and is not used, in words."""
 
@@ -33,7 +33,7 @@ class Beside:
     like: str = ""
 
 
-def beside(root: Path, files: Sequence[str], tables: Iterable[str]) -> Beside:
+def read_metadata(root: Path, files: Sequence[str], tables: Iterable[str]) -> Metadata:
     """What the metadata files `tables` (paths relative to root, as `files`) say of `files`; names in them are relative to their folder.
 
     A file may have several rows, or, in JSON lines, a list of texts; a file without a row has no caption and no group. Metadata without
@@ -68,7 +68,9 @@ def beside(root: Path, files: Sequence[str], tables: Iterable[str]) -> Beside:
                 )
     captions = tuple(tuple(said.get(_key(name), ())) for name in files) if texts else None
     groups = one_group(groups)
-    return Beside(captions, {name: groups[_key(name)] for name in files if _key(name) in groups}, tuple(grouped), like)
+    return Metadata(
+        captions, {name: groups[_key(name)] for name in files if _key(name) in groups}, tuple(grouped), like
+    )
 
 
 def _group_like(rows: Sequence[Mapping[str, Any]], table: str) -> str:
