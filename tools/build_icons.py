@@ -25,7 +25,7 @@ from PIL import Image
 
 from visus.images import load_images
 from visus.training.captions import keywords
-from visus.training.from_scratch import parts_of
+from visus.training.parts import parts_of
 
 SPLIT = "visus:emoji?split=concept&task=all"
 # Set, version, author, licence, and what of it: a pattern that names match (the style that is filled or coloured, where there are some).

@@ -18,7 +18,7 @@ from visus.measures import wilson
 from visus.models import load_backbone, load_dual
 from visus.studies.common.schema1 import Result
 from visus.studies.train import report
-from visus.training.from_scratch import parts_of
+from visus.training.parts import parts_of
 
 DATA = Path(__file__).resolve().parent.parent / "src" / "visus" / "data" / "models"
 MODELS = {

@@ -21,7 +21,7 @@ from visus.progress import collecting
 from visus.spec import Spec
 from visus.studies.train import report
 from visus.training.captioned import names_of
-from visus.training.from_scratch import parts_of
+from visus.training.parts import parts_of
 
 
 def folder(name: str, **options: str) -> Path:

@@ -23,7 +23,7 @@ from visus.progress import collecting
 from visus.studies.clip import pairs as clip_subject
 from visus.studies.clip.texts import captions_of, text_keys
 from visus.studies.train.report import Score, _zero_shot, judge_clip
-from visus.training.from_scratch import Parts
+from visus.training.parts import Parts
 
 LONG = "a very long description of a street in the rain with many people, two dogs, a red bus and an old man who reads a paper, seen from above, "
 

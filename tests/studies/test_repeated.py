@@ -22,7 +22,7 @@ from visus.studies.common.schema1 import Result, Table
 from visus.studies.train.report import judge_clip
 from visus.studies.vae import report as vae_report
 from visus.studies.vae import subject as vae_subject
-from visus.training.from_scratch import Parts
+from visus.training.parts import Parts
 
 RNG = np.random.default_rng(0)
 COLOURS = {"blue": (30, 60, 200), "red": (200, 40, 40)}

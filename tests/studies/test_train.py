@@ -23,7 +23,10 @@ from tests import shapes
 import visus
 from visus.errors import DataError, SpecError
 from visus.images import load_images
-from visus.training import checkpoint
+from visus.models.dual_new import ClipConfig
+from visus.training import checkpoint, from_scratch
+from visus.training.parts import Parts, parts_of
+from visus.training.recipe import Recipe
 
 SMALL: dict[str, Any] = {
     "size": 32, "patch": 8, "width": 64, "layers": 2, "text_width": 64, "text_layers": 1, "batch": 16, "device": "cpu",
@@ -146,19 +149,15 @@ def shapes_sorted() -> tuple[str, ...]:
 def test_names_never_come_from_pictures_that_are_held_out(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from visus.training import from_scratch
-
     seen: list[Any] = []
-    monkeypatch.setattr(from_scratch, "_run", lambda network, objective, *a, **k: seen.append(objective) or stop())
+    monkeypatch.setattr(from_scratch, "carry_out", lambda network, objective, *a, **k: seen.append(objective) or stop())
     with pytest.raises(KeyboardInterrupt):
         # Another seed's split: what it trains on overlaps what this one holds out.
         images = load_images(str(pictures))
-        recipe = from_scratch.Recipe(1e-3, batch=16, seed=5)
-        plan = from_scratch.Plan(
-            from_scratch.parts_of(images, seed=0), from_scratch.ClipConfig(32, 8, 64, 1), recipe, tmp_path
-        )
+        recipe = Recipe(1e-3, batch=16, seed=5)
+        plan = from_scratch.Plan(parts_of(images, seed=0), ClipConfig(32, 8, 64, 1), recipe, tmp_path)
         from_scratch.train_vit(images, plan, named=images)
-    parts = from_scratch.parts_of(images, seed=0)
+    parts = parts_of(images, seed=0)
     held = {images.decode(int(i)).tobytes() for i in np.concatenate([parts.validation, parts.test])}
     held -= {images.decode(int(i)).tobytes() for i in parts.train}  # shapes may stand in the same place twice
     assert len(held) > 20
@@ -173,23 +172,21 @@ def stop() -> None:
 def test_pictures_beside_fill_half_of_every_batch_and_show_nothing_that_is_held_out(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from visus.training import from_scratch
-
     shapes.write(tmp_path / "more", each=3)
     held = load_images(str(pictures))
-    parts = from_scratch.parts_of(held, seed=0)
+    parts = parts_of(held, seed=0)
     shutil.copy(str(pictures / held.ids[parts.test[0]]), tmp_path / "more" / "circle" / "red-0.png")
     file = tmp_path / "more" / "metadata.csv"
     file.write_text(file.read_text().replace(",red circle", ",Held Out").replace(",blue ", ",violet "))
     captions = [tuple(c) for c in held.captions or ()]
     alone = captions[parts.test[1]]
-    monkeypatch.setattr(from_scratch, "_run", lambda network, objective, *a, **k: seen.append(objective) or stop())
+    monkeypatch.setattr(from_scratch, "carry_out", lambda network, objective, *a, **k: seen.append(objective) or stop())
     seen: list[Any] = []
     hidden = replace(held, captions=[("held out", *c) if c == alone else c for c in captions])
     keep = np.array([i for i in parts.train if captions[i] != alone])
     more = load_images(str(tmp_path / "more"))
     plan = from_scratch.Plan(
-        from_scratch.Parts(keep, parts.validation, parts.test), from_scratch.ClipConfig(32, 8, 64, 1, 64, 1), from_scratch.Recipe(1e-3, batch=16),
+        Parts(keep, parts.validation, parts.test), ClipConfig(32, 8, 64, 1, 64, 1), Recipe(1e-3, batch=16),
         tmp_path / "m", beside=more,
     )  # fmt: skip
     with pytest.raises(KeyboardInterrupt):
@@ -400,7 +397,6 @@ def test_zero_shot_is_judged_on_no_picture_that_the_training_looked_at(
 ) -> None:
     from visus.studies import train as study
     from visus.studies.train import report as train_report
-    from visus.training import from_scratch
 
     # The same files in folders of other classes: another set, in which the same seed draws another fifth.
     shown = tmp_path / "by-colour"
@@ -412,7 +408,7 @@ def test_zero_shot_is_judged_on_no_picture_that_the_training_looked_at(
     monkeypatch.setattr(
         train_report, "judge_clip", lambda images, parts, *a, seed: asked.append((images, parts, a[2], seed)) or stop()
     )
-    monkeypatch.setattr(from_scratch, "_run", lambda *a, **k: None)
+    monkeypatch.setattr(from_scratch, "carry_out", lambda *a, **k: None)
     monkeypatch.setattr(from_scratch, "Trained", lambda *a, **k: SimpleNamespace(pixels=None))
     monkeypatch.setattr("visus.models.dual_open.load_dual", lambda *a, **k: None)
     for zero_shot in (str(shown), str(pictures)):

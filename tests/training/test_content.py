@@ -12,7 +12,8 @@ from tests.features import tiny
 
 from visus.errors import DataError
 from visus.training import from_scratch
-from visus.training.from_scratch import Parts, Plan
+from visus.training.from_scratch import Plan
+from visus.training.parts import Parts
 from visus.training.vectors import read_vectors
 
 
@@ -48,8 +49,8 @@ def test_a_folder_of_another_teacher_is_refused(tmp_path: Path) -> None:
         content=lambda: content(teacher=teacher),
     )  # fmt: skip
     images = tiny.noise(4)
-    from_scratch._claim(plan, "vit", images)  # type: ignore[arg-type]
-    from_scratch._claim(plan, "vit", images)  # type: ignore[arg-type]
+    from_scratch.claim(plan, "vit", images)  # type: ignore[arg-type]
+    from_scratch.claim(plan, "vit", images)  # type: ignore[arg-type]
     teacher.module.head.bias.data.add_(1)  # type: ignore[union-attr, operator]
     with pytest.raises(DataError, match="other settings or images"):
-        from_scratch._claim(plan, "vit", images)  # type: ignore[arg-type]
+        from_scratch.claim(plan, "vit", images)  # type: ignore[arg-type]

@@ -19,10 +19,10 @@ from visus.training.contrastive import (
     ClipTrainer,
     Contrastive,
     Drop,
-    _short,
     balanced,
     dropped,
     info_nce,
+    without_padding,
 )
 from visus.training.from_scratch import new_vit
 from visus.training.recipe import Recipe
@@ -150,10 +150,10 @@ def test_cutting_padding_leaves_the_end_of_texts_that_are_equally_long() -> None
     tokenizer = learn_tokenizer(CAPTIONS, size=400, context=32)
     pad = tokenizer.token_to_id("<|pad|>")
     same = torch.from_numpy(encode(tokenizer, ["red heart", "red heart"]))
-    assert torch.equal(_short(same, pad), same)
+    assert torch.equal(without_padding(same, pad), same)
     mixed = torch.from_numpy(encode(tokenizer, ["red heart", CAPTIONS[1]]))
-    assert torch.equal(_short(mixed, pad), mixed)
-    assert torch.equal(_short(mixed[:1], pad), same[:1])
+    assert torch.equal(without_padding(mixed, pad), mixed)
+    assert torch.equal(without_padding(mixed[:1], pad), same[:1])
 
 
 @pytest.mark.parametrize(

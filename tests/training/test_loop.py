@@ -63,7 +63,7 @@ def test_gradients_are_clipped_as_pytorch_clips_them(most: float) -> None:
         net(torch.from_numpy(feed().x)).square().mean().backward()
         if np.isnan(most):
             next(net.parameters()).grad.fill_(float("nan"))  # type: ignore[union-attr]
-    loop._clip(mine, torch.optim.SGD(mine.parameters()), 0.5 if np.isnan(most) else most, FABRIC)
+    loop.clip_gradients(mine, torch.optim.SGD(mine.parameters()), 0.5 if np.isnan(most) else most, FABRIC)
     torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.5 if np.isnan(most) else most)
     for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(a.grad, b.grad) or (a.grad.isnan() == b.grad.isnan()).all()  # type: ignore[union-attr, arg-type]

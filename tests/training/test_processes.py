@@ -28,14 +28,14 @@ from visus.models.dual_new import ClipConfig as Sizes
 from visus.models.dual_new import new_clip, square
 from visus.models.vae import Decoder, VaeSizes, new_vae
 from visus.progress import Silent, collecting, note, reporting
-from visus.training import processes, rank
+from visus.training import processes, worker
 from visus.training.captions import learn_tokenizer
 from visus.training.contrastive import CaptionedPictures, ClipTrainer, Contrastive, Drop
-from visus.training.devices import Devices, with_fabric
+from visus.training.devices import Devices
 from visus.training.from_scratch import VIEWS, new_vit
 from visus.training.loop import DivergedError, fit
 from visus.training.objective import Classification, Objective
-from visus.training.processes import ProcessError
+from visus.training.processes import ProcessError, with_fabric
 from visus.training.recipe import Recipe
 from visus.training.together import check_share
 from visus.training.vae import Elbo, KLSchedule
@@ -370,14 +370,15 @@ def test_arrays_are_sent_as_files_that_the_processes_share(tmp_path: Path) -> No
     x = np.arange(1_000_000)
     processes.pack(lambda fabric: x.sum(), TWO, tmp_path)
     assert (tmp_path / processes.WORK).stat().st_size < 20_000
-    work, devices, *_ = rank._load(tmp_path)
+    work, devices, *_ = worker.load(tmp_path)
     assert (work(None), devices) == (x.sum(), TWO)
 
 
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from visus.training.devices import Devices, with_fabric
+from visus.training.devices import Devices
+from visus.training.processes import with_fabric
 folder = Path(sys.argv[1])
 
 def work(fabric):

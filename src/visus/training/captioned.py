@@ -10,11 +10,11 @@ import numpy as np
 from visus.errors import DataError
 from visus.training.batches import decoded
 from visus.training.contrastive import CaptionedPictures
+from visus.training.parts import Parts
 
 if TYPE_CHECKING:
     from visus.images import ImageSet
     from visus.models.preprocess import Preprocess
-    from visus.training.from_scratch import Parts
 
 
 def names_of(imageset: ImageSet) -> tuple[tuple[str, ...], np.ndarray]:

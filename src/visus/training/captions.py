@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from visus.models.dual_new import END, PAD, START
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 WORDS = (1, 4)  # of a list of keywords, one wording holds so many
 LISTED = 3  # a caption with as many parts between commas is a list of keywords
@@ -21,8 +18,6 @@ def learn_tokenizer(captions: Iterable[str], *, size: int, context: int) -> Toke
 
     Every text is read as START, its tokens, END, cut to `context`; no text is unknown, as every byte has a token.
     """
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase(), normalizers.Strip()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)

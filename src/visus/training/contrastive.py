@@ -208,7 +208,7 @@ class Contrastive(Objective):
         part = len(mine) / n
         ids, said, meant = self._worded(self.recipe.seed, epoch)
         own = mine if self.meanings is None else np.concatenate([mine, self.n + mine])
-        tokens = _short(torch.from_numpy(ids[own]), self.pad)
+        tokens = without_padding(torch.from_numpy(ids[own]), self.pad)
         raw = torch.from_numpy(self.train.pictures[mine]).to(fabric.device, non_blocking=True)
         dice = cached_draws(self.n, self.recipe.seed, epoch)[mine]
         views = augmented(raw, self.preprocess.size, dice, self.how).permute(0, 2, 3, 1)
@@ -244,7 +244,7 @@ class Contrastive(Objective):
         device = fabric.device
 
         def read(at: slice) -> torch.Tensor:
-            found: torch.Tensor = towers.texts(_short(self._names[at], self.pad).to(device))
+            found: torch.Tensor = towers.texts(without_padding(self._names[at], self.pad).to(device))
             return found
 
         def look(at: slice) -> torch.Tensor:
@@ -307,7 +307,7 @@ def balanced(balance: np.ndarray | None, n: int, recipe: Recipe, epoch: int) -> 
     return [flat[i * size : (i + 1) * size] for i in range(count)]
 
 
-def _short(ids: torch.Tensor, pad: int) -> torch.Tensor:
+def without_padding(ids: torch.Tensor, pad: int) -> torch.Tensor:
     """Token ids without the columns at the end that are padding in all rows."""
     used = (ids != pad).any(dim=0).nonzero()
     return ids[:, : int(used.max()) + 1]

@@ -10,6 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from visus.features import extract
+from visus.measures.reduce import pca_from_train
+from visus.measures.rows import unit_rows
+
 if TYPE_CHECKING:
     from visus.images import ImageSet
     from visus.models import Backbone
@@ -23,10 +27,6 @@ def guides(sources: Sequence[tuple[ImageSet, np.ndarray]], teacher: Backbone, *,
 
     sources: image sets with the positions that count, one after the other. The pictures pass through the teacher once, not augmented.
     """
-    from visus.features import extract
-    from visus.measures.reduce import pca_from_train
-    from visus.measures.rows import unit_rows
-
     late = teacher.aliases["late"]
     parts = [extract(s.subset(rows), teacher, [late], device=device)[late] for s, rows in sources if len(rows)]
     x = np.concatenate(parts)

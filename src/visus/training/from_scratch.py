@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import xxhash
+from safetensors.torch import save_file
 
 from visus.errors import DataError
 from visus.locks import locked
@@ -28,6 +29,7 @@ from visus.training.devices import Devices
 from visus.training.distillation import guides
 from visus.training.loop import Fit
 from visus.training.objective import Objective
+from visus.training.parts import Parts, parts_of
 from visus.training.recipe import Recipe
 from visus.training.resumable import fit_resumable
 from visus.training.vectors import Meanings, add_words, meanings_for, start_from
@@ -45,15 +47,6 @@ VOCABULARY = 4000
 # trainings down more than they help.
 VIEWS = Augmentation(scale=(0.7, 1.0), mirror=0.0, jitter=0.3, turn=8.0, grey=0.05)
 SETTINGS, CHECKPOINTS = "training.json", "checkpoints"
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Positions in an image set: what is trained on, what chooses the epoch, what is looked at once."""
-
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -112,12 +105,6 @@ class Plan:
         return guides(sources, self.teacher, device=self.devices.kind, seed=self.recipe.seed)
 
 
-def parts_of(imageset: ImageSet, *, seed: int) -> Parts:
-    """The set's own split (protocol P0); where it has five folds, the first of them."""
-    splits = imageset.split(seed=seed)
-    return Parts(*splits.folds[0], splits.test)
-
-
 @dataclass(frozen=True)
 class Trained:
     """A finished training: its epochs, and the module in eval mode with the best epoch's weights. pictures: how many it saw an epoch. pixels:
@@ -143,7 +130,7 @@ def train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
 
 def _train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
     names, keys = names_of(imageset)
-    checkpoints = _claim(plan, "clip", imageset, plan.beside)
+    checkpoints = claim(plan, "clip", imageset, plan.beside)
     parts, sizes, recipe = plan.parts, plan.sizes, plan.recipe
     captions = imageset.captions or ()
     preprocess = square(sizes.image)
@@ -185,7 +172,7 @@ def _train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
     def save() -> None:
         save_dual(folder, towers.whole(), tokenizer, preprocess)
 
-    done = _run(towers, objective, plan, checkpoints, save)
+    done = carry_out(towers, objective, plan, checkpoints, save)
     whole = towers.whole()
     count = sum(p.numel() for p in whole.parameters())
     return Trained(done, whole, preprocess, count, objective.n, pixels), tokenizer
@@ -204,7 +191,7 @@ def train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None = None) -> 
 def _train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None) -> Trained:
     if imageset.labels is None or len(imageset.classes) < 2:
         raise DataError(f"{imageset.name} has no classes to learn; give labelled images of at least two classes")
-    checkpoints = _claim(plan, "vit", imageset, named)
+    checkpoints = claim(plan, "vit", imageset, named)
     parts, sizes, recipe = plan.parts, plan.sizes, plan.recipe
     preprocess = square(sizes.image)
     pixels = np.zeros((len(parts.train) + len(parts.validation), 16), np.uint8)
@@ -238,7 +225,7 @@ def _train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None) -> Traine
     def save() -> None:
         save_vit(folder, vit, sizes, classes, preprocess)
 
-    done = _run(network, objective, plan, checkpoints, save)
+    done = carry_out(network, objective, plan, checkpoints, save)
     return Trained(done, vit, preprocess, sum(p.numel() for p in vit.parameters()), objective.n, pixels)
 
 
@@ -274,7 +261,7 @@ def _with_names(
 
 def new_vit(sizes: ClipConfig, classes: int, *, seed: int) -> Any:
     """timm's VisionTransformer of these sizes, randomly initialised from `seed`."""
-    import timm
+    import timm  # seconds, which a CLIP does not need
 
     with _seeded(seed):
         return timm.create_model(
@@ -296,8 +283,6 @@ def save_vit(
     folder: Path, vit: Any, sizes: ClipConfig, classes: Sequence[str], preprocess: Preprocess, *, half: bool = False
 ) -> Path:
     """Write a folder that timm (local-dir:) and visus open: config.json and model.safetensors (half: as float16)."""
-    from safetensors.torch import save_file
-
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in vit.state_dict().items()}
     if half:
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
@@ -326,7 +311,7 @@ def save_vit(
     return folder
 
 
-def _run(
+def carry_out(
     network: torch.nn.Module, objective: Objective, plan: Plan, checkpoints: Path, save: Callable[[], object]
 ) -> Fit:
     """Train, save the best epoch's weights and the record of the epochs; the same in every process."""
@@ -351,7 +336,7 @@ def _held(plan: Plan) -> AbstractContextManager[None]:
     return locked(plan.folder, waiting=f"another command trains into {plan.folder}; waiting until it has ended")
 
 
-def _claim(plan: Plan, kind: str, *sets: ImageSet | None) -> Path:
+def claim(plan: Plan, kind: str, *sets: ImageSet | None) -> Path:
     """The folder of the checkpoints. Raises DataError: the folder holds another training, a batch larger than the set."""
     n = len(plan.parts.train)
     if n < plan.recipe.batch:

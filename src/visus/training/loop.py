@@ -264,7 +264,7 @@ def _step(
         )
     add_gradients(model.parameters())
     if recipe.clip:
-        _clip(model, optimizer, recipe.clip, fabric)
+        clip_gradients(model, optimizer, recipe.clip, fabric)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return found
@@ -321,7 +321,7 @@ def _tried(
     return (total, right, asked), ""
 
 
-def _clip(model: torch.nn.Module, optimizer: torch.optim.Optimizer, most: float, fabric: Fabric) -> None:
+def clip_gradients(model: torch.nn.Module, optimizer: torch.optim.Optimizer, most: float, fabric: Fabric) -> None:
     """Scale the gradients down to a joint norm of `most` where it is larger.
 
     Where reading the norm does not wait for a GPU, gradients below it are left alone instead of being multiplied by 1.

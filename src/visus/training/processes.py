@@ -1,4 +1,4 @@
-"""One training in several processes: all get the same work, the first one's progress is shown, and none outlives the others."""
+"""One training in one process or several: all get the same work, the first one's progress is shown, and none outlives the others."""
 
 from __future__ import annotations
 
@@ -19,24 +19,33 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
+import torch
 
 from visus import paths
 from visus.errors import StoreError, VisusError
 from visus.progress import Task, caution, log, note, task
+from visus.training.devices import Devices, repeatable
+from visus.training.exchange import LOADED, TROUBLE, WORK
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from visus.training.devices import Devices
-
 WAIT = 600.0  # seconds that a process waits for the others in anything they do together
 LOOK_EVERY = 0.1
 GRACE = 3.0  # seconds between asking a process to end and ending it
-WORK, TROUBLE, STORE, LOADED = "work", "trouble", "store", "loaded"
 
 
 class ProcessError(VisusError):
     """One of several training processes ended before its time; the message says which, and how."""
+
+
+def with_fabric(work: Callable[[Fabric], None], devices: Devices) -> None:
+    """Run `work` in one process a device: here when there is one, else in processes that leave their results in files."""
+    if devices.count == 1:
+        with repeatable(devices.kind):
+            work(devices.fabric())
+    else:
+        spread(work, devices)
 
 
 def spread(work: Callable[[Fabric], None], devices: Devices) -> None:
@@ -64,8 +73,6 @@ def spread(work: Callable[[Fabric], None], devices: Devices) -> None:
 
 def pack(work: Callable[[Fabric], None], devices: Devices, folder: Path) -> None:
     """Write the work to `folder`: its code and small things in one file, every large array in one of its own. Raises StoreError."""
-    import torch
-
     buffers: list[Any] = []
     try:
         body = cloudpickle.dumps((work, devices, torch.get_num_threads(), WAIT), 5, buffer_callback=buffers.append)

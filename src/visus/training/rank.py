@@ -9,25 +9,24 @@ import sys
 import threading
 import time
 import traceback
-from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
+
+from visus.errors import VisusError
+from visus.progress import collecting, reporting
+from visus.training.exchange import TROUBLE
 
 FAILED = 1
 
 
 def main(folder: Path, rank: int) -> int:
     """Load the work of `folder`, meet the others, do it; the exit code."""
-    from visus.errors import VisusError
-    from visus.progress import collecting, reporting
-    from visus.training.processes import LOADED, TROUBLE
-
     try:
         with collecting() as remarks, reporting(Said(_channel() if rank == 0 else None, remarks)):
-            work, devices, threads, wait = _load(folder)
-            _meet(folder, rank, devices, threads, wait)
-            (folder / f"{LOADED}-{rank}").touch()
-            _work(work, devices, rank)
+            # Only now: what a library prints as it is imported must not stand among the reports, and where it fails the others are told.
+            from visus.training.worker import work_of
+
+            work_of(folder, rank)
         return 0
     except BaseException as error:  # noqa: BLE001 - the end of a process: whatever it is, the first process tells it
         kind = type(error)
@@ -45,49 +44,6 @@ def main(folder: Path, rank: int) -> int:
         file.rename(f"{file}.json")
         traceback.print_exc()
         return FAILED
-
-
-def _load(folder: Path) -> Any:
-    """What `processes.pack` wrote in this very run. Arrays are mapped: changes stay in this process."""
-    import cloudpickle
-    import numpy as np
-
-    from visus.training.processes import WORK
-
-    files = sorted(folder.glob("array-*"), key=lambda f: int(f.name.split("-")[1]))
-    arrays = [np.memmap(f, np.uint8, "c") if f.stat().st_size else np.empty(0, np.uint8) for f in files]
-    return cloudpickle.loads((folder / WORK).read_bytes(), buffers=arrays)
-
-
-def _meet(folder: Path, rank: int, devices: Any, threads: int, wait: float) -> None:
-    """Join the process group through a file: no port has to be free, and no name of this machine has to be known."""
-    import torch
-    from torch import distributed
-
-    from visus.training.processes import STORE
-
-    torch.set_num_threads(max(threads // devices.count, 1))
-    cuda = devices.kind.startswith("cuda")
-    if cuda:
-        torch.cuda.set_device(rank)
-    distributed.init_process_group(
-        "cpu:gloo,cuda:nccl" if cuda else "gloo",
-        init_method=f"file://{folder / STORE}",
-        rank=rank,
-        world_size=devices.count,
-        timeout=timedelta(seconds=wait),
-    )
-
-
-def _work(work: Any, devices: Any, rank: int) -> None:
-    from torch import distributed
-
-    from visus.training.devices import repeatable
-
-    with repeatable(devices.kind):
-        work(devices.fabric(rank))
-    distributed.barrier()
-    distributed.destroy_process_group()
 
 
 class Said:

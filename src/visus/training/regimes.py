@@ -26,10 +26,11 @@ from visus.progress import log
 from visus.training import checkpoint
 from visus.training.batches import PARTS, CachedFeed, Feed, PictureFeed, at_size, canvas, decoded
 from visus.training.cost import forward_flops, training_flops
-from visus.training.devices import Devices, with_fabric
+from visus.training.devices import Devices
 from visus.training.frozen_trunk import Front, through_front
 from visus.training.loop import DivergedError, Fit, fit, shorter
 from visus.training.objective import Classification, held_logits
+from visus.training.processes import with_fabric
 from visus.training.recipe import Recipe
 from visus.training.records import Run, Trial
 

@@ -13,9 +13,10 @@ import torch
 from visus.errors import StoreError
 from visus.paths import write_text
 from visus.training import checkpoint
-from visus.training.devices import Devices, with_fabric
+from visus.training.devices import Devices
 from visus.training.loop import Fit, fit
 from visus.training.objective import Objective
+from visus.training.processes import with_fabric
 from visus.training.recipe import Recipe
 from visus.training.records import Epoch
 

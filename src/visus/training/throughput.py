@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from visus.models.base import Backbone
+from visus.models.cut import entering
 from visus.training.batches import at_size, canvas, decoded
 from visus.training.budget import Throughput
 from visus.training.devices import Devices
@@ -74,8 +75,6 @@ def pace_of_tail(
     """Of the last block: the frozen front once for every picture and view, then steps over what it gave."""
     size = min(backbone.preprocess.size)
     passes = len(material.train) * max(settings.views, 1) + len(material.validation) + len(material.test)
-    from visus.models.cut import entering
-
     entered = entering(
         built.classifier, built.path, torch.zeros(1, backbone.preprocess.channels, *backbone.preprocess.size)
     )

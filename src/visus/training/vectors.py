@@ -7,17 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import xxhash
+from tokenizers import AddedToken, Tokenizer
 
 from visus.errors import DataError
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
 
 RANKED = 0.05  # of the logarithm of a word's rank, beside its likeness to the captions' words
 ALIKE = 5  # nearest words of the captions that count
@@ -150,8 +147,6 @@ def read_vectors(path: Path) -> WordVectors:
 
 def add_words(tokenizer: Tokenizer, words: Iterable[str]) -> None:
     """A token for each word, beside the byte pairs."""
-    from tokenizers import AddedToken
-
     tokenizer.add_tokens([AddedToken(w, single_word=True, lstrip=True, normalized=True) for w in words])
 
 

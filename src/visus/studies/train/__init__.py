@@ -106,7 +106,8 @@ def train(
     from visus.studies.common.shared import check_choice
     from visus.training.budget import seconds_of
     from visus.training.devices import Devices
-    from visus.training.from_scratch import Plan, parts_of
+    from visus.training.from_scratch import Plan
+    from visus.training.parts import parts_of
     from visus.training.recipe import Recipe
     from visus.training.vectors import read_vectors
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from visus.measures.gap import Gap
     from visus.models import Backbone
     from visus.models.dual import DualEncoder
-    from visus.training.from_scratch import Parts, Plan, Trained
+    from visus.training.from_scratch import Plan, Trained
+    from visus.training.parts import Parts
 
 PROMPTS: Mapping[str, tuple[str, ...]] = {
     "plain": ("{}",),
