@@ -501,10 +501,10 @@ def test_a_transformers_folder_of_wrapped_names(prefix, file, tmp_path):
 def test_a_trainers_run_gives_its_best_or_newest_checkpoint(tmp_path, monkeypatch):
     import json
 
-    from visus.models import local, preprocess_hf
+    from visus.models import folders, preprocess_hf
 
     said: list[str] = []
-    monkeypatch.setattr(local, "note", said.append)
+    monkeypatch.setattr(folders, "note", said.append)
     monkeypatch.setattr(preprocess_hf, "note", said.append)
     models = {n: hf_vit(tmp_path / f"checkpoint-{n}", seed=n) for n in (90, 500, 1000)}
     for n in models:

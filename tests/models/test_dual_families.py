@@ -579,7 +579,7 @@ def test_siglip2_reads_lower_case_and_padding_may_come_first(folders, tmp_path):
 
 
 def test_open_clip_text_towers_that_may_not_be_trimmed_are_not():
-    from visus.models.dual_open import _causal_tower
+    from visus.models.dual_openclip import causal_tower
 
     mask = torch.zeros(2, 2)
     for change, trims in (
@@ -593,4 +593,4 @@ def test_open_clip_text_towers_that_may_not_be_trimmed_are_not():
         tower = SimpleNamespace(
             **{"pool_type": "argmax", "attn_mask": mask, "cls_emb": None, "use_pad_mask": False, **change}
         )
-        assert (_causal_tower(SimpleNamespace(text=tower)) is tower) == trims
+        assert (causal_tower(SimpleNamespace(text=tower)) is tower) == trims

@@ -174,14 +174,12 @@ def test_damage_is_said_in_one_line(what, tuned):
 
 
 def test_a_failed_write_leaves_no_folder_that_loads(tuned, timm_folder, monkeypatch):
-    import safetensors.torch
-
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
     backbone = load_backbone(str(timm_folder("resnet")[0]))
     classifier = trained(backbone)
-    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    monkeypatch.setattr("visus.models.tuned.save_file", full)
     with pytest.raises(StoreError, match="No space"):
         save_tuned(tuned, classifier, backbone, classes=("x", "y", "z"))
     with pytest.raises(VisusError, match=r"config\.json"):

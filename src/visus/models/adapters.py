@@ -13,6 +13,7 @@ import torch
 from visus.errors import DataError, MissingExtraError, SpecError
 from visus.models.base import Backbone
 from visus.models.checkpoint import read
+from visus.models.from_hf import opened, wrap
 from visus.models.hub import first_line
 from visus.paths import expanded
 from visus.progress import note
@@ -30,10 +31,9 @@ def load_adapted(spec: Spec, folder: Path, *, download: bool) -> Backbone:
     Raises DataError for adapters that are damaged or do not fit their base, and for a base that is not a path or a cached repository,
     MissingExtraError without peft.
     """
-    from visus.models import from_hf
-
     check_options(spec, ())
     try:
+        # Left out of some installations.
         from peft import PeftConfig, get_peft_model
         from peft.utils import set_peft_model_state_dict
     except ImportError as error:
@@ -44,12 +44,12 @@ def load_adapted(spec: Spec, folder: Path, *, download: bool) -> Backbone:
         raise DataError(f"{folder} holds {CONFIG} and no weights; put {WEIGHTS[0]} beside it")
     tensors = read(file)
     head = _head(tensors)
-    opened = from_hf.opened(spec.text, base, head=head, beside=folder, download=download)
+    base_model = opened(spec.text, base, head=head, beside=folder, download=download)
     try:
         config: Any = PeftConfig.from_pretrained(str(folder))
         config.inference_mode = True
         with torch.random.fork_rng(devices=[]):  # peft draws what is then overwritten
-            adapted = get_peft_model(opened.model, config)
+            adapted = get_peft_model(base_model.model, config)
         report = set_peft_model_state_dict(adapted, tensors)
     except BROKEN as error:
         raise DataError(f"the adapters in {folder} do not fit {base}: {first_line(error)}") from error
@@ -70,7 +70,7 @@ def load_adapted(spec: Spec, folder: Path, *, download: bool) -> Backbone:
     note(
         f"{folder.name}: {len(tensors)} tensors of adapters ({getattr(config.peft_type, 'value', config.peft_type)}) merged into {base}"
     )
-    return from_hf.wrap(merged, spec.text, opened.preprocess, classifies=opened.classifies, random=False)
+    return wrap(merged, spec.text, base_model.preprocess, classifies=base_model.classifies, random=False)
 
 
 def _base(folder: Path) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from visus.models.base import Backbone
 from visus.models.heads import Head, names_of
 from visus.models.points import Layout, find_taps
@@ -55,7 +57,5 @@ def assemble(
 
 def last_linear(model: Any) -> str | None:
     """Path of the last linear layer with weights, in the order of definition; None when there is none."""
-    import torch
-
     paths = [path for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     return paths[-1] if paths else None

@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from visus.errors import DataError, SpecError
 from visus.models.hub import first_line
+from visus.models.unpickled import content, no_weights
 from visus.progress import caution, note
 
 WRAPPERS = (
@@ -96,8 +99,6 @@ def opened(file: Path) -> Contents:
         return Contents(file, {"": _shards(file)})
     if file.suffix == ".safetensors":
         return Contents(file, {"": _safe(file)})
-    from visus.models.unpickled import content, no_weights
-
     found = content(file)
     if isinstance(found, list | tuple):  # (state_dict, epoch), as some scripts write
         found = {str(i): part for i, part in enumerate(found)}
@@ -111,9 +112,6 @@ def opened(file: Path) -> Contents:
 
 
 def _safe(file: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         tensors = dict(load_file(file))
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
@@ -123,11 +121,16 @@ def _safe(file: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _shards(index: Path) -> dict[str, torch.Tensor]:
+def shard_names(index: Path) -> list[str]:
+    """Names of the files of weights that an index of shards lists. Raises DataError for one that cannot be read."""
     try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{index} cannot be read: {first_line(error)}; save the model again") from error
+
+
+def _shards(index: Path) -> dict[str, torch.Tensor]:
+    names = shard_names(index)
     missing = [n for n in names if not (index.parent / n).is_file()]
     if missing:
         raise DataError(f"{index} names {missing[0]}, which is not beside it; put all {len(names)} files there")

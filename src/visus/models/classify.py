@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from visus.device import choose_device
 from visus.errors import DataError
+from visus.images.base import ImageSet, Quarantined
+from visus.images.digest import pixel_digest
 from visus.memory import halving
+from visus.models.base import Backbone
 from visus.models.heads import probabilities
 from visus.progress import task
-
-if TYPE_CHECKING:
-    from visus.images.base import ImageSet, Quarantined
-    from visus.models.base import Backbone
 
 BATCH = 32
 
@@ -41,11 +40,6 @@ def classify_images(backbone: Backbone, imageset: ImageSet, *, device: str = "au
 
     Raises DataError when the model has no classifier, SpecError for an unknown device.
     """
-    import torch
-
-    from visus.images.base import Quarantined
-    from visus.images.digest import pixel_digest
-
     if backbone.labels is None:
         raise DataError(backbone.unclassified)
     chosen = choose_device(device)

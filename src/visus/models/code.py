@@ -12,12 +12,11 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
+import torch
+import xxhash
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 # Attributes that say how a module stands or where it came from, not what it does.
@@ -26,8 +25,6 @@ _PASSING = frozenset({"training", "name_or_path", "warnings_issued", "pretrained
 
 def own_code(roots: Iterable[Any]) -> str:
     """A text that changes when the code of one's own behind `roots` (classes, functions) changes; '' where all is of packages."""
-    import xxhash
-
     reader = _Reader()
     for root in roots:
         reader.visit(root)

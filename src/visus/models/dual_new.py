@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
 
+from visus.models.dual_text import SETTINGS, TOKENIZER
 from visus.models.preprocess import Preprocess
 from visus.paths import atomic_path, write_text
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-WEIGHTS, CONFIG, TOKENIZER, PROCESSOR = "model.safetensors", "config.json", "tokenizer.json", "preprocessor_config.json"
+WEIGHTS, CONFIG, PROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
 START, END, PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"  # of the tokenizers that are trained here
 MEAN = STD = (0.5, 0.5, 0.5)
 
@@ -36,6 +36,7 @@ class ClipConfig:
 
 def new_clip(tokenizer: Tokenizer, sizes: ClipConfig, *, seed: int) -> Any:
     """transformers' CLIPModel of these sizes, randomly initialised from `seed` (the global generator is not touched)."""
+    # Seconds, and nothing else in this file, which every training reads, needs it.
     from transformers import CLIPConfig, CLIPModel
 
     start, end, pad = (tokenizer.token_to_id(t) for t in (START, END, PAD))
@@ -78,8 +79,6 @@ def save_dual(folder: Path, clip: Any, tokenizer: Tokenizer, preprocess: Preproc
 
     half: store the weights as float16. Each file is written whole or not at all.
     """
-    from safetensors.torch import save_file
-
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in clip.state_dict().items()}
     if half:
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
@@ -109,7 +108,7 @@ def save_dual(folder: Path, clip: Any, tokenizer: Tokenizer, preprocess: Preproc
         "pad_token": PAD,
         "model_max_length": context,
     }
-    for name, body in ((PROCESSOR, processor), ("tokenizer_config.json", words), (CONFIG, config)):
+    for name, body in ((PROCESSOR, processor), (SETTINGS, words), (CONFIG, config)):
         write_text(folder / name, json.dumps(body, indent=2, ensure_ascii=False) + "\n")
     write_text(folder / TOKENIZER, tokenizer.to_str())
     return folder

@@ -6,15 +6,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from tokenizers import Tokenizer, normalizers
 
 from visus.errors import DataError
 from visus.models.hub import first_line
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 
@@ -117,8 +115,6 @@ def json_words(
 
 
 def _read(folder: Path) -> tuple[Tokenizer, dict[str, Any]]:
-    from tokenizers import Tokenizer, normalizers
-
     if not (folder / TOKENIZER).is_file():
         raise DataError(
             f"{folder} is no whole dual encoder: {TOKENIZER} is missing; save it again, its tokenizer with save_pretrained"

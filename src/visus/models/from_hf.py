@@ -10,19 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+from huggingface_hub import constants
+from safetensors import SafetensorError
+from transformers import AutoConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES, MODEL_MAPPING_NAMES
+from transformers.utils import logging
 
 from visus.errors import DataError, OfflineError, SpecError
 from visus.models.assemble import assemble
 from visus.models.base import Backbone
 from visus.models.checkpoint import choose, read
 from visus.models.checkpoint import opened as contents_of
+from visus.models.folders import OPEN_CLIP_WEIGHTS, TIMM_WEIGHTS, read_config
 from visus.models.heads import UNREAD, declared, names_of, said
 from visus.models.hub import PATIENCE, allow, first_line, hub_cache, hub_file, hub_url
 from visus.models.points import Layout
 from visus.models.pooling_hf import pooling, whole
 from visus.models.preprocess import Preprocess
 from visus.models.preprocess_hf import preprocess_of
-from visus.models.registry import random_init, source
+from visus.models.registry import load as load_spec
+from visus.models.registry import random_init
 from visus.models.trunk import HeadInputTrunk, HFTrunk, Logits, Trunk
 from visus.progress import caution, log, note
 from visus.spec import Spec, check_options
@@ -41,31 +49,30 @@ FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin
 BROKEN = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError, pickle.UnpicklingError)
 
 
-@source("hf")
 def load_hf(spec: Spec, *, download: bool) -> Backbone:
     """A vision model of transformers from the Hugging Face hub or its local cache."""
     check_options(spec, ("weights",))
     if (folder := _foreign(spec, download=download)) is not None:
-        from visus.models.local import load_local
-
-        return load_local(Spec("", str(folder), None, spec.options, spec.text), download=download)
+        return load_spec(Spec("", str(folder), None, spec.options, spec.text), download=download)
     return load(spec, spec.name, download=download)
+
+
+def load_folder(spec: Spec, folder: Path, *, download: bool) -> Backbone:
+    """A folder that transformers wrote; nothing is fetched."""
+    check_options(spec, ("weights",))
+    return load(spec, str(folder), download=False)
 
 
 def _foreign(spec: Spec, *, download: bool) -> Path | None:
     """The snapshot of a repository that timm or open_clip wrote, with its weights; None for others, and for one that is not cached."""
-    from visus.models.from_openclip import WEIGHTS as OPEN_CLIP
-    from visus.models.local import WEIGHTS as TIMM
-    from visus.models.local import read_config
-
     try:
         file = hub_file(spec.name, ("config.json", "open_clip_config.json"), download=False, revision=spec.revision)
     except (OfflineError, ValueError):  # ValueError: no name that a repository could have
         return None
     folder = file.parent
-    names: tuple[str, ...] = OPEN_CLIP
+    names: tuple[str, ...] = OPEN_CLIP_WEIGHTS
     if file.name == "config.json":
-        body, names = read_config(folder), TIMM
+        body, names = read_config(folder), TIMM_WEIGHTS
         if "model_type" in body or "architecture" not in body:
             return None
     if not random_init(spec):
@@ -125,10 +132,6 @@ def opened(
 def _build(
     text: str, where: str, *, random: bool, head: int | None, beside: Path | None, kwargs: dict[str, Any]
 ) -> Opened:
-    from huggingface_hub import constants
-    from safetensors import SafetensorError
-    from transformers import AutoConfig
-
     patience = constants.HF_HUB_ETAG_TIMEOUT
     try:
         constants.HF_HUB_ETAG_TIMEOUT = int(PATIENCE)
@@ -157,13 +160,6 @@ def _build(
 
 def _choose(text: str, where: str, kwargs: dict[str, Any], *, head: int | None) -> tuple[Any, Any, bool]:
     """The (vision) config, the model class, and whether it classifies; with `head`, into so many classes."""
-    import transformers
-    from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
-        MODEL_MAPPING_NAMES,
-    )
-
     config = AutoConfig.from_pretrained(where, trust_remote_code=False, **kwargs)
     kind = config.model_type
     if kind == "timm_wrapper":  # only where its config has just been fetched
@@ -219,8 +215,6 @@ def _from(
     cls: Any, config: Any, where: str | None, kwargs: dict[str, Any], *, headless: bool
 ) -> tuple[Any, list[str], list[str]]:
     """The model, the names that it misses, and those of another shape."""
-    from transformers.utils import logging
-
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

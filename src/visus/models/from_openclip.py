@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import pickle
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import open_clip
+from open_clip.convert import convert_state_dict
+from open_clip.model import convert_to_custom_text_state_dict
+from safetensors import SafetensorError
+
 from visus.errors import DataError, SpecError
 from visus.models.assemble import assemble
 from visus.models.base import Backbone
 from visus.models.checkpoint import Chosen, Contents, choose, opened, take_chosen
-from visus.models.from_timm import three
+from visus.models.folders import OPEN_CLIP_WEIGHTS
 from visus.models.hub import first_line, hub_file, url_file
 from visus.models.points import Layout
-from visus.models.preprocess import Preprocess
-from visus.models.registry import random_init, source
+from visus.models.preprocess import Preprocess, three
+from visus.models.registry import random_init
 from visus.models.trunk import PlainTrunk
 from visus.progress import note
 from visus.spec import Spec, check_options, unknown
-
-WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-
 
 FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth",
          "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")  # fmt: skip
 OPENAI = {"input_resolution", "context_length", "vocab_size"}  # what the archives of OpenAI hold beside weights
 
 
-@source("openclip")
 def load_openclip(spec: Spec, *, download: bool) -> Backbone:
     """The image tower of an open_clip model."""
     return wrap(open_named(spec, download=download), spec.text, random=random_init(spec))
+
+
+def load_folder(spec: Spec, folder: Path, *, download: bool) -> Backbone:
+    """The image tower of a folder with an open_clip_config.json."""
+    check_options(spec, ("weights",))
+    random = random_init(spec)
+    return wrap(open_folder(folder, random=random), spec.text, random=random)
+
+
+def load_file(spec: Spec, arch: Spec, contents: Contents) -> Backbone:
+    """The image tower of a file of weights in open_clip's architecture `arch`."""
+    return wrap(open_file(arch, contents, spec), spec.text)
 
 
 def open_named(spec: Spec, *, download: bool) -> Any:
@@ -40,8 +55,6 @@ def open_named(spec: Spec, *, download: bool) -> Any:
 
     Raises SpecError for an unknown name, tag or option, DataError for weights that do not fit, OfflineError.
     """
-    import open_clip
-
     check_options(spec, ("weights",))
     random = random_init(spec)
     name = spec.name
@@ -76,8 +89,6 @@ def open_file(arch: Spec, contents: Contents, spec: Spec) -> Any:
     An archive of OpenAI's is QuickGELU, as open_clip itself takes it; else the weights do not say, and the architecture's own
     activation is noted. Raises SpecError for an unknown name or tag, DataError for weights that do not fit.
     """
-    import open_clip
-
     if arch.name not in open_clip.list_models():
         raise unknown("open_clip architecture", arch.name, open_clip.list_models())
     cfg = open_clip.get_pretrained_cfg(arch.name, arch.revision) if arch.revision else {}
@@ -155,9 +166,6 @@ def _chosen(contents: Contents, names: set[str], *, what: str, key: str | None =
 
 def _take(model: Any, chosen: Chosen, contents: Contents, *, what: str) -> None:
     """Load the weights as open_clip.load_checkpoint does, but for resampling: other authors' names, one tower's names, scalars."""
-    from open_clip.convert import convert_state_dict
-    from open_clip.model import convert_to_custom_text_state_dict
-
     tensors = convert_state_dict(model, {k: v for k, v in chosen.tensors.items() if k not in OPENAI})
     if "positional_embedding" in tensors and not hasattr(model, "positional_embedding"):
         tensors = convert_to_custom_text_state_dict(tensors)
@@ -180,7 +188,7 @@ def _weights(cfg: Mapping[str, Any], *, download: bool) -> Path:
     if hub := cfg.get("hf_hub"):
         repo, _, file = str(hub).rpartition("/")
         safe = f"{file.rpartition('.')[0]}.safetensors"
-        names, repo = ((safe, file), repo) if file and "/" in repo else (WEIGHTS, str(hub).rstrip("/"))
+        names, repo = ((safe, file), repo) if file and "/" in repo else (OPEN_CLIP_WEIGHTS, str(hub).rstrip("/"))
         return hub_file(repo, names, download=download)
     return url_file(str(cfg["url"]), Path.home() / ".cache" / "clip", download=download)
 
@@ -195,12 +203,6 @@ def _preprocess_cfg(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 def create(name: str, **kwargs: Any) -> Any:
     """open_clip.create_model without any download of its own; raises DataError when the weights do not fit."""
-    import logging
-    import pickle
-
-    import open_clip
-    from safetensors import SafetensorError
-
     quiet = logging.getLogger()
     try:
         level = quiet.level
@@ -214,8 +216,6 @@ def create(name: str, **kwargs: Any) -> Any:
 
 def wrap(model: Any, text: str, *, random: bool = False) -> Backbone:
     """An open_clip model's image tower as a Backbone."""
-    import open_clip
-
     visual = model.visual
     cfg = open_clip.get_model_preprocess_cfg(model)
     trunk = getattr(visual, "trunk", None)  # a tower made by timm

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import pickle
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+import timm
 import torch
+from safetensors import SafetensorError
+from timm.data import resolve_model_data_config
 
 from visus.errors import DataError, SpecError
 from visus.models.assemble import assemble
@@ -17,18 +21,16 @@ from visus.models.base import Backbone
 from visus.models.heads import UNREAD, declared, names_of, said
 from visus.models.hub import first_line, hub_file, url_file
 from visus.models.points import Layout
-from visus.models.preprocess import Preprocess, checked_channels
-from visus.models.registry import random_init, source
+from visus.models.preprocess import Preprocess, checked_channels, three
+from visus.models.registry import random_init
 from visus.models.trunk import TimmTrunk
 from visus.progress import note
 from visus.spec import Spec, check_options, unknown
 
-T = TypeVar("T")
 PICTURES = ("input_size", "img_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")
 WEIGHTS = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 
 
-@source("timm")
 def load_timm(spec: Spec, *, download: bool) -> Backbone:
     """A model of timm with its pretrained weights, or with random ones for `?weights=none`."""
     check_options(spec, ("weights",))
@@ -36,8 +38,6 @@ def load_timm(spec: Spec, *, download: bool) -> Backbone:
     architecture(spec.name)
     if random:
         return wrap(create(spec.name), spec.text, random=True)
-    import timm
-
     cfg = timm.get_pretrained_cfg(spec.name, allow_unregistered=False)
     if cfg is None or not (cfg.hf_hub_id or cfg.url or cfg.file):
         raise SpecError(
@@ -60,8 +60,6 @@ def load_timm(spec: Spec, *, download: bool) -> Backbone:
 
 def architecture(name: str) -> None:
     """Raise SpecError unless timm knows the architecture and, where one is typed, its pretrained tag."""
-    import timm
-
     base, _, tag = name.partition(".")
     if not timm.is_model(base):
         raise unknown("timm model", base if tag else name, timm.list_models())
@@ -72,11 +70,6 @@ def architecture(name: str) -> None:
 
 def create(name: str, **kwargs: Any) -> Any:
     """timm.create_model; raises DataError when the weights do not fit or cannot be read."""
-    import pickle
-
-    import timm
-    from safetensors import SafetensorError
-
     try:
         return timm.create_model(name, **kwargs)
     except (RuntimeError, KeyError, ValueError, TypeError, SafetensorError, pickle.UnpicklingError, OSError) as error:
@@ -167,8 +160,6 @@ def preprocess_of(model: Any) -> Preprocess:
     The size is the network's own where it takes no other (`img_size=`), and the channels are its first layer's. Raises DataError for a
     model of other than 1 or 3 channels.
     """
-    from timm.data import resolve_model_data_config
-
     cfg = dict(resolve_model_data_config(model))
     embed = getattr(model, "patch_embed", None)
     side = getattr(embed, "img_size", None)
@@ -220,9 +211,3 @@ def from_data_config(cfg: Mapping[str, Any]) -> Preprocess:
         fill = three([round(255 * v) for v in mean] * (3 // len(mean)), int)
         return replace(plain, resize=(scaled[0], scaled[1]), fit="pad", fill=fill)
     return plain if scaled[0] == scaled[1] else replace(plain, resize=(scaled[0], scaled[1]), fit="cover")
-
-
-def three(values: Sequence[float], kind: Callable[[float], T] = float) -> tuple[T, T, T]:  # type: ignore[assignment]
-    """One number a channel."""
-    a, b, c = (kind(v) for v in values)
-    return a, b, c

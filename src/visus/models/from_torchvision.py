@@ -10,46 +10,79 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torchvision import models
 
 from visus.errors import DataError
 from visus.models.assemble import assemble, last_linear
 from visus.models.base import Backbone
-from visus.models.from_timm import three
+from visus.models.checkpoint import Contents, choose, read, take_chosen, take_in
+from visus.models.heads import names_of, said
 from visus.models.hub import first_line, url_file
 from visus.models.labels import imagenet_labels
 from visus.models.points import Layout
-from visus.models.preprocess import Preprocess, checked_channels
-from visus.models.registry import random_init, source
+from visus.models.preprocess import Preprocess, checked_channels, three
+from visus.models.registry import random_init
 from visus.models.trunk import HeadInputTrunk, PlainTrunk, Trunk
 from visus.progress import note
 from visus.spec import Spec, check_options, unknown
 
 
-@source("torchvision")
 def load_torchvision(spec: Spec, *, download: bool) -> Backbone:
     """A classification model of torchvision."""
-    from torchvision import models
-
     check_options(spec, ("weights",))
     random = random_init(spec)
-    known = models.list_models(module=models)
-    if spec.name.lower() not in known:
-        raise unknown("torchvision model", spec.name, known)
-    name = spec.name.lower()
-    enum = models.get_model_weights(name)
-    weights: Any = enum.DEFAULT
-    if spec.revision and spec.revision != "DEFAULT":
-        choices = {w.name: w for w in enum}
-        if spec.revision not in choices:
-            raise unknown(f"weights of {name}:", spec.revision, choices)
-        weights = choices[spec.revision]
+    name = _known(spec.name)
+    weights = _weights(name, spec.revision)
     model = create(name)
     if not random:
         file = url_file(weights.url, Path(torch.hub.get_dir()) / "checkpoints", download=download)
-        from visus.models.checkpoint import read, take_in
-
         take_in(model, renamed(name, read(file)), what=f"{file.name} into torchvision:{name}")
     return wrap(model, spec.text, weights, random=random)
+
+
+def load_file(spec: Spec, arch: Spec, contents: Contents) -> Backbone:
+    """A file of weights in torchvision's architecture `arch`; errors as `weights_file.load_file` has them."""
+    name = _known(arch.name)
+    what = f"{contents.file} into torchvision:{name}"
+    states = {place: renamed(name, dict(t)) for place, t in contents.states.items()}
+    contents = replace(contents, states=states)
+    usual = create(name)
+    chosen = choose(contents, usual.state_dict(), key=spec.options.get("key"), what=what)
+    model, classes = sized(usual, name, chosen.tensors, what=str(contents.file))
+    tensors = dict(chosen.tensors)
+    if not classes:  # features alone: the classifier that the architecture ends with is left at zero and never asked
+        tensors |= {
+            k: torch.zeros_like(v) for k, v in model.state_dict().items() if k not in tensors and in_head(model, k)
+        }
+    aside = None if classes else last_linear(model)
+    take_chosen(model, replace(chosen, tensors=tensors), contents, what=what, aside=aside)
+    weights = _weights(name, arch.revision)
+    names = names_of(classes, None, spec=spec.text) if classes else None
+    backbone = wrap(model, spec.text, weights, random=False, labels=names or ())
+    if classes == 1:
+        said("classes", 1, spec=spec.text, declared=False)
+        trunk: Any = backbone.module
+        trunk.binary = True
+    return replace(backbone, labels=names)
+
+
+def _known(name: str) -> str:
+    """The name as torchvision has it; raises SpecError, with the nearest, for an unknown one."""
+    known = models.list_models(module=models)
+    if name.lower() not in known:
+        raise unknown("torchvision model", name, known)
+    return name.lower()
+
+
+def _weights(name: str, revision: str | None) -> Any:
+    """The weights of a model by the name of their revision, by default torchvision's default ones."""
+    enum: Any = models.get_model_weights(name)
+    if not revision or revision == "DEFAULT":
+        return enum.DEFAULT
+    choices = {w.name: w for w in enum}
+    if revision not in choices:
+        raise unknown(f"weights of {name}:", revision, choices)
+    return choices[revision]
 
 
 def renamed(name: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -61,8 +94,6 @@ def renamed(name: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tens
 
 def create(name: str, **kwargs: Any) -> Any:
     """A randomly initialised torchvision model."""
-    from torchvision import models
-
     if name in ("inception_v3", "googlenet"):
         kwargs = {"init_weights": True, **kwargs}
     try:

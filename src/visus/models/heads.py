@@ -13,6 +13,7 @@ import torch
 
 from visus.models.labels import imagenet_labels, numbered
 from visus.progress import caution, note
+from visus.wordnet import is_id, synonyms
 
 Head = Literal["classes", "labels"]
 UNREAD = "unread head"  # in Backbone.info: what the network ends in, where that is no classifier
@@ -68,8 +69,6 @@ def _placeholders(names: Sequence[str]) -> bool:
 
 def _described(names: tuple[str, ...]) -> tuple[str, ...]:
     """WordNet ids among names in words, where all of them are known."""
-    from visus.wordnet import is_id, synonyms
-
     if not all(is_id(name) for name in names):
         return names
     words = [synonyms(name) for name in names]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.error import URLError
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
+import torch
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
 from visus.errors import OfflineError
+from visus.paths import atomic_path
 
 LONGEST = 400  # characters of a library's message that are passed on
 PATIENCE = 3.0  # seconds for one connection; every offline answer must come within 5 s
@@ -42,8 +49,6 @@ def reachable(url: str, patience: float = PATIENCE) -> bool:
 
 def hub_url() -> str:
     """The Hugging Face endpoint in use."""
-    from huggingface_hub import constants
-
     return str(constants.ENDPOINT)
 
 
@@ -60,15 +65,11 @@ def allow(what: str, url: str, *, download: bool, place: str) -> None:
 
 
 def _hub_switched_off() -> bool:
-    from huggingface_hub import constants
-
     return bool(constants.HF_HUB_OFFLINE)
 
 
 def hub_cache() -> Path:
     """The folder of Hugging Face's cache."""
-    from huggingface_hub import constants
-
     return Path(constants.HF_HUB_CACHE)
 
 
@@ -77,9 +78,6 @@ def hub_file(repo: str, names: Sequence[str], *, download: bool, revision: str |
 
     Raises OfflineError when it is in neither.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
-
     for name in names:
         try:
             return Path(hf_hub_download(repo, name, revision=revision, local_files_only=True))
@@ -100,13 +98,6 @@ def hub_file(repo: str, names: Sequence[str], *, download: bool, revision: str |
 
 def url_file(url: str, folder: Path, *, download: bool) -> Path:
     """The file that `url` names, in `folder` or, with permission, fetched into it. Raises OfflineError."""
-    import os
-    from urllib.error import URLError
-
-    import torch
-
-    from visus.paths import atomic_path
-
     target = folder / os.path.basename(urlparse(url).path)
     if target.is_file():
         return target

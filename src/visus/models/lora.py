@@ -44,6 +44,7 @@ def add_lora(
             f"{backbone.spec} has no linear layer and no 1 × 1 convolution for LoRA; train its last block or the whole network"
         )
     try:
+        # Left out of some installations.
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise MissingExtraError("LoRA needs peft; pip install peft") from error
@@ -89,6 +90,7 @@ def merge_lora(classifier: Classifier) -> None:
 
     Without adapters nothing happens. Gradients are asked of what they were asked of, the merged layers among the frozen.
     """
+    # Left out of some installations.
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = [(path, m) for path, m in classifier.trunk.named_modules() if isinstance(m, BaseTunerLayer)]

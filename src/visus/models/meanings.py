@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from visus.errors import DataError
-from visus.models.labels import imagenet_labels
+from visus.models.labels import imagenet, imagenet_labels
 from visus.wordnet import ids_of_imagenet
 
 IMAGENET = 1000
@@ -114,8 +114,6 @@ def positions_of_ids(labels: Sequence[str]) -> Mapping[str, int]:
 
 @lru_cache(maxsize=8)
 def _positions(labels: tuple[str, ...]) -> Mapping[str, int]:
-    from timm.data import ImageNetInfo, infer_imagenet_subset
-
     if len(labels) in (IMAGENET, IMAGENET + 1):
         start = len(labels) - IMAGENET
         own = [_plain(label.split(",")[0]) for label in labels[start:]]
@@ -125,8 +123,7 @@ def _positions(labels: tuple[str, ...]) -> Mapping[str, int]:
             return {name: i + start for i, name in enumerate(ids_of_imagenet())}
         return {}
     if tuple(labels) == imagenet_labels(len(labels)):
-        subset = infer_imagenet_subset({"num_classes": len(labels)})
-        return {name: i for i, name in enumerate(ImageNetInfo(subset).label_names())}
+        return {name: i for i, name in enumerate(imagenet(len(labels)).label_names())}
     return {}
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from visus.errors import DataError, SpecError
 from visus.images.decode import MAX_PIXELS
 from visus.images.errors import DecodeError
 
+T = TypeVar("T")
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -21,6 +23,12 @@ FILTERS = {
     "box": Image.Resampling.BOX,
     "hamming": Image.Resampling.HAMMING,
 }
+
+
+def three(values: Sequence[float], kind: Callable[[float], T] = float) -> tuple[T, T, T]:  # type: ignore[assignment]
+    """One number a channel."""
+    a, b, c = (kind(v) for v in values)
+    return a, b, c
 
 
 def checked_channels(channels: int, what: str) -> int:
@@ -147,6 +155,7 @@ def _resized(preprocess: Preprocess, image: Image.Image) -> Image.Image:
 
 def _by_tensors(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
     """Resized to (width, height) as torchvision resizes uint8 tensors, with antialiasing: other roundings than Pillow's."""
+    # A second, and most pictures are resized by Pillow.
     from torchvision.transforms.v2 import InterpolationMode, functional
 
     array = np.array(image)

@@ -75,6 +75,7 @@ def template_set(name_or_path: str | Path, *, dataset: str | None = None) -> tup
             )
         return OWN[plain]
     if name in SETS:
+        # Seconds, and the other sets need none of it.
         from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
 
         made = OPENAI_IMAGENET_TEMPLATES if name == "openai-80" else SIMPLE_IMAGENET_TEMPLATES

@@ -1,46 +1,15 @@
-"""The sources of models by scheme, and `load_backbone`: a spec string -> Backbone.
-
-Loaders fill LOADERS with the decorator `source`; their modules are imported when their scheme is first asked for.
-"""
+"""`load_backbone`: a spec string -> Backbone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
-from typing import TYPE_CHECKING
+import torch
 
 from visus.arguments import checked
 from visus.errors import SpecError
+from visus.models.base import Backbone
+from visus.models.families import SCHEMES, SOURCES, model_spec, opener
 from visus.paths import expanded
-from visus.spec import Spec, parse_spec, unknown
-
-if TYPE_CHECKING:
-    from visus.models.base import Backbone
-
-# A loader takes (spec, *, download: bool) and raises VisusError.
-ModelLoader = Callable[..., "Backbone"]
-LOADERS: dict[str, ModelLoader] = {}
-
-# Where each scheme is registered; '' is a path.
-HOMES = {
-    "timm": "visus.models.from_timm",
-    "hf": "visus.models.from_hf",
-    "torchvision": "visus.models.from_torchvision",
-    "openclip": "visus.models.from_openclip",
-    "visus": "visus.models.shipped",
-    "": "visus.models.local",
-}
-SCHEMES = tuple(name for name in HOMES if name)
-
-
-def source(scheme: str) -> Callable[[ModelLoader], ModelLoader]:
-    """Register a loader under a scheme."""
-
-    def register(loader: ModelLoader) -> ModelLoader:
-        LOADERS[scheme] = loader
-        return loader
-
-    return register
+from visus.spec import Spec, unknown
 
 
 @checked
@@ -53,14 +22,16 @@ def load_backbone(spec: str, *, seed: int = 0, download: bool = False) -> Backbo
     Raises SpecError for an unknown name (the nearest are listed) or option, DataError for a checkpoint that cannot be used,
     OfflineError, within 5 s, where something must be fetched and cannot or may not be.
     """
-    import torch
-
     parsed = _parse(str(spec))
-    if parsed.scheme not in LOADERS:
-        import_module(HOMES[parsed.scheme])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LOADERS[parsed.scheme](parsed, download=download)
+        return load(parsed, download=download)
+
+
+def load(spec: Spec, *, download: bool) -> Backbone:
+    """A parsed spec as a Backbone; a random initialisation draws from the global generator as it stands."""
+    found: Backbone = opener(SOURCES, spec.scheme)(spec, download=download)
+    return found
 
 
 def random_init(spec: Spec) -> bool:
@@ -74,7 +45,7 @@ def random_init(spec: Spec) -> bool:
 
 
 def _parse(text: str) -> Spec:
-    parsed = parse_spec(text, SCHEMES, revisions=("torchvision", "openclip", "hf"))
+    parsed = model_spec(text)
     if parsed.scheme or _exists(parsed.name):
         return parsed
     # A path with a '?' in its own name is taken as it stands.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+import timm
 import torch
 
 from visus.errors import SpecError
@@ -19,8 +21,6 @@ PARTIAL = (RuntimeError, NotImplementedError, ValueError, TypeError)
 @lru_cache(maxsize=8)
 def template(name: str) -> dict[str, torch.Tensor]:
     """Names and shapes of timm's tensors for an architecture as it stands, without their values."""
-    import timm
-
     try:
         with torch.device("meta"):
             return dict(timm.create_model(name).state_dict())
@@ -44,8 +44,6 @@ def settings(name: str, tensors: Mapping[str, torch.Tensor], options: Mapping[st
 
 def _classes(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
     """The number of classes that the checkpoint's own classifier has, so that fine-tuned models load; 0 where it has none."""
-    import timm
-
     classifier = timm.get_pretrained_cfg_value(name, "classifier")
     classifier = classifier[0] if isinstance(classifier, tuple | list) else classifier
     if not classifier:
@@ -55,8 +53,6 @@ def _classes(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
 
 
 def _channels(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
-    import timm
-
     first = timm.get_pretrained_cfg_value(name, "first_conv")
     for path in [first] if isinstance(first, str) else list(first or ()):
         weight = tensors.get(f"{path}.weight")
@@ -134,8 +130,6 @@ def _tokens(tensors: Mapping[str, torch.Tensor], common: Mapping[str, torch.Tens
 
 def _heads_asked(name: str, width: int) -> SpecError:
     """Heads leave no trace in the tensors: at another width than the architecture's they are asked for, as any number that divides it loads."""
-    import timm
-
     with torch.device("meta"):
         model: Any = timm.create_model(name)
     return SpecError(
@@ -152,8 +146,6 @@ def _side(
     options: Mapping[str, str],
 ) -> dict[str, Any]:
     """Size of the pictures, by the length of the positional embedding; whether it has places for more than patches is the architecture's."""
-    import timm
-
     asked = options.get("img_size")
     cfg = timm.get_pretrained_cfg(name)
     usual = tuple(int(v) for v in cfg.input_size[1:]) if cfg is not None else (224, 224)
@@ -197,8 +189,6 @@ def _whole(text: str, what: str) -> int:
 
 def converted(model: Any, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
     """The tensors as the architecture's own filter in timm renames them (weights of the original authors); None where it has none or fails."""
-    import sys
-
     rename = getattr(sys.modules.get(type(model).__module__), "checkpoint_filter_fn", None)
     if rename is None:
         return None

@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from visus.errors import DataError, SpecError, StoreError
 from visus.models.base import Backbone
 from visus.models.checkpoint import read, take_in
 from visus.models.classifier import Classifier, classifier_of
+from visus.models.families import model_spec
+from visus.models.folders import read_config
 from visus.models.hub import first_line
+from visus.models.lora import has_lora
 from visus.models.preprocess import Preprocess
-from visus.models.registry import SCHEMES, load_backbone, random_init
+from visus.models.registry import load_backbone, random_init
 from visus.paths import atomic_path, expanded, write_text
-from visus.spec import Spec, parse_spec
+from visus.spec import Spec, check_options
 
 VERSION = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -38,11 +43,6 @@ def save_tuned(
     written as JSON, for whoever reads the file. Each file is written whole or not at all. Raises DataError for LoRA adapters that are
     not merged and for names that do not fit the head, StoreError when the folder cannot be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    from visus.models.lora import has_lora
-
     folder = Path(folder)
     if has_lora(classifier):
         raise DataError("the classifier still has LoRA adapters; merge them (merge_lora) before it is saved")
@@ -75,12 +75,14 @@ def save_tuned(
     return folder
 
 
-def load_tuned(spec: Spec, folder: Path, config: Mapping[str, Any], *, download: bool) -> Backbone:
+def load_tuned(spec: Spec, folder: Path, *, download: bool) -> Backbone:
     """What `save_tuned` wrote, as a Backbone with its classes as labels and the taps of its base.
 
     The base is built without its weights; all tensors come from the folder (none with ?weights=none). Raises DataError, naming the
     folder, for settings or weights that are damaged, missing or do not fit, and for a local base that is gone.
     """
+    check_options(spec, ("weights",))
+    config = read_config(folder)
     base, preprocess, classes = _settings(folder, config)
     seed = torch.initial_seed()  # load_backbone's, of a random initialisation
     backbone = _base(folder, base, seed=seed, download=download)
@@ -123,7 +125,7 @@ def _tuples(value: Any) -> Any:
 
 def _base(folder: Path, base: str, *, seed: int, download: bool) -> Backbone:
     """The backbone without its weights; a file of weights is read, as its tensors say how many classes the architecture has."""
-    parsed = parse_spec(base, SCHEMES, revisions=("torchvision", "openclip", "hf"))
+    parsed = model_spec(base)
     if not parsed.scheme and not expanded(parsed.name).exists():
         raise DataError(
             f"{folder} was trained from {parsed.name}, which is gone; put it back, or write its new path as 'base' into {folder / CONFIG}"
@@ -137,7 +139,7 @@ def _base(folder: Path, base: str, *, seed: int, download: bool) -> Backbone:
 
 def _lasting(spec: str) -> str:
     """The spec with a local path made absolute, so that it is found from every folder."""
-    parsed = parse_spec(spec, SCHEMES, revisions=("torchvision", "openclip", "hf"))
+    parsed = model_spec(spec)
     if parsed.scheme:
         return spec
     path = expanded(parsed.name).resolve()

@@ -11,8 +11,8 @@ import numpy as np
 
 from visus.errors import DataError
 from visus.models.checkpoint import read, take_in
+from visus.models.folders import read_config
 from visus.models.hub import first_line
-from visus.models.local import read_config
 from visus.models.vae import ConvVae, Decoder, Vae, VaeSizes, new_vae, wrap
 from visus.models.vae_foreign import foreign
 from visus.paths import atomic_path, expanded, write_text

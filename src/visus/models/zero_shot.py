@@ -9,10 +9,12 @@ from torch import nn
 from torch.nn import functional
 
 from visus.errors import DataError
+from visus.images import load_images
 from visus.models.base import Backbone
 from visus.models.dual import DualEncoder
 from visus.models.dual_open import is_dual, load_dual
 from visus.models.dual_reading import same_classes, warn_of_spelled
+from visus.models.registry import load_backbone
 
 PROMPTS = ("{}", "a picture of a {}")
 
@@ -61,16 +63,12 @@ def classifier_for(model: str, classes: Sequence[str] | None, *, seed: int, down
 
     Raises DataError: classes for a model that reads no texts, none for one that needs them.
     """
-    from visus.models.registry import load_backbone
-
     # Of a repository that is not on this machine nothing is known yet: load_dual says what is wrong with it.
     if not is_dual(model, download=download) and not (classes and model.startswith("hf:")):
         if classes:
             raise DataError(f"{model} has classes of its own and reads no texts; leave out --classes")
         return load_backbone(model, seed=seed, download=download)
     if not classes and model.startswith("visus:"):
-        from visus.images import load_images
-
         images = load_images("visus:emoji?task=all")
         classes = sorted({texts[0] for texts in images.captions or ()})
         return zero_shot_classifier(load_dual(model, seed=seed, download=download), classes, PROMPTS[:1])
