@@ -16,19 +16,21 @@ from visus.errors import StoreError
 from visus.progress import caution, log
 
 LOCK = ".lock"
+MEND = "free some space or choose another folder"
 UNKNOWN = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)  # what file systems without flock answer
 ASK_EVERY = 0.1  # seconds
 
 
 @contextmanager
-def locked(folder: Path, *, waiting: str, name: str = LOCK) -> Iterator[None]:
+def locked(folder: Path, *, waiting: str, name: str = LOCK, mend: str = MEND) -> Iterator[None]:
     """Hold the lock of `folder` (made where it is missing) for the duration of the block.
 
-    waiting: one line, logged when another process holds it, which is waited for. The lock is the kernel's (flock): it goes with the
-    process that holds it, however that ends, and the file stays. A file system without flock is named in a caution, and nothing is
-    locked. Not to be taken twice by one thread. Raises StoreError where the folder cannot be written.
+    waiting: one line, logged when another process holds it, which is waited for. mend: what to do where the folder cannot be written.
+    The lock is the kernel's (flock): it goes with the process that holds it, however that ends, and the file stays. A file system
+    without flock is named in a caution, and nothing is locked. Not to be taken twice by one thread. Raises
+    StoreError where the folder cannot be written.
     """
-    lock = _acquired(folder, waiting, name)
+    lock = _acquired(folder, waiting, name, mend)
     try:
         yield
     finally:
@@ -36,7 +38,7 @@ def locked(folder: Path, *, waiting: str, name: str = LOCK) -> Iterator[None]:
             lock.release()
 
 
-def _acquired(folder: Path, waiting: str, name: str) -> BaseFileLock | None:
+def _acquired(folder: Path, waiting: str, name: str, mend: str) -> BaseFileLock | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = _lock(folder / name)
@@ -51,7 +53,7 @@ def _acquired(folder: Path, waiting: str, name: str) -> BaseFileLock | None:
             caution(f"{folder} is on a file system without locks: do not run two commands there at once")
             return None
         reason = getattr(error, "strerror", None) or str(error)
-        raise StoreError(f"cannot write in {folder}: {reason}; free some space or choose another folder") from error
+        raise StoreError(f"cannot write in {folder}: {reason}; {mend}") from error
     return lock
 
 

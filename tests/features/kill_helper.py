@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tests.features import tiny
 
-from visus.features import extract, work  # noqa: F401  (loaded before the forks)
+from visus.features import extract
 
 KILLS = 20
 N = 120

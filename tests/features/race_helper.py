@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tests.features import tiny
 
-from visus.features import extract, work  # noqa: F401  (loaded before the forks)
+from visus.features import extract
 from visus.progress import Silent, reporting
 
 

@@ -12,7 +12,7 @@ from tests.features import tiny
 
 from visus import paths
 from visus.errors import DataError, MissingExtraError, SpecError, StoreError
-from visus.features import engines, extract
+from visus.features import engines, extract, openvino_engine
 from visus.features import manifest as manifests
 from visus.progress import Silent, reporting
 
@@ -128,13 +128,13 @@ def test_bf16_is_close_and_stored_as_float32() -> None:
 
 def test_a_network_that_openvino_gets_wrong_is_run_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     images, model, log = tiny.noise(10), tiny.backbone(), Log()
-    honest = engines._openvino_slot
+    honest = openvino_engine.openvino_slot
 
     def wrong(request: object) -> object:
         slot = honest(request)
         return lambda batch: tuple(out * 1.001 for out in slot(batch))
 
-    monkeypatch.setattr(engines, "_openvino_slot", wrong)
+    monkeypatch.setattr(openvino_engine, "openvino_slot", wrong)
     with reporting(log):
         features = extract(images, model, ["late"], batch=4)
     assert features.cost["engine"] == "torch"

@@ -14,7 +14,7 @@ import pytest
 from tests.features import tiny
 
 from visus.errors import StoreError
-from visus.features import extract
+from visus.features import extract, plan
 from visus.features import manifest as manifests
 from visus.features.manifest import part
 
@@ -117,12 +117,10 @@ def test_a_damaged_manifest_starts_the_tap_again(tmp_path: Path) -> None:
 
 
 def test_other_versions_never_finish_a_begun_tap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from visus.features import work
-
     images, model = tiny.noise(30), tiny.backbone()
     first = extract(images, model, ["head"], store=tmp_path, **SETTINGS)
     (first.folders["head"] / part(1)).unlink()
-    monkeypatch.setattr(work, "versions", lambda engine: {"torch": "0.4"})
+    monkeypatch.setattr(plan, "versions", lambda engine: {"torch": "0.4"})
     again = extract(images, model, ["head"], store=tmp_path, **SETTINGS)
     made = manifests.read(again.folders["head"])
     assert made is not None

@@ -34,7 +34,7 @@ def test_a_folder_of_data_holds_parquet_files_of_one_schema_and_nothing_else(
     features = made(labelled(10, "cat", "dog"), tmp_path)
     monkeypatch.setattr(store, "IN_MEMORY", 0)
     for tap in features.taps:
-        assert isinstance(store.load(features.folders[tap], limit=0), np.memmap)  # its map lies elsewhere
+        assert isinstance(store.read_vectors(features.folders[tap], limit=0), np.memmap)  # its map lies elsewhere
         lying = sorted(features.folders[tap].iterdir())
         assert [p.name for p in lying] == [f"part-{k:05d}.parquet" for k in range(3)]
         assert {tuple(pq.read_schema(p).names) for p in lying} == {tuple(COLUMNS)}

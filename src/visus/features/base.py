@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from visus.errors import SpecError
+from visus.features.store import blocks, pixel_hashes, read_vectors
 from visus.images.base import Quarantined
 
 
@@ -39,21 +40,15 @@ class Features:
     def __getitem__(self, tap: str) -> np.ndarray:
         """float32 [n, d] of one tap, by its name or as 'early', 'middle', 'late'; memory-mapped (a .npy made once beside the folder) when
         it is large. Raises SpecError for a tap that was not extracted."""
-        from visus.features.store import load
-
-        return load(self._folder(tap))
+        return read_vectors(self._folder(tap))
 
     @property
     def pixels(self) -> np.ndarray:
         """Of every row the hash of its decoded image, array of str [n]: equal where two images are the same pixel for pixel."""
-        from visus.features.store import pixel_hashes
-
         return pixel_hashes(next(iter(self.folders.values())))
 
     def blocks(self, tap: str, rows: int = 8192) -> Iterator[np.ndarray]:
         """float32 [<=rows, d] blocks of one tap in order, read shard by shard."""
-        from visus.features.store import blocks
-
         return blocks(self._folder(tap), rows)
 
     def _folder(self, tap: str) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
 from visus.memory import halving
 
 # Activations that one worker should hold at a time: beyond the processor's cache a larger batch is slower, not faster
@@ -18,8 +20,6 @@ SHARD_BUDGET = 64 * 2**20
 
 def peak_activation(module: Any, run: Callable[[], Any]) -> int:
     """Bytes of the inputs and outputs of the hungriest leaf of `module` while `run` is called; hooks come off after it."""
-    import torch
-
     peak = 0
 
     def look(_module: Any, inputs: Any, output: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import logging
 import os
 import threading
 import warnings
@@ -19,11 +18,7 @@ from visus.errors import DataError, MissingExtraError
 from visus.features.pipeline import Outputs, Slot
 from visus.models.base import Backbone
 from visus.models.tap import Tap
-
-# Largest relative distance (per image, L2) between OpenVINO's features and PyTorch's. In bf16 the reference is PyTorch in fp32.
-TOLERANCE = {"fp32": 1e-4, "bf16": 0.1}
-# What a conversion raises on networks that OpenVINO or torch.jit.trace does not know.
-_UNCONVERTIBLE = (RuntimeError, TypeError, ValueError, NotImplementedError, AttributeError, KeyError, IndexError)
+from visus.models.tapped_module import TappedModule
 
 
 class EngineError(DataError):
@@ -49,8 +44,6 @@ def tapped(backbone: Backbone, taps: Sequence[Tap], pool: str) -> torch.nn.Modul
 
     A copy, so that neither a device, a memory layout nor a hook of ours ever reaches the user's model.
     """
-    from visus.models.tapped_module import TappedModule
-
     return copy.deepcopy(TappedModule(backbone, taps, pool)).eval().requires_grad_(False)
 
 
@@ -61,7 +54,7 @@ def replica(module: torch.nn.Module) -> torch.nn.Module:
 
 
 @contextmanager
-def _precision(kind: str, precision: str) -> Iterator[None]:
+def computing(kind: str, precision: str) -> Iterator[None]:
     """Inference mode, and bf16 by autocast where asked for."""
     with torch.inference_mode(), torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bf16"):
         yield
@@ -86,7 +79,7 @@ class TorchSlot:
 
     def launch(self, batch: np.ndarray) -> Callable[[], Outputs]:
         """Start a forward pass; the returned function waits for it. Copies overlap where `batch` is pinned memory."""
-        with _precision(self.device.type, self.precision):
+        with computing(self.device.type, self.precision):
             outputs = self.module(torch.from_numpy(batch).to(self.device, non_blocking=True))
             here = [out.float().to("cpu", non_blocking=True) for out in outputs]
         ready: Any = torch.cuda.Event() if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
@@ -144,85 +137,6 @@ def torch_slots(module: torch.nn.Module, n: int, precision: str) -> list[Slot]:
     return [TorchSlot(replica(module), precision=precision) for _ in range(n)]
 
 
-def openvino_slots(module: torch.nn.Module, n: int, precision: str, sample: np.ndarray) -> list[Slot]:
-    """n slots of one compiled network, each computing on one core when it is called.
-
-    sample: uint8 [b, h, w, 3], a real batch: the network is compiled for its shape, and its features must equal PyTorch's
-    on it. Raises EngineError when the network cannot be converted or the features differ.
-    """
-    import openvino as ov
-
-    compute = ov.Type.f32 if precision == "fp32" else ov.Type.bf16
-    settings = {
-        "NUM_STREAMS": n,
-        "INFERENCE_NUM_THREADS": n,
-        "INFERENCE_PRECISION_HINT": compute,
-        "ENABLE_CPU_PINNING": False,
-    }
-    try:
-        model = _converted(module, sample)
-        compiled = ov.Core().compile_model(model, "CPU", settings)
-        slots: list[Slot] = [_openvino_slot(compiled.create_infer_request()) for _ in range(n)]
-        found = slots[0](sample)
-    except _UNCONVERTIBLE as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise EngineError(f"OpenVINO cannot run this network ({reason[-1][:160]})") from error
-    _compare(found, module, sample, precision)
-    return slots
-
-
-def _converted(module: torch.nn.Module, sample: np.ndarray) -> Any:
-    """The network as an OpenVINO model for batches of `sample`'s shape.
-
-    By the PyTorch frontend itself: openvino.convert_model does the same and reports its use to a server on the way, from
-    processes that it forks.
-    """
-    import openvino as ov
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-    with warnings.catch_warnings(), _unasked():
-        warnings.simplefilter("ignore")  # the tracer's doubts: the features are compared with PyTorch's
-        # Traced with one image: tracing runs the network a few times, and a batch would make that slow.
-        decoder = TorchScriptPythonDecoder(module, example_input=torch.from_numpy(sample[:1].copy()))
-    frontend = FrontEndManager().load_by_framework("pytorch")
-    model = frontend.convert(frontend.load(decoder))
-    entry = model.inputs[0].get_node()
-    entry.set_element_type(ov.Type(sample.dtype))
-    entry.set_partial_shape(ov.PartialShape(list(sample.shape)))
-    model.validate_nodes_and_infer_types()
-    return model
-
-
-@contextmanager
-def _unasked() -> Iterator[None]:
-    """Keep transformers quiet: tracing reads every attribute of a module, its `loss_function` too, which warns of a loss that nobody asked for."""
-    logger = logging.getLogger("transformers.modeling_utils")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-def _openvino_slot(request: Any) -> Slot:
-    def infer(batch: np.ndarray) -> Outputs:
-        request.infer([batch], share_inputs=True)
-        return tuple(tensor.data.astype(np.float32, copy=True) for tensor in request.output_tensors)
-
-    return infer
-
-
-def _compare(found: Outputs, module: torch.nn.Module, sample: np.ndarray, precision: str) -> None:
-    """Raise EngineError unless OpenVINO's features of the first images equal PyTorch's."""
-    few = min(4, len(sample))
-    with _precision("cpu", "fp32"):
-        expected = [out.float().numpy() for out in module(torch.from_numpy(sample[:few]))]
-    if [f.shape[1:] for f in found] != [e.shape[1:] for e in expected]:
-        raise EngineError("OpenVINO gives features of another shape than PyTorch")
-    for ours, theirs in zip(found, expected, strict=True):
-        distance = np.linalg.norm(ours[:few] - theirs, axis=1)
-        relative = float((distance / np.maximum(np.linalg.norm(theirs, axis=1), 1e-12)).max())
-        if not relative <= TOLERANCE[precision]:
-            raise EngineError(f"OpenVINO's features differ from PyTorch's by {relative:.1e}")
+def cuda_slot(module: torch.nn.Module, device: str, precision: str) -> TorchSlot:
+    """The module itself on a GPU; convolutions run channels_last."""
+    return TorchSlot(module.to(device=device).to(memory_format=torch.channels_last), device=device, precision=precision)

@@ -10,27 +10,25 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-from typing import TYPE_CHECKING
+from dataclasses import fields
+
+import xxhash
 
 from visus.features.manifest import FORMAT
+from visus.images.base import ImageSet
+from visus.models.base import Backbone
+from visus.models.code import packages
+from visus.models.tap import Tap
 from visus.version import __version__
-
-if TYPE_CHECKING:
-    from visus.images.base import ImageSet
-    from visus.models.base import Backbone
 
 DECODERS = ("numpy", "pillow", "tifffile", "pillow-heif", "pillow-jxl-plugin", "pydicom")
 
 
 def feature_key(images: ImageSet, backbone: Backbone, *, pool: str, precision: str, engine: str, device: str) -> str:
     """Content hash, 32 hex digits. engine: 'openvino' or 'torch'. device: 'cpu' or 'cuda...', of which the kind counts."""
-    import xxhash
-
-    from visus.models.code import packages
-
     # The structure is part of it: equal weights may stand under another activation.
     structure = re.sub(r" at 0x[0-9a-f]+", "", repr(backbone.module))
-    taps = sorted(repr(tap) for tap in backbone.taps)
+    taps = sorted(map(_written, backbone.taps))
     names = [*DECODERS, "torch", *(["openvino"] if engine == "openvino" else []), *packages(backbone.module)]
     versions = [f"{name} {minor(name)}" for name in sorted(set(names))]
     parts = [
@@ -53,3 +51,8 @@ def minor(package: str) -> str:
 
 def _minor(version: str) -> str:
     return ".".join(version.split("+")[0].split(".")[:2])
+
+
+def _written(tap: Tap) -> str:
+    """Every field of a tap, in words of this file: a class may be renamed, and a key may not change with it."""
+    return f"Tap({', '.join(f'{f.name}={getattr(tap, f.name)!r}' for f in fields(tap))})"

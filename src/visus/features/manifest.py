@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from visus.errors import StoreError
 from visus.paths import mend, write_text
 
@@ -121,8 +123,6 @@ def read(folder: Path) -> Manifest | None:
 
 def damaged(folder: Path, manifest: Manifest) -> list[int]:
     """Numbers of the listed shards whose file is gone, or whose bytes are not those that were written."""
-    import xxhash
-
     found = []
     for k, shard in enumerate(manifest.shards):
         if shard is None:

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
 
 from visus.errors import StoreError
-from visus.features import manifest as manifests
-from visus.features.manifest import Manifest, Shard, part
+from visus.features.manifest import MANIFEST, Manifest, Shard, part, read, side
 from visus.paths import atomic_path, write_bytes
 
-# Above this many bytes `load` gives a memory map instead of an array in memory.
+# Above this many bytes `read_vectors` gives a memory map instead of an array in memory.
 IN_MEMORY = 512 * 2**20
 
 
@@ -33,8 +35,6 @@ class Rows:
 
 def schema(width: int) -> Any:
     """The columns of every shard: index, id (unique among all sets), name, label, pixels (hash of the decoded image), vector."""
-    import pyarrow as pa
-
     text = pa.string()
     item = pa.field("element", pa.float32(), nullable=False)
     return pa.schema(
@@ -55,8 +55,6 @@ def write_shard(path: Path, rows: Rows, vectors: np.ndarray, quarantine: Sequenc
     vectors: float32 [n, d]. The same input gives the same bytes. Raises StoreError when
     the disk is full. LZ4 with split bytes is written faster than plain, read as fast, and is a tenth smaller (measured).
     """
-    import pyarrow as pa
-
     columns = schema(vectors.shape[1])
     names = [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in rows.names]
     vector = pa.FixedSizeListArray.from_arrays(
@@ -77,10 +75,6 @@ def write_shard(path: Path, rows: Rows, vectors: np.ndarray, quarantine: Sequenc
 
 
 def _write(path: Path, table: Any, quarantine: Sequence[tuple[int, str, str]]) -> Shard:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    import xxhash
-
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,
@@ -91,7 +85,7 @@ def _write(path: Path, table: Any, quarantine: Sequence[tuple[int, str, str]]) -
         column_encoding={"vector.list.element": "BYTE_STREAM_SPLIT"},
     )
     data = memoryview(sink.getvalue())
-    write_bytes(path, data, via=manifests.side(path.parent))  # type: ignore[arg-type]  # any buffer will do
+    write_bytes(path, data, via=side(path.parent))  # type: ignore[arg-type]  # any buffer will do
     return Shard(len(table), len(data), xxhash.xxh3_128_hexdigest(data), tuple(quarantine))
 
 
@@ -100,8 +94,6 @@ def relabel(folder: Path, labels: Sequence[str | None], digest: str) -> None:
 
     The manifest follows every shard: a kill in between leaves one shard that is found to be changed, and computed again.
     """
-    import pyarrow as pa
-
     manifest = _whole(folder)
     if manifest.labels == digest:
         return
@@ -116,7 +108,7 @@ def relabel(folder: Path, labels: Sequence[str | None], digest: str) -> None:
         manifest.write(folder)
     manifest.labels = digest
     manifest.write(folder)
-    for path in manifests.side(folder).glob("vectors-*.npy"):  # named by the shards as they were
+    for path in side(folder).glob("vectors-*.npy"):  # named by the shards as they were
         path.unlink(missing_ok=True)
 
 
@@ -129,9 +121,6 @@ def pixel_hashes(folder: Path) -> np.ndarray:
 
 def _table(folder: Path, k: int, columns: list[str] | None = None) -> Any:
     """The k-th shard. Raises StoreError when the file cannot be read."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         # One thread and no prefetch: the decoded column is the only large thing in memory.
         return pq.read_table(folder / part(k), columns=columns, use_threads=False, pre_buffer=False, partitioning=None)
@@ -150,7 +139,7 @@ def _vectors(folder: Path, k: int, width: int) -> np.ndarray:
 
 
 def _whole(folder: Path) -> Manifest:
-    manifest = manifests.read(folder)
+    manifest = read(folder)
     if manifest is None or not manifest.complete:
         raise StoreError(f"{folder} holds no complete features; run the extraction again, it goes on where it stopped")
     return manifest
@@ -168,14 +157,12 @@ def _fill(target: np.ndarray, folder: Path, manifest: Manifest) -> None:
         raise StoreError(f"{folder} holds {at} rows and its manifest says {len(target)}; run the extraction again")
 
 
-def load(folder: Path, *, limit: int = IN_MEMORY) -> np.ndarray:
+def read_vectors(folder: Path, *, limit: int = IN_MEMORY) -> np.ndarray:
     """float32 [n, d]: all vectors of a tap, in order of index.
 
     Up to `limit` bytes an array in memory; above it a read-only memory map of an .npy file that is made once, beside the
     folder. Raises StoreError when the folder is not complete or not readable.
     """
-    import xxhash
-
     folder = Path(folder)
     manifest = _whole(folder)
     shape = (manifest.rows, manifest.width)
@@ -185,7 +172,7 @@ def load(folder: Path, *, limit: int = IN_MEMORY) -> np.ndarray:
         return array
     # Named by what it holds, so that a store made anew never meets the map of an older one.
     state = xxhash.xxh3_64_hexdigest("".join(shard.xxh3 for shard in manifest.shards if shard).encode())
-    sidecar = manifests.side(folder) / f"vectors-{state}.npy"
+    sidecar = side(folder) / f"vectors-{state}.npy"
     if not sidecar.exists():
         with atomic_path(sidecar) as temporary:
             _write_npy(temporary, folder, manifest)
@@ -225,15 +212,15 @@ def blocks(folder: Path, rows: int = 8192) -> Iterator[np.ndarray]:
 
 def clear_litter(folder: Path) -> None:
     """Remove what a killed run left half-written. Call it under the store's lock."""
-    for path in manifests.side(folder).glob(".*.tmp"):
+    for path in side(folder).glob(".*.tmp"):
         path.unlink(missing_ok=True)
 
 
 def empty(folder: Path) -> None:
     """Remove a tap's shards, manifest and maps (its cost log stays). Raises StoreError."""
     try:
-        side = manifests.side(folder)
-        for path in [side / manifests.MANIFEST, *folder.glob("part-*.parquet"), *side.glob("vectors-*.npy")]:
+        beside = side(folder)
+        for path in [beside / MANIFEST, *folder.glob("part-*.parquet"), *beside.glob("vectors-*.npy")]:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"cannot write in {folder}: {error.strerror}; check its permissions") from error

@@ -140,8 +140,10 @@ def _slots(front: Front, fill: _Rows, engine: str, workers: int, precision: str)
     if engines.choose_engine(engine, "cpu") == "openvino":
         sample = np.zeros(fill.shape, fill.dtype)
         fill(0, sample)
+        from visus.features.openvino_engine import openvino_slots  # an optional extra
+
         try:
-            return engines.openvino_slots(front, workers, precision, sample)
+            return openvino_slots(front, workers, precision, sample)
         except engines.EngineError as error:
             log(f"{error}; PyTorch does it")
     return engines.torch_slots(front, workers, precision)
