@@ -10,7 +10,7 @@ from scipy.stats import ortho_group
 from visus.errors import DataError
 from visus.measures.alignment import KINDS, fit, halves, rotation, short_of
 from visus.measures.gap import modality_gap
-from visus.measures.gap_shape import cone_width, contrastive_loss, gap_shift, raw_gap
+from visus.measures.gap_shape import PairLoss, cone_width, contrastive_loss, gap_shift, raw_gap
 from visus.measures.retrieval import average_precision, ranks, recall_at
 
 
@@ -172,7 +172,7 @@ def test_the_losses_leave_out_what_says_the_same_and_the_sigmoid_is_the_slow_loo
 def test_the_sweeps_loss_is_of_a_seeded_sample() -> None:
     x, y, _ = clouds(n=60)
     judged = np.sort(np.random.default_rng(4).permutation(60)[:20])
-    step = gap_shift(x, y, scale=5.0, score=lambda a, b, c: 0.0, most=20, steps=3, reach=1.0, seed=4)[0]
+    step = gap_shift(x, y, loss=PairLoss(5.0), score=lambda a, b, c: 0.0, most=20, steps=3, reach=1.0, seed=4)[0]
     ux, uy = (unit(v.astype(np.float64))[judged] for v in (x, y))
     assert step.loss == pytest.approx(contrastive_loss(ux, uy, 5.0))
 
@@ -184,7 +184,7 @@ def test_the_sweep_starts_at_the_plain_figures_and_meets_at_one() -> None:
     steps = gap_shift(
         x,
         y,
-        scale=5.0,
+        loss=PairLoss(5.0),
         score=lambda a, b, along: seen.append(along(other)) or float((a * b).sum(1).mean()),
         steps=5,
         reach=1.0,
@@ -228,7 +228,7 @@ def test_bad_pairs_are_told() -> None:
     with pytest.raises(DataError, match="fit on fewer"):
         halves(20, 20, np.arange(20))
     with pytest.raises(DataError, match="no pairs"):
-        gap_shift(x, y[:5], scale=1.0, score=lambda a, b, c: 0.0)
+        gap_shift(x, y[:5], loss=PairLoss(1.0), score=lambda a, b, c: 0.0)
     with pytest.raises(DataError, match="same shape"):
         average_precision(x, np.ones((3, 3), bool))
 

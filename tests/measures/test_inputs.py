@@ -11,6 +11,7 @@ import pytest
 
 import visus.measures as measures
 from visus.errors import DataError
+from visus.measures import ProbeSetting
 
 _RNG = np.random.default_rng(0)
 X = _RNG.standard_normal((24, 5))
@@ -55,7 +56,7 @@ CALLS: dict[str, dict[str, Any]] = {
     },
     "pareto": {"cost": X[:, 0], "value": X[:, 1]},
     "pca": {"x": X},
-    "permutation_null": {"x": X, "y": Y, "train": TRAIN, "test": TEST, "n_classes": 3, "lambda_": 0.1},
+    "permutation_null": {"x": X, "y": Y, "train": TRAIN, "test": TEST, "setting": ProbeSetting(3, 0.1)},
     "precision_recall": {"real": X, "fake": X + 0.1},
     "scatter_ratio": {"x": X, "y": Y},
     "silhouette_cosine": {"x": X, "y": Y},

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from visus.errors import DataError
 from visus.measures.probe import PROTOCOLS, linear_probe
-from visus.measures.probe_null import PermutationNull, permutation_null
+from visus.measures.probe_null import PermutationNull, ProbeSetting, permutation_null
 from visus.measures.probe_solver import solve_path
 
 
@@ -25,7 +25,7 @@ def test_all_permutations_at_once_are_one_fit_after_the_other(protocol: str, lam
     x, y = _noise(90, 12)
     x[:, 3] = x[:, 3] * 20 + 4
     train, test = np.arange(60), np.arange(60, 90)
-    found = permutation_null(x, y, train=train, test=test, n_classes=3, lambda_=lambda_, protocol=protocol, seed=5)
+    found = permutation_null(x, y, train=train, test=test, setting=ProbeSetting(3, lambda_, protocol), seed=5)
     assert found.accuracy.shape == (20,)
     generator = np.random.default_rng(5)
     z = x.astype(np.float64)
@@ -59,7 +59,7 @@ def test_random_labels_fall_inside_about_19_times_in_20_and_real_ones_far_outsid
     for seed in range(studies):
         x, y = _noise(60, 4, classes=2, seed=seed)
         train, test = np.arange(30), np.arange(30, 60)
-        null = permutation_null(x, y, train=train, test=test, n_classes=2, lambda_=0.1, seed=1000 + seed)
+        null = permutation_null(x, y, train=train, test=test, setting=ProbeSetting(2, 0.1), seed=1000 + seed)
         path = solve_path(x[train], y[train], lambdas=[0.1], n_classes=2, standardise=True)
         real = float((path.logits(x[test], 0).argmax(1) == y[test]).mean())
         inside += not null.exceeded_by(real)
@@ -72,7 +72,7 @@ def test_random_labels_fall_inside_about_19_times_in_20_and_real_ones_far_outsid
     x[:, :5] += 8 * np.random.default_rng(2).standard_normal((10, 5))[y]
     train, test = np.arange(200), np.arange(200, 300)
     probe = linear_probe(x, y, folds=[(train[:150], train[150:])], train=train, test=test, n_classes=10)
-    null = permutation_null(x, y, train=train, test=test, n_classes=10, lambda_=probe.lambda_)
+    null = permutation_null(x, y, train=train, test=test, setting=ProbeSetting(10, probe.lambda_))
     assert probe.top1 > 0.9 > 0.5 > null.point
     assert null.exceeded_by(probe.top1)
     assert null.p_value(probe.top1) == pytest.approx(1 / 21)
@@ -82,7 +82,7 @@ def test_the_mean_of_balanced_classes_is_chance() -> None:
     x, _ = _noise(120, 6)
     y = np.arange(120) % 3
     null = permutation_null(
-        x, y, train=np.arange(90), test=np.arange(90, 120), n_classes=3, lambda_=0.01, permutations=200
+        x, y, train=np.arange(90), test=np.arange(90, 120), setting=ProbeSetting(3, 0.01), permutations=200
     )
     assert null.mean == pytest.approx(1 / 3, abs=0.03)
 
@@ -99,21 +99,22 @@ def test_the_point_is_the_rank_that_is_exceeded_once_in_twenty() -> None:
 def test_the_source_and_the_order_of_rows_change_nothing() -> None:
     x, y = _noise(70, 5)
     train, test = np.arange(50), np.arange(50, 70)
-    a = permutation_null(x, y, train=train, test=test, n_classes=3, lambda_=0.1)
-    b = permutation_null(lambda: iter(np.array_split(x, 7)), y, train=train[::-1], test=test[::-1], n_classes=3,
-                         lambda_=0.1, cache_bytes=0)  # fmt: skip
+    a = permutation_null(x, y, train=train, test=test, setting=ProbeSetting(3, 0.1))
+    b = permutation_null(
+        lambda: iter(np.array_split(x, 7)), y, train=train[::-1], test=test[::-1], setting=ProbeSetting(3, 0.1)
+    )
     np.testing.assert_array_equal(a.accuracy, b.accuracy)
 
 
 def test_what_does_not_fit_is_one_line() -> None:
     x, y = _noise(30, 4)
-    rows = {"train": np.arange(20), "test": np.arange(20, 30), "n_classes": 3, "lambda_": 0.1}
+    rows = {"train": np.arange(20), "test": np.arange(20, 30), "setting": ProbeSetting(3, 0.1)}
     for change, match in (
         ({"test": np.arange(15, 30)}, "share rows"),
         ({"permutations": 0}, "permutations is 0"),
-        ({"protocol": "mine"}, "unknown probe protocol 'mine'"),
-        ({"lambda_": -1.0}, "positive numbers"),
-        ({"n_classes": 2}, "labels must lie in 0..1"),
+        ({"setting": ProbeSetting(3, 0.1, "mine")}, "unknown probe protocol 'mine'"),
+        ({"setting": ProbeSetting(3, -1.0)}, "positive numbers"),
+        ({"setting": ProbeSetting(2, 0.1)}, "labels must lie in 0..1"),
     ):
         with pytest.raises(DataError, match=match):
             permutation_null(x, y, **(rows | change))

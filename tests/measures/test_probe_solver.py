@@ -10,7 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from visus.errors import DataError
-from visus.measures.probe_solver import ProbePath, solve_path
+from visus.measures.probe_solver import ProbePath, Solver, solve_path
 
 LAMBDAS = np.logspace(2, -6, 9)
 
@@ -78,7 +78,7 @@ CASES = ("overlapping", "separable", "wide", "two classes", "many classes", "ten
 def test_every_lambda_reaches_scikit_learns_optimum(case: str, precision: str) -> None:
     x, y, classes = hard_case(case)
     lambdas = LAMBDAS if classes < 100 else LAMBDAS[::4]
-    path = solve_path(x, y, lambdas=lambdas, n_classes=classes, precision=precision)
+    path = solve_path(x, y, lambdas=lambdas, n_classes=classes, solver=Solver(precision=precision))
     assert path.converged.all()
     centred = x.astype(np.float64) - path.mean
     for k, lam in enumerate(lambdas):
@@ -89,8 +89,8 @@ def test_every_lambda_reaches_scikit_learns_optimum(case: str, precision: str) -
 
 def test_the_gap_is_a_bound() -> None:
     x, y, classes = hard_case("overlapping")
-    rough = solve_path(x, y, lambdas=LAMBDAS, n_classes=classes, tol=1e-2)
-    fine = solve_path(x, y, lambdas=LAMBDAS, n_classes=classes, tol=1e-12)
+    rough = solve_path(x, y, lambdas=LAMBDAS, n_classes=classes, solver=Solver(tol=1e-2))
+    fine = solve_path(x, y, lambdas=LAMBDAS, n_classes=classes, solver=Solver(tol=1e-12))
     excess = rough.objective - fine.objective
     assert (excess >= -1e-12).all()
     assert excess.max() > 1e-6  # otherwise the next line says nothing
@@ -107,7 +107,7 @@ def test_order_of_lambdas_does_not_matter() -> None:
 
 def test_a_start_at_the_solution_is_kept() -> None:
     x, y, classes = hard_case("overlapping")
-    first = solve_path(x, y, lambdas=LAMBDAS, n_classes=classes, tol=1e-9)
+    first = solve_path(x, y, lambdas=LAMBDAS, n_classes=classes, solver=Solver(tol=1e-9))
     again = solve_path(x, y, lambdas=LAMBDAS, n_classes=classes, init=(first.W, first.b))
     assert again.iterations.max() <= 2
     np.testing.assert_allclose(again.objective, first.objective, rtol=1e-7)
@@ -148,13 +148,13 @@ def test_streaming_gives_the_same_path_and_never_holds_all_rows(tmp_path: Path) 
     stored[:] = x
     spy = Spy(np.load(tmp_path / "x.npy", mmap_mode="r"))
     lambdas = LAMBDAS[2:7]
-    streamed = solve_path(spy, y, lambdas=lambdas, n_classes=3, cache_bytes=10_000)
+    streamed = solve_path(spy, y, lambdas=lambdas, n_classes=3, solver=Solver(cache_bytes=10_000))
     same(streamed, solve_path(x, y, lambdas=lambdas, n_classes=3))
     assert spy.largest <= 4096 < len(x)
     assert spy.passes > 3  # read anew for every step
-    same(streamed, solve_path(spy.x, y, lambdas=lambdas, n_classes=3, cache_bytes=0))
+    same(streamed, solve_path(spy.x, y, lambdas=lambdas, n_classes=3, solver=Solver(cache_bytes=0)))
     halves = [x[:5000], x[5000:]]  # a factory whose blocks are larger than asked for
-    same(streamed, solve_path(lambda: iter(halves), y, lambdas=lambdas, n_classes=3, cache_bytes=0))
+    same(streamed, solve_path(lambda: iter(halves), y, lambdas=lambdas, n_classes=3, solver=Solver(cache_bytes=0)))
 
 
 def test_bad_input_is_named() -> None:
@@ -168,6 +168,6 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(DataError, match="NaN"):
         solve_path(np.where(x == x[0, 0], np.nan, x), y, lambdas=[1.0], n_classes=classes)
     with pytest.raises(DataError, match="precision"):
-        solve_path(x, y, lambdas=[1.0], n_classes=classes, precision="half")
+        solve_path(x, y, lambdas=[1.0], n_classes=classes, solver=Solver(precision="half"))
     with pytest.raises(DataError, match="init must be"):
         solve_path(x, y, lambdas=[1.0], n_classes=classes, init=(np.zeros((1, 2, 2)), np.zeros((1, 2))))

@@ -8,6 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import orthogonal_procrustes
+from sklearn.covariance import ledoit_wolf
+from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.model_selection import KFold
 
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, generator_of
@@ -66,8 +70,6 @@ def fit(kind: str, images: Array, texts: Array, *, both: bool = False, seed: int
 
 def rotation(x: Floats, y: Floats) -> Floats:
     """The orthogonal float64 [d, d] that minimises ||x R - y|| (scipy.linalg.orthogonal_procrustes, Schönemann 1966)."""
-    from scipy.linalg import orthogonal_procrustes
-
     r: Floats = orthogonal_procrustes(x, y)[0]
     return r
 
@@ -113,8 +115,6 @@ def _pairs(images: Array, texts: Array) -> tuple[Floats, Floats]:
 
 
 def _whitener(x: Floats) -> Callable[[Floats], Floats]:
-    from sklearn.covariance import ledoit_wolf
-
     mean = x.mean(axis=0)
     values, vectors = np.linalg.eigh(ledoit_wolf(x - mean, assume_centered=True)[0])
     w = (vectors / np.sqrt(np.maximum(values, 1e-12))) @ vectors.T
@@ -122,9 +122,6 @@ def _whitener(x: Floats) -> Callable[[Floats], Floats]:
 
 
 def _ridge(x: Floats, y: Floats, seed: int) -> Any:
-    from sklearn.linear_model import Ridge, RidgeCV
-    from sklearn.model_selection import KFold
-
     if len(x) < 10:
         return RidgeCV(alphas=PENALTIES).fit(x, y).predict
     losses = np.zeros(len(PENALTIES))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import binomtest
 
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, as_array, block_rows, compact, generator_of, labels
@@ -110,8 +111,6 @@ def mcnemar(correct_a: Array, correct_b: Array) -> McNemar:
     correct_a, correct_b: 0/1 [n]. The p value is binomial over the images on which exactly one of the two is right (1 when
     there is none). Raises DataError on lengths that differ or values other than 0/1. Source: McNemar 1947; Dietterich 1998.
     """
-    from scipy.stats import binomtest
-
     a, b = _pair(correct_a, correct_b)
     _binary(a, b)
     a_only, b_only = int((a > b).sum()), int((b > a).sum())

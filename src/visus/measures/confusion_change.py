@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import binom
 
 from visus.measures._arrays import Array, Ints
 from visus.measures.compare import holm
@@ -40,8 +41,6 @@ def confusion_changes(y_true: Array, before: Array, after: Array, *, n_classes: 
     mistakes at once: binomial tails of counts, no loop. Equal changes are ordered by p, then by class. Raises DataError on
     lengths that differ or labels that do not fit. Source: McNemar 1947; Holm 1979.
     """
-    from scipy.stats import binom
-
     first = confusion_matrix(y_true, before, n_classes=n_classes)
     second = confusion_matrix(y_true, after, n_classes=n_classes)
     true, early, late = (np.asarray(v, dtype=np.int64) for v in (y_true, before, after))

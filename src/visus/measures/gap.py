@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
 
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, Ints, generator_of
@@ -43,8 +44,6 @@ def modality_gap(
     others; pairs that are connected by texts or images stand on one side, where there are several such groups.
     Raises DataError: shapes that differ, fewer than 4 pairs, zero vectors, keys that do not fit.
     """
-    from sklearn.linear_model import LogisticRegression
-
     images, texts = checked(images, "images", at_least=4), checked(texts, "texts", at_least=4)
     if images.shape != texts.shape:
         raise DataError(f"images {images.shape} and texts {texts.shape} are no pairs; they must have the same shape")

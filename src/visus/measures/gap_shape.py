@@ -105,15 +105,27 @@ def contrastive_loss(
     return total / (2 * n)
 
 
+@dataclass(frozen=True)
+class PairLoss:
+    """What `contrastive_loss` asks of n pairs besides their rows."""
+
+    scale: float
+    keys: npt.ArrayLike | None = None
+    image_keys: npt.ArrayLike | None = None
+    bias: float | None = None
+
+    def of(self, images: Array, texts: Array, rows: Array) -> float:
+        """The loss over some of the pairs."""
+        keys, image_keys = (None if k is None else np.asarray(k)[rows] for k in (self.keys, self.image_keys))
+        return contrastive_loss(images[rows], texts[rows], self.scale, keys=keys, image_keys=image_keys, bias=self.bias)
+
+
 def gap_shift(
     images: Array,
     texts: Array,
     *,
-    scale: float,
+    loss: PairLoss,
     score: Callable[[Floats, Floats, Callable[[Array], Floats]], float],
-    keys: npt.ArrayLike | None = None,
-    image_keys: npt.ArrayLike | None = None,
-    bias: float | None = None,
     most: int = 2000,
     steps: int = 17,
     reach: float = 2.0,
@@ -121,15 +133,14 @@ def gap_shift(
 ) -> list[Shifted]:
     """Move both modalities along the difference of their centroids and scale to unit length again (Liang et al. 2022, section 4.2).
 
-    images, texts: pairs [n, d]. score: of moved unit rows, and of what moves other texts along (as those of classes). scale, keys, image_keys,
-    bias: of the loss, over a sample of `most` pairs where there are more. Shares from 1 - reach to 1 + reach: below 0 apart, 1 together, above 1
-    past each other. Raises DataError on shapes that differ.
+    images, texts: pairs [n, d]. score: of moved unit rows, and of what moves other texts along (as those of classes). loss: over a sample of
+    `most` pairs where there are more. Shares from 1 - reach to 1 + reach: below 0 apart, 1 together, above 1 past each other. Raises
+    DataError on shapes that differ.
     """
     x, y = unit64(checked(images, "images", at_least=2)), unit64(checked(texts, "texts", at_least=2))
     if x.shape != y.shape:
         raise DataError(f"images {x.shape} and texts {y.shape} are no pairs; they must have the same shape")
     apart = x.mean(axis=0) - y.mean(axis=0)
-    code, shown = (np.arange(len(x)) if k is None else np.asarray(k) for k in (keys, image_keys))
     judged = np.sort(generator_of(seed).permutation(len(x))[:most])
     found = []
     for share in np.linspace(1 - reach, 1 + reach, steps):
@@ -142,7 +153,7 @@ def gap_shift(
             Shifted(
                 float(share),
                 float(np.linalg.norm(a.mean(axis=0) - b.mean(axis=0))),
-                contrastive_loss(a[judged], b[judged], scale, keys=code[judged], image_keys=shown[judged], bias=bias),
+                loss.of(a, b, judged),
                 score(a, b, along),
             )
         )

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, Ints, as_array, block_rows, features, labels
 from visus.measures.rows import unit_rows
 from visus.memory import halving
 from visus.progress import task
-
-if TYPE_CHECKING:
-    import torch
 
 KS = (1, 5, 10, 20, 100, 200)
 TEMPERATURE = 0.07
@@ -78,8 +75,6 @@ def top_k(query: Array, base: Array, k: int, *, exclude_self: bool = False, devi
 
 def inner_top_k(query: Array, base: Array, k: int, *, exclude_self: bool = False, device: str = "cpu") -> Neighbours:
     """As `top_k` for the plain inner product of float32 rows, without checks (1 <= k <= n, finite)."""
-    import torch
-
     m, n = len(query), len(base)
     indices, similarities = np.empty((m, k), np.int64), np.empty((m, k), np.float32)
     with torch.inference_mode(), task("searching neighbours", m) as progress:
@@ -148,23 +143,12 @@ def knn_accuracy(
     *,
     n_classes: int,
     ks: Sequence[int] = KS,
-    temperature: float = TEMPERATURE,
-    exclude_self: bool = False,
     device: str = "cpu",
 ) -> KnnAccuracy:
     """Top-1 accuracy of `knn_predict` for every k. test_y: int [m] in 0..n_classes-1. Raises as `knn_predict` does."""
     test_x = as_array(test_x, "test_x")
     test_y = labels(test_y, test_x.shape[0] if test_x.ndim else 0, "test_y", n_classes=n_classes)
-    found = knn_predict(
-        train_x,
-        train_y,
-        test_x,
-        n_classes=n_classes,
-        ks=ks,
-        temperature=temperature,
-        exclude_self=exclude_self,
-        device=device,
-    )
+    found = knn_predict(train_x, train_y, test_x, n_classes=n_classes, ks=ks, device=device)
     correct = {k: predicted == test_y for k, predicted in found.predictions.items()}
     return KnnAccuracy(
         accuracy={k: float(hit.mean()) for k, hit in correct.items()},
@@ -183,8 +167,6 @@ def largest(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     k + 1 largest values (were one elsewhere, each of these groups would have a maximum at least as large), so that only
     their members are searched.
     """
-    import torch
-
     rows, n = scores.shape
     extra = min(k + 1, n)  # one more, to see whether the border runs through a tie
     width = n // _GROUP
@@ -213,8 +195,6 @@ def largest(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _select_tied(scores: torch.Tensor, border: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """As `largest`, for rows with equal values: all above the border value, then the first of those equal to it."""
-    import torch
-
     above = scores > border
     equal = scores == border
     room = k - above.sum(dim=1, keepdim=True)
@@ -228,8 +208,6 @@ def _merge(
     best: tuple[torch.Tensor, torch.Tensor] | None, new: tuple[torch.Tensor, torch.Tensor], k: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The k best of two sorted lists; on a tie the first list, whose rows come first in base, wins."""
-    import torch
-
     if best is None:
         return new
     value, order = torch.sort(torch.cat([best[0], new[0]], dim=1), dim=1, descending=True, stable=True)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from sklearn.utils.extmath import randomized_svd
 
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, block_rows, features, generator_of
@@ -74,8 +76,6 @@ def pca(x: Array, *, dims: int = 50, seed: int = 0) -> Pca:
     centred -= centred.mean(axis=0)
     total = float(np.einsum("ij,ij->", centred, centred))
     if min(n, d) > _EXACT_WIDTH:
-        from sklearn.utils.extmath import randomized_svd
-
         u, s, _ = randomized_svd(centred, dims, n_iter=4, random_state=seed)
         z = u * s
     elif d <= n:
@@ -168,6 +168,7 @@ def _reduced(x: Array, dims: int, seed: int) -> Array:
 def _tsne(
     base: Array, perplexity: float, seed: int, early_iterations: int, iterations: int, threads: int | None
 ) -> Map:
+    # It brings pynndescent and numba, which take seconds, and a run without maps needs neither.
     from openTSNE import TSNEEmbedding, affinity, nearest_neighbors
 
     n = len(base)
@@ -226,7 +227,7 @@ def _umap(base: Array, neighbours: int, min_dist: float, seed: int) -> Map:
         # About TensorFlow (which its parametric variant alone needs), about running one thread for the seed's sake, and
         # about graphs in several parts, which classes that stand well apart always give.
         warnings.simplefilter("ignore")
-        import umap
+        import umap  # seconds, for numba; a run without this map does not need it
 
         # UMAP counts a point as its own first neighbour. With neighbours given, umap-learn's approximate search, most of
         # its compile time and its second code path for n < 4,096 are not needed.
@@ -265,8 +266,6 @@ def _start(base: Array, seed: int) -> Floats:
 
 def _neighbours(base: Array, k: int) -> tuple[Array, Floats]:
     """The k nearest other rows by Euclidean distance, exact, nearest first: int64 [n, k] and distances float64 [n, k]."""
-    import torch
-
     index, distance = np.empty((len(base), k), np.int64), np.empty((len(base), k))
     every = SquaredDistances(base)
     step = block_rows(8 * 4 * len(base))

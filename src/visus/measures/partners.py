@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array, coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, Ints, block_rows
@@ -82,10 +85,6 @@ def _numbered(values: npt.NDArray[Any]) -> Ints:
 
 def _merged(rows: Array, radius: float) -> Ints:
     """int64 [n]: the first row that each row is the same as. In rounds: rows near one another join, and one of each goes on."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import cKDTree
-
     n, d = rows.shape
     leader = np.arange(n)
     if radius <= 0 or n < 2:
@@ -154,9 +153,6 @@ def connected_groups(image_keys: npt.ArrayLike, text_keys: npt.ArrayLike) -> Int
 
     image_keys, text_keys: int64 [n]. Numbered from 0 in the order of their least text key. Raises DataError when they differ in number.
     """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     images, texts = _codes(image_keys, text_keys)
     k, m = int(images.max()) + 1, int(texts.max()) + 1
     graph = coo_matrix((np.ones(len(images)), (texts, m + images)), shape=(k + m, k + m))
@@ -169,8 +165,6 @@ def partners(image_keys: npt.ArrayLike, text_keys: npt.ArrayLike) -> Any:
 
     Raises DataError when the keys differ in number.
     """
-    from scipy.sparse import coo_array
-
     images, texts = _codes(image_keys, text_keys)
     shape = (int(images.max()) + 1, int(texts.max()) + 1)
     found = coo_array((np.ones(len(images), np.int64), (images, texts)), shape=shape).tocsr()

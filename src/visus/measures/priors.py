@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.mixture import GaussianMixture
 
 from visus.errors import DataError
 from visus.measures._arrays import Array, generator_of
@@ -30,7 +31,6 @@ def draw_latents(prior: str, n: int, posterior_samples: Array, *, seed: int = 0)
         return rng.laplace(scale=np.sqrt(0.5) if prior == LAPLACE_UNIT else 1.0, size=shape).astype(np.float32)
     if prior != AGGREGATE:
         raise DataError(f"unknown prior {prior!r}; known: {', '.join(PRIORS)}")
-    from sklearn.mixture import GaussianMixture
 
     # Its start needs as many distinct rows as components, its covariances more rows than dimensions.
     components = max(1, min(COMPONENTS, len(samples) // (2 * samples.shape[1] + 2)))

@@ -15,7 +15,7 @@ from visus.measures._arrays import as_array
 from visus.measures.calibration import ece, nll
 from visus.measures.confusion import balanced_accuracy, class_recall, confusion_matrix
 from visus.measures.probe_blocks import Array, Blocks, Source, as_blocks
-from visus.measures.probe_solver import CACHE_BYTES, ProbePath, check_labels, solve_path
+from visus.measures.probe_solver import ProbePath, check_labels, solve_path
 from visus.memory import roomier
 from visus.progress import log
 
@@ -99,9 +99,6 @@ def linear_probe(
     n_classes: int,
     protocol: str = "visus",
     device: str = "cpu",
-    seed: int = 0,
-    tol: float = 1e-5,
-    cache_bytes: int = CACHE_BYTES,
 ) -> ProbeResult:
     """Fit the path on every fold, choose lambda on its validation rows, refit on `train`, test once.
 
@@ -111,9 +108,7 @@ def linear_probe(
     shuffled labels: `probe_null.permutation_null`. Raises DataError on unknown protocols, indices that are empty, out of range or
     shared by fit and test, and on unusable labels or features.
     """
-    if protocol not in PROTOCOLS:
-        raise DataError(f"unknown probe protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-    preset = PROTOCOLS[protocol]
+    preset = protocol_of(protocol)
     labels = as_array(y, "y")
     train, test = checked_rows(train, len(labels), "train"), checked_rows(test, len(labels), "test")
     pairs = [(checked_rows(f, len(labels), "fit"), checked_rows(v, len(labels), "validation")) for f, v in folds]
@@ -127,9 +122,7 @@ def linear_probe(
     path: ProbePath | None = None
     converged = True
     for fit, validation in pairs:
-        path = _fit(
-            x, labels, fit, preset.lambdas(len(fit)), n_classes, preset.standardise, device, tol, cache_bytes, None
-        )
+        path = _fit(x, labels, fit, preset.lambdas(len(fit)), n_classes, preset.standardise, device, None)
         converged &= bool(path.converged.all())
         judge = partial(_validate, path, x, labels, validation)
         hits, loss = roomier(judge, device, what="probe")
@@ -146,9 +139,7 @@ def linear_probe(
 
     # The last fold's solution is near the refit's, so the refit starts there.
     start = None if path is None else (path.W[chosen : chosen + 1], path.b[chosen : chosen + 1])
-    final = _fit(
-        x, labels, train, lambdas[chosen : chosen + 1], n_classes, preset.standardise, device, tol, cache_bytes, start
-    )
+    final = _fit(x, labels, train, lambdas[chosen : chosen + 1], n_classes, preset.standardise, device, start)
     converged &= bool(final.converged.all())
     if not converged:
         log("probe: some lambdas stopped before their tolerance was reached")
@@ -178,6 +169,13 @@ def linear_probe(
     )
 
 
+def protocol_of(name: str) -> Protocol:
+    """A protocol by its name. Raises DataError for an unknown one."""
+    if name not in PROTOCOLS:
+        raise DataError(f"unknown probe protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
 def _fit(
     x: Source,
     y: Array,
@@ -186,8 +184,6 @@ def _fit(
     n_classes: int,
     standardise: bool,
     device: str,
-    tol: float,
-    cache_bytes: int,
     start: tuple[Array, Array] | None,
 ) -> ProbePath:
     ordered = np.sort(rows)
@@ -199,10 +195,8 @@ def _fit(
             lambdas=lambdas,
             n_classes=n_classes,
             init=start,
-            tol=tol,
             standardise=standardise,
             device=device,
-            cache_bytes=cache_bytes,
         )
 
     return roomier(solve, device, what="probe")

@@ -11,12 +11,22 @@ from numpy.typing import NDArray
 
 from visus.errors import DataError
 from visus.measures._arrays import as_array, generator_of
-from visus.measures.probe import PROTOCOLS, checked_rows
+from visus.measures.probe import checked_rows, protocol_of
 from visus.measures.probe_blocks import Array, Source, as_blocks
-from visus.measures.probe_solver import CACHE_BYTES, check_labels, solve_path
+from visus.measures.probe_solver import Solver, check_labels, solve_path
 
 PERMUTATIONS = 20
 LEVEL = 0.95
+ROUGH = Solver(tol=1e-4)  # of a fit to labels that mean nothing only the accuracy counts
+
+
+@dataclass(frozen=True)
+class ProbeSetting:
+    """How a probe was fitted. lambda_: the penalty that validation chose. protocol: one of `probe.PROTOCOLS`."""
+
+    n_classes: int
+    lambda_: float
+    protocol: str = "visus"
 
 
 @dataclass(frozen=True)
@@ -51,23 +61,18 @@ def permutation_null(
     *,
     train: Array,
     test: Array,
-    n_classes: int,
-    lambda_: float,
+    setting: ProbeSetting,
     permutations: int = PERMUTATIONS,
-    protocol: str = "visus",
     device: str = "cpu",
     seed: int = 0,
-    tol: float = 1e-4,
-    cache_bytes: int = CACHE_BYTES,
 ) -> PermutationNull:
     """Fit the probe at one penalty on permuted labels of `train` and test each fit on the true labels of `test`.
 
-    x: features [n, d] (array, memory map, or blocks); y: int [n]; train, test: rows; lambda_: the penalty that validation chose for the true
-    labels. Permutation k is the k-th draw of `seed`. All fits share their passes over x: one product [n, d] x [d, permutations * classes]
-    a step. tol: relative accuracy of the objective. Raises DataError as `linear_probe` does. Source: Ojala and Garriga 2010, test 1.
+    x: features [n, d] (array, memory map, or blocks); y: int [n]; train, test: rows; setting: of the probe of the true labels. Permutation k
+    is the k-th draw of `seed`. All fits share their passes over x: one product [n, d] x [d, permutations * classes] a step.
+    Raises DataError as `linear_probe` does. Source: Ojala and Garriga 2010, test 1.
     """
-    if protocol not in PROTOCOLS:
-        raise DataError(f"unknown probe protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+    preset, n_classes = protocol_of(setting.protocol), setting.n_classes
     if permutations < 1:
         raise DataError(f"permutations is {permutations}; at least 1 is needed, and 19 for a 95 % point")
     labels = as_array(y, "y")
@@ -81,12 +86,11 @@ def permutation_null(
     path = solve_path(
         as_blocks(x, rows),
         permuted,
-        lambdas=np.full(permutations, lambda_),
+        lambdas=np.full(permutations, setting.lambda_),
         n_classes=n_classes,
-        tol=tol,
-        standardise=PROTOCOLS[protocol].standardise,
+        standardise=preset.standardise,
         device=device,
-        cache_bytes=cache_bytes,
+        solver=ROUGH,
     )
     rows = np.sort(test)
     weights = torch.as_tensor(path.W, device=device).permute(1, 0, 2).reshape(-1, permutations * n_classes)

@@ -56,6 +56,20 @@ class ProbePath:
         return logits
 
 
+@dataclass(frozen=True)
+class Solver:
+    """How `solve_path` computes. tol: relative accuracy of the objective. precision: "float32", "float64", or "auto" (float64 for small
+    problems). Data up to cache_bytes are kept on the device; larger ones are read again at every step."""
+
+    tol: float = 1e-5
+    max_iterations: int = 2000
+    precision: str = "auto"
+    cache_bytes: int = CACHE_BYTES
+
+
+SOLVER = Solver()
+
+
 class _Data:
     """Centred and scaled blocks on the device; kept there when they fit the budget, read anew each pass when not."""
 
@@ -96,20 +110,16 @@ def solve_path(
     lambdas: Sequence[float] | Array,
     n_classes: int,
     init: tuple[Array, Array] | None = None,
-    tol: float = 1e-5,
-    max_iterations: int = 2000,
     standardise: bool = False,
     device: str = "cpu",
-    precision: str = "auto",
-    cache_bytes: int = CACHE_BYTES,
+    solver: Solver = SOLVER,
 ) -> ProbePath:
-    """Minimise (1/n) sum CE + (lambda/2) ||W||^2 at every lambda to a relative accuracy of `tol`; bias not penalised.
+    """Minimise (1/n) sum CE + (lambda/2) ||W||^2 at every lambda to a relative accuracy of `solver.tol`; bias not penalised.
 
     x: [n, d] array or memory map, or blocks of rows (see `Blocks`, or a callable that starts a pass); y: int [n] in
     0..n_classes-1, or [L, n], labels of its own for every lambda (all of them are then solved side by side). init: W [L, d,
     C] and b [L, C] as in ProbePath, to start from. standardise: scale every feature to variance 1 (constant ones are left at
-    0). precision: "float32", "float64", or "auto" (float64 for small problems). Data up to cache_bytes are kept on the
-    device; larger ones are read again at every step.
+    0).
 
     A lambda is finished when the duality gap proves tol / 100, or when the quasi-Newton estimate of what is left to gain is
     below tol / 40 (tol / 400 in the first steps) at two steps running and the decreases of the last steps, going on as they
@@ -131,10 +141,10 @@ def solve_path(
     constant = stats.std == 0
     scale = np.where(constant, 1.0, stats.std) if standardise else np.ones(d)
     cov = stats.cov / np.outer(scale, scale)
-    dtype = _dtype(precision, stats.n * d * len(lam) * n_classes)
+    dtype = _dtype(solver.precision, stats.n * d * len(lam) * n_classes)
     where = torch.device(device)
     target = torch.as_tensor(labels, device=where)
-    data = _Data(source, target, stats, scale, dtype, cache_bytes)
+    data = _Data(source, target, stats, scale, dtype, solver.cache_bytes)
     values, basis = np.linalg.eigh(cov)
     problem = Problem(
         data=data,
@@ -147,9 +157,9 @@ def solve_path(
     if init is not None:
         start = _from_init(init, basis, start)
     if own:
-        found = minimise(problem, lam, start, tol=tol, max_iterations=max_iterations)
+        found = minimise(problem, lam, start, tol=solver.tol, max_iterations=solver.max_iterations)
     else:
-        found = _coarse_to_fine(problem, lam, start, init is None, tol, max_iterations)
+        found = _coarse_to_fine(problem, lam, start, init is None, solver)
     theta = found.theta
     weights = (theta[..., :d] @ problem.basis.T).transpose(1, 2)
     return ProbePath(
@@ -178,7 +188,7 @@ def check_labels(y: Array, n_classes: int) -> NDArray[np.int64]:
 
 
 def _coarse_to_fine(
-    problem: Problem, lam: NDArray[np.float64], start: Tensor, interpolate: bool, tol: float, max_iterations: int
+    problem: Problem, lam: NDArray[np.float64], start: Tensor, interpolate: bool, solver: Solver
 ) -> Found:
     count = len(lam)
     order = np.argsort(-lam, kind="stable")
@@ -196,7 +206,9 @@ def _coarse_to_fine(
                 weights = _cubic_weights(np.log(lam[order[wanted]]), np.log(lam[order[solved]]))
                 known = theta[torch.as_tensor(order[solved].copy(), device=theta.device)]
                 theta[at] = torch.einsum("wk,kcd->wcd", torch.as_tensor(weights).to(known), known)
-            found = minimise(problem, lam[order[wanted]], theta[at], tol=tol, max_iterations=max_iterations)
+            found = minimise(
+                problem, lam[order[wanted]], theta[at], tol=solver.tol, max_iterations=solver.max_iterations
+            )
             theta[at] = found.theta
             positions = order[wanted]
             objective[positions], gap[positions] = found.objective, found.gap

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg import orthogonal_procrustes
 
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, features
@@ -25,8 +26,6 @@ def align(points: Array, reference: Array) -> Floats:
     would shrink maps that fit badly. Distances keep their ratios, so nothing of the map is lost. Raises DataError on NaN,
     or shapes that differ. Source: Schönemann 1966; Gower 1975.
     """
-    from scipy.linalg import orthogonal_procrustes
-
     points, reference = features(points, "points"), features(reference, "the reference")
     if points.shape != reference.shape:
         raise DataError(

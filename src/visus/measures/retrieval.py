@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import average_precision_score
 
 from visus.errors import DataError
 from visus.measures._arrays import Array, block_rows
@@ -94,8 +95,6 @@ def average_precision(scores: Array, relevant: npt.ArrayLike) -> npt.NDArray[np.
 
     scores: float [n, k]; relevant: bool [n, k]. Not interpolated (scikit-learn's average_precision_score). Raises DataError on shapes that differ.
     """
-    from sklearn.metrics import average_precision_score
-
     z, y = checked(scores, "scores"), np.asarray(relevant, bool)
     if z.shape != y.shape:
         raise DataError(f"scores {z.shape} and labels {y.shape} must have the same shape, [images, classes]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, Ints, at_least_two_classes, block_rows, compact, features, labels
@@ -112,8 +113,6 @@ def scatter_ratio(x: Array, y: Array) -> Scatter:
 
 def _class_sums(rows: Floats, code: Ints, n_classes: int) -> Floats:
     """Sums of the rows of each class, [n_classes, d], by a sparse product (np.add.at is many times slower)."""
-    from scipy.sparse import csr_array
-
     member = csr_array((np.ones(len(code)), (code, np.arange(len(code)))), shape=(n_classes, len(code)))
     sums: Floats = member @ rows
     return sums

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, block_rows, features
+from visus.measures.knn import largest
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,6 @@ def neighbours_kept(x: Array, z: Array, *, k: int = 10) -> float:
 
 def trust_figures(x: Array, maps: Sequence[Array], *, k: int = 10) -> list[TrustFigures]:
     """Both figures for several maps of the same features, which are compared with each other only once."""
-    import torch
-
     x = features(x, at_least=3)
     n = len(x)
     maps = [features(z, "the map") for z in maps]
@@ -82,8 +82,6 @@ class SquaredDistances:
     """Squared Euclidean distances to all rows, by blocks, in float64; a row is infinitely far from itself."""
 
     def __init__(self, x: Array) -> None:
-        import torch
-
         wide: Floats = x.astype(np.float64)
         wide = wide - wide.mean(axis=0)  # distances do not change, and little is lost in |a|^2 + |b|^2 - 2ab
         self.rows: Any = torch.from_numpy(wide)
@@ -103,7 +101,5 @@ class SquaredDistances:
 
 def smallest(squared: Any, k: int) -> tuple[Any, Any]:
     """The k smallest of each row and their columns, [b, k], sorted; equal ones by the lower column."""
-    from visus.measures.knn import largest
-
     value, column = largest(-squared, k)
     return -value, column

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.torch import save_file
 
 from visus.errors import DataError
 from visus.models.checkpoint import read, take_in
@@ -24,8 +25,6 @@ WEIGHTS, CONFIG, KEY = "model.safetensors", "config.json", "visus_vae"
 
 def save_vae(folder: Path, network: ConvVae, *, info: Mapping[str, Any]) -> Path:
     """Write a folder that `load_vae` opens: config.json and model.safetensors, each whole or not at all. Raises StoreError."""
-    from safetensors.torch import save_file
-
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file(tensors, str(temporary), metadata={"format": "pt"})

@@ -235,7 +235,7 @@ def _thumbnails(s: Subject, chosen: np.ndarray, texts: int) -> np.ndarray:
 def _sweep(s: Subject, seed: int) -> tuple[list[Figure], Table, str]:
     """Both centroids moved together and apart: what becomes of accuracy and loss (Liang et al. 2022, figure 4)."""
     from visus.measures import wilson
-    from visus.measures.gap_shape import gap_shift
+    from visus.measures.gap_shape import PairLoss, gap_shift
     from visus.measures.retrieval import partner_ranks
     from visus.studies.common.pairs import compare_right
 
@@ -256,11 +256,8 @@ def _sweep(s: Subject, seed: int) -> tuple[list[Figure], Table, str]:
     steps = gap_shift(
         s.images,
         s.texts,
-        scale=s.scale,
+        loss=PairLoss(s.scale, s.text_keys, s.image_keys, s.bias if s.sigmoid else None),
         score=score,
-        keys=s.text_keys,
-        image_keys=s.image_keys,
-        bias=s.bias if s.sigmoid else None,
         most=LOSS_PAIRS,
         seed=seed,
     )

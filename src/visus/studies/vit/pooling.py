@@ -64,7 +64,7 @@ def pool(
     """
     from visus.errors import VisusError
     from visus.measures.probe import linear_probe
-    from visus.measures.probe_null import permutation_null
+    from visus.measures.probe_null import ProbeSetting, permutation_null
     from visus.measures.repeats import repeats
     from visus.progress import log, task
     from visus.studies.common.shared import labels_of, pixels_of, random_control
@@ -96,7 +96,6 @@ def pool(
             test=splits.test,
             n_classes=len(imageset.classes),
             device=device,
-            seed=seed,
         )
 
     probes = []
@@ -109,8 +108,7 @@ def pool(
                     y,
                     train=splits.train,
                     test=splits.test,
-                    n_classes=len(imageset.classes),
-                    lambda_=probe.lambda_,
+                    setting=ProbeSetting(len(imageset.classes), probe.lambda_),
                     device=device,
                     seed=seed,
                 )

@@ -260,5 +260,4 @@ def fitted(backbone: Backbone, imageset: ImageSet, *, device: str, seed: int) ->
         test=moved.test,
         n_classes=len(imageset.classes),
         device=device,
-        seed=seed,
     )

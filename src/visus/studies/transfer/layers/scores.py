@@ -95,7 +95,7 @@ def score_layer(
     x: float32 [n, d] features; y: int64 [n]; random_x: the same layer of the random-init network, or None.
     """
     from visus.measures.probe import linear_probe
-    from visus.measures.probe_null import permutation_null
+    from visus.measures.probe_null import ProbeSetting, permutation_null
     from visus.measures.separability import scatter_ratio, silhouette_cosine
 
     def fitted(vectors: np.ndarray) -> ProbeResult:
@@ -108,7 +108,6 @@ def score_layer(
             n_classes=n_classes,
             protocol=protocol,
             device=device,
-            seed=seed,
         )
 
     start = time.perf_counter()
@@ -121,9 +120,7 @@ def score_layer(
             y,
             train=splits.train,
             test=splits.test,
-            n_classes=n_classes,
-            lambda_=probe.lambda_,
-            protocol=protocol,
+            setting=ProbeSetting(n_classes, probe.lambda_, protocol),
             device=device,
             seed=seed,
         )

@@ -166,7 +166,7 @@ def _probe(scene: AblationSetup, x: np.ndarray, y: np.ndarray, splits: Splits) -
 
     return linear_probe(
         x, y, folds=splits.folds, train=splits.train, test=splits.test,
-        n_classes=scene.n_classes, device=scene.device, seed=scene.seed,
+        n_classes=scene.n_classes, device=scene.device,
     )  # fmt: skip
 
 
