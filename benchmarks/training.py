@@ -43,8 +43,11 @@ def main() -> None:
     from visus.models import load_backbone
     from visus.training.batches import decoded
     from visus.training.devices import Devices
+    from visus.training.networks import build
+    from visus.training.prepared import prepare
     from visus.training.recipe import Recipe, lr_factor
-    from visus.training.regimes import Settings, TrainingData, build, prepare, train
+    from visus.training.train import train
+    from visus.training.training_data import Settings, TrainingData
 
     torch.set_num_threads(int(THREADS))
     images = load_images("visus:emoji").limit(150 if args.quick else None, seed=0)

@@ -1,4 +1,4 @@
-"""What a regime trains: the last block by structure, nothing in front of it moves, and the cut gives what the whole network gives."""
+"""What trains with a part of a network: the last block by structure, nothing in front of it moves, and the cut gives what the whole network gives."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_last_block_of_open_clip(openclip_folder):
 
 
 @pytest.mark.parametrize("name", BEHIND)
-def test_what_trains_under_each_regime(name, small):
+def test_what_trains_with_each_part(name, small):
     backbone = small(name)
     classifier = classifier_of(backbone, 3, seed=0)
     block = dict(classifier.trunk.named_modules())[LAST[name]]
@@ -82,14 +82,13 @@ def test_what_trains_under_each_regime(name, small):
     # By hand: what gets a gradient when everything may.
     classifier(batch(backbone)).sum().backward()
     reached = {n for n, p in classifier.named_parameters() if p.grad is not None}
-    assert set(trainable(classifier, backbone, "full")) == reached
-    assert trainable(classifier, backbone, "scratch") == trainable(classifier, backbone, "full")
+    assert set(trainable(classifier, backbone, "network")) == reached
     unused = {n for n, _ in classifier.named_parameters()} - reached
     assert len(unused) <= 3
     assert all(p.requires_grad for p in classifier.parameters())
 
 
-def test_an_unknown_regime_or_parameter_is_answered_with_near_ones(small):
+def test_an_unknown_part_or_parameter_is_answered_with_near_ones(small):
     backbone = small("timm:resnet")
     classifier = classifier_of(backbone, 3, seed=0)
     with pytest.raises(SpecError, match="last-block"):
@@ -102,12 +101,12 @@ def test_an_unknown_regime_or_parameter_is_answered_with_near_ones(small):
         entering(classifier, "model.fc", batch(backbone))
 
 
-@pytest.mark.parametrize("regime", ["head", "last-block", "full"])
+@pytest.mark.parametrize("part", ["head", "last-block", "network"])
 @pytest.mark.parametrize("name", LIBRARIES)
-def test_only_what_should_move_moves(name, regime, small):
+def test_only_what_should_move_moves(name, part, small):
     backbone = small(name)
     classifier = classifier_of(backbone, 3, seed=0)
-    names = trainable(classifier, backbone, regime)
+    names = trainable(classifier, backbone, part)
     freeze(classifier, names)
     set_modes(classifier, names)
     before = {k: v.clone() for k, v in classifier.state_dict().items()}
@@ -124,15 +123,15 @@ def test_only_what_should_move_moves(name, regime, small):
     statistics = {k for k in before if k not in parameters and k.rpartition(".")[0] in trained}
     assert moved - parameters == statistics
     if name in ("timm:resnet", "timm:efficientnet", "torchvision:resnet"):
-        assert bool(statistics) == (regime != "head")
+        assert bool(statistics) == (part != "head")
 
 
 def test_dropout_acts_behind_the_cut_and_nowhere_in_front(small):
     backbone = small("torchvision:vit")
     classifier = classifier_of(backbone, 3, seed=0)
 
-    def training(regime: str) -> set[str]:
-        set_modes(classifier, trainable(classifier, backbone, regime))
+    def training(part: str) -> set[str]:
+        set_modes(classifier, trainable(classifier, backbone, part))
         modules = classifier.trunk.model.named_modules()
         return {n for n, m in modules if m.training and isinstance(m, torch.nn.Dropout | torch.nn.MultiheadAttention)}
 
@@ -140,7 +139,7 @@ def test_dropout_acts_behind_the_cut_and_nowhere_in_front(small):
     inside = {"dropout", "mlp.2", "mlp.4", "self_attention"}
     assert training("head") == set()
     assert training("last-block") == {last + n for n in inside}
-    assert training("full") == {"encoder.dropout"} | {at + n for n in inside for at in (first, last)}
+    assert training("network") == {"encoder.dropout"} | {at + n for n in inside for at in (first, last)}
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -40,7 +40,7 @@ from visus.training import checkpoint
 from visus.training.batchnorm import recalibrate
 from visus.training.devices import Devices, repeatable
 from visus.training.gradients import stage_gradient_norms
-from visus.training.loop import fit
+from visus.training.loop import Learner, fit
 from visus.training.objective import Classification, held_logits
 from visus.training.recipe import Recipe
 from visus.training.small_cnn import small_classifier
@@ -191,8 +191,8 @@ def trained(device: str, folder: Path, *, epochs: int = 3, **recipe: Any) -> tup
     with pretend.on(device)():
         fabric = Devices(device).fabric()
         done = fit(
-            net, Classification(data, 0.1), Recipe(1e-2, batch=24, patience=0, **{"epochs": epochs, **recipe}),
-            fabric=fabric, train_mode=net.train, folder=folder,
+            Learner(net), Classification(data, 0.1), Recipe(1e-2, batch=24, patience=0, **{"epochs": epochs, **recipe}),
+            fabric=fabric, folder=folder,
         )  # fmt: skip
     return net, done
 
@@ -231,9 +231,7 @@ def test_memory_that_runs_out_on_a_gpu_halves_the_pass(tmp_path: Path) -> None:
 
     with gpu():
         fabric, data, net = Devices("cuda").fabric(), feed(), Small(8, 3)
-        done = fit(
-            net, Classification(data, 0.0), Recipe(1e-2, epochs=1, batch=40), fabric=fabric, train_mode=net.train
-        )
+        done = fit(Learner(net), Classification(data, 0.0), Recipe(1e-2, epochs=1, batch=40), fabric=fabric)
         assert done.accumulate == 4
         net.to("cuda")
         assert held_logits(net, data, "test", fabric).shape == (60, 3)
@@ -437,11 +435,11 @@ def test_a_trained_model_is_judged_where_it_was_trained(
     pictures: str, tmp_path: Path, homes: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from visus import device
-    from visus.models import classify
+    from visus.models import classify, dual
 
     asked: list[str] = []
     honest = classify.choose_device
-    for room in (classify, device):
+    for room in (classify, dual, device):
         monkeypatch.setattr(room, "choose_device", lambda device: asked.append(device) or honest(device))
     with gpu():
         homes("cuda")

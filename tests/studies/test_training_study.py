@@ -79,7 +79,7 @@ def test_a_trained_network_is_a_model_like_any_other(result: Result, home: Path,
 def test_the_same_command_again_reads_and_trains_nothing(
     result: Result, colours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_epoch", None)
+    monkeypatch.setattr(loop, "Training", None)
     again = visus.transfer(
         images=f"folder:{colours}", regime=["head", "last-block,full", "scratch"], budget="none", seeds=2, **ASKED
     )

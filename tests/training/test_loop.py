@@ -10,9 +10,10 @@ import torch
 from tests.training.tiny import Points, feed, network
 
 from visus.errors import StoreError
-from visus.training import checkpoint, loop
+from visus.training import checkpoint, epoch, loop
 from visus.training.devices import Devices
-from visus.training.loop import DivergedError, fit
+from visus.training.epoch import DivergedError
+from visus.training.loop import Learner, fit
 from visus.training.objective import Classification, held_logits
 from visus.training.recipe import Recipe
 
@@ -20,7 +21,7 @@ FABRIC = Devices().fabric()
 
 
 def run(net: torch.nn.Module, data: Points, recipe: Recipe, **kwargs):  # type: ignore[no-untyped-def]
-    return fit(net, Classification(data, recipe.smoothing), recipe, fabric=FABRIC, train_mode=net.train, **kwargs)
+    return fit(Learner(net), Classification(data, recipe.smoothing), recipe, fabric=FABRIC, **kwargs)
 
 
 def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -63,7 +64,7 @@ def test_gradients_are_clipped_as_pytorch_clips_them(most: float) -> None:
         net(torch.from_numpy(feed().x)).square().mean().backward()
         if np.isnan(most):
             next(net.parameters()).grad.fill_(float("nan"))  # type: ignore[union-attr]
-    loop.clip_gradients(mine, torch.optim.SGD(mine.parameters()), 0.5 if np.isnan(most) else most, FABRIC)
+    epoch.clip_gradients(mine, torch.optim.SGD(mine.parameters()), 0.5 if np.isnan(most) else most, FABRIC)
     torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.5 if np.isnan(most) else most)
     for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(a.grad, b.grad) or (a.grad.isnan() == b.grad.isnan()).all()  # type: ignore[union-attr, arg-type]

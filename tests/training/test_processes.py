@@ -32,8 +32,9 @@ from visus.training import processes, worker
 from visus.training.captions import learn_tokenizer
 from visus.training.contrastive import CaptionedPictures, ClipTrainer, Contrastive, Drop
 from visus.training.devices import Devices
+from visus.training.epoch import DivergedError
 from visus.training.from_scratch import VIEWS, new_vit
-from visus.training.loop import DivergedError, fit
+from visus.training.loop import Learner, fit
 from visus.training.objective import Classification, Objective
 from visus.training.processes import ProcessError, with_fabric
 from visus.training.recipe import Recipe
@@ -180,7 +181,7 @@ def train_all(fabric: Any, folder: Path) -> None:
     for name, (make, several, alone, _) in CASES.items():
         recipe = alone if fabric.world_size == 1 else several
         net, objective = make()
-        done = fit(net, objective, recipe, fabric=fabric, train_mode=net.train, folder=folder / name)
+        done = fit(Learner(net), objective, recipe, fabric=fabric, folder=folder / name)
         (folder / f"{name}-{fabric.global_rank}.json").write_text(json.dumps([asdict(done), hash_of(net)]))
         if fabric.global_rank == 0:
             torch.save(net.state_dict(), folder / f"{name}.pt")
@@ -232,7 +233,7 @@ def test_a_training_that_was_interrupted_goes_on_in_two_processes_and_ends_with_
         def work(fabric: Any) -> None:
             if stop is not None:
                 objective.validate = Stopping(objective.validate, stop)  # type: ignore[method-assign]
-            done = fit(net, objective, recipe, fabric=fabric, train_mode=net.train, folder=tmp_path / name)
+            done = fit(Learner(net), objective, recipe, fabric=fabric, folder=tmp_path / name)
             if fabric.global_rank == 0:
                 (tmp_path / f"{name}.txt").write_text(hash_of(net) + str([e.train_loss for e in done.epochs]))
 

@@ -13,12 +13,18 @@ from tests import colours
 from visus.errors import DataError
 from visus.images import ImageSet, load_images
 from visus.models import Backbone, load_backbone
-from visus.training import batches, regimes
+from visus.training import batches, learning_rates
+from visus.training import prepared as prepared_module
+from visus.training import train as train_module
 from visus.training.batches import CachedFeed, PictureFeed
 from visus.training.devices import Devices
-from visus.training.loop import DivergedError
+from visus.training.epoch import DivergedError
+from visus.training.networks import build, trained_backbone
+from visus.training.prepared import Prepared, prepare
 from visus.training.recipe import Recipe
-from visus.training.regimes import Prepared, Settings, TrainingData, build, prepare, train, trained_backbone
+from visus.training.records import Trial
+from visus.training.train import train
+from visus.training.training_data import Settings, TrainingData
 
 SETTINGS = Settings(engine="torch")
 
@@ -79,7 +85,7 @@ def test_training_over_the_cut_is_training_of_the_whole_network(
     cut = ready("last-block", backbone, material)
     assert isinstance(cut.feed, CachedFeed)
     assert cut.note == ""
-    monkeypatch.setattr(regimes, "can_cut", lambda *a, **k: False)
+    monkeypatch.setattr(prepared_module, "can_cut", lambda *a, **k: False)
     whole = ready("last-block", backbone, material)
     assert isinstance(whole.feed, PictureFeed)
     assert "every epoch" in whole.note
@@ -149,7 +155,7 @@ def test_a_second_call_reads_what_is_finished_and_restores_the_weights(
 ) -> None:
     first = ready("full", backbone, material)
     done = run(first, tmp_path)
-    monkeypatch.setattr(regimes, "fit", None)
+    monkeypatch.setattr(train_module, "fit", None)
     second = ready("full", backbone, material, seed=9)
     again = run(second, tmp_path)
     assert again.to_json() == done.to_json()
@@ -215,11 +221,11 @@ def test_learning_rates_are_tried_from_the_middle_to_both_sides_of_the_best(
     grid = tuple(10.0 ** (k - 5) for k in range(len(accuracies)))
     asked: list[int] = []
 
-    def tried(lr: float) -> regimes.Trial:
+    def tried(lr: float) -> Trial:
         asked.append(grid.index(lr))
-        return regimes.Trial(lr, accuracies[grid.index(lr)], 1.0, 1.0, 0.0)
+        return Trial(lr, accuracies[grid.index(lr)], 1.0, 1.0, 0.0)
 
-    found = regimes.walk(grid, tried)
+    found = learning_rates.walk(grid, tried)
     assert tuple(grid.index(t.lr) for t in found) == expected
     assert len(asked) == len(set(asked))
     assert max(t.val_accuracy for t in found) == max(accuracies)

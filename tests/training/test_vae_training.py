@@ -16,7 +16,7 @@ from visus.models.vae_open import load_vae
 from visus.training import checkpoint
 from visus.training.devices import Devices
 from visus.training.effective_beta import measured_beta
-from visus.training.loop import DivergedError
+from visus.training.epoch import DivergedError
 from visus.training.recipe import Recipe
 from visus.training.small_cnn import small_classifier
 from visus.training.vae import Elbo, KLSchedule, TrainedVae, VaePlan, train_vae
@@ -94,13 +94,13 @@ def test_it_learns_and_says_each_side_by_epoch(tmp_path: Path) -> None:
 
 
 def test_one_step_is_adam_by_hand(tmp_path: Path) -> None:
-    from visus.training.loop import fit
+    from visus.training.loop import Learner, fit
 
     x = blobs(32)
     network, twin = (new_vae(SIZES, Decoder(), seed=0) for _ in range(2))
     objective = Elbo(x, x, KLSchedule(), seed=0)
     recipe = Recipe(2e-3, epochs=1, batch=32, clip=0.0, patience=0, optimizer="adam", schedule="constant")
-    fit(network, objective, recipe, fabric=Devices().fabric(), train_mode=network.train)
+    fit(Learner(network), objective, recipe, fabric=Devices().fabric())
     # The loop draws its noise from a generator seeded by (seed, epoch, process).
     torch.manual_seed(int(np.random.default_rng([0, 0, 0]).integers(2**31)))
     rows = np.random.default_rng([0, 0]).permutation(32)

@@ -21,7 +21,7 @@ from visus.models.cut import arguments, blank_image, module_at
 from visus.models.modes import eval_mode
 from visus.spec import unknown
 
-REGIMES = ("head", "last-block", "full", "scratch")
+PARTS = ("head", "last-block", "network")
 
 
 def last_block(backbone: Backbone) -> str:
@@ -51,19 +51,19 @@ def _is_block(module: nn.Module) -> bool:
     return any(next(g.parameters(), None) is not None for g in inner)
 
 
-def trainable(classifier: Classifier, backbone: Backbone, regime: str) -> tuple[str, ...]:
-    """Names of the classifier's parameters that train under a regime, in the order of named_parameters().
+def trainable(classifier: Classifier, backbone: Backbone, part: str) -> tuple[str, ...]:
+    """Names of the classifier's parameters that train with a part of it, in the order of named_parameters().
 
     'head': the head. 'last-block': the head, and every parameter that the logits depend on when what enters the last block is given,
-    and that this does not depend on: the block, and the norms and poolers behind it. 'full' and 'scratch': every parameter that the
-    logits depend on (the library's own classifier and auxiliary heads are none). Raises SpecError for another regime.
+    and that this does not depend on: the block, and the norms and poolers behind it. 'network': every parameter that the
+    logits depend on (the library's own classifier and auxiliary heads are none). Raises SpecError for another part.
     """
-    if regime not in REGIMES:
-        raise unknown("regime", regime, REGIMES)
+    if part not in PARTS:
+        raise unknown("part", part, PARTS)
     head = {name for name, _ in classifier.named_parameters() if name.startswith("head.")}
-    if regime == "head":
+    if part == "head":
         wanted = head
-    elif regime == "last-block":
+    elif part == "last-block":
         wanted = head | parameters_behind(classifier, last_block(backbone), backbone.preprocess.size)
     else:
         wanted = head | {f"trunk.{name}" for name in classifier.used}

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from visus.errors import DataError
+from visus.models.modes import eval_mode
 
 
 def recalibrate(module: nn.Module, batches: Iterable[torch.Tensor]) -> bool:
@@ -46,16 +47,12 @@ def recalibrate(module: nn.Module, batches: Iterable[torch.Tensor]) -> bool:
 @contextmanager
 def _estimating(module: nn.Module, norms: Sequence[nn.modules.batchnorm._BatchNorm]) -> Iterator[None]:
     """`norms` in train mode with a cumulative average, all else in eval mode."""
-    modes = {m: m.training for m in module.modules()}
     momenta = {m: m.momentum for m in norms}
-    try:
-        for m in modes:
-            m.training = m in momenta
-        for norm in momenta:
-            norm.momentum = None
-        yield
-    finally:
-        for m, mode in modes.items():
-            m.training = mode
-        for norm, momentum in momenta.items():
-            norm.momentum = momentum
+    with eval_mode(module):
+        try:
+            for norm in momenta:
+                norm.training, norm.momentum = True, None
+            yield
+        finally:
+            for norm, momentum in momenta.items():
+                norm.momentum = momentum

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from visus.errors import SpecError
+from visus.training.regimes import REGIMES, WHOLE
 
 WORTHWHILE = 4  # epochs over the whole network that are worth larger pictures
 TRIAL_PICTURES = 1000  # of a trial of one learning rate over the whole network, where time is short
 TRIED = 3  # learning rates of a longer grid that are tried as a rule: both sides of the best
-# Shares of the time among regimes that train the whole network: what fine-tuning brings is the question, the others are its context.
-WEIGHTS: Mapping[str, float] = {"full": 4.0, "lora": 1.0, "scratch": 1.0}
-LEAST_IMPORTANT = ("scratch", "lora", "full", "last-block")
+LEAST_IMPORTANT = ("scratch", "lora", "full", "last-block")  # what is left out first
 SLACK = 0.95  # of the time is planned; the rest is for what the estimates miss
 
 
@@ -91,20 +90,20 @@ def fit_to(
     for regime, a in plan.items():
         if len(a.grid) == 1 or regime == "head":
             continue
-        if regime == "scratch":
+        if REGIMES[regime].random:
             lr = a.grid[len(a.grid) // 2]
             plan[regime] = replace(a, grid=(lr,))
             said.append(f"{regime}: its learning rate was not searched, {lr:g} was taken.")
             continue
-        pictures = min(TRIAL_PICTURES, sizes.train) if regime in WEIGHTS else None
+        pictures = min(TRIAL_PICTURES, sizes.train) if regime in WHOLE else None
         plan[regime] = replace(a, trial_epochs=1, trial_pictures=pictures)
         of = f" of {pictures:,} pictures" if pictures else ""
         said.append(f"{regime}: learning rates were tried for one epoch{of} only.")
     while True:
-        cheap = sum(predicted(paces[r], a, sizes) for r, a in plan.items() if r not in WEIGHTS)
-        whole = [r for r in plan if r in WEIGHTS]
-        weight = sum(WEIGHTS[r] for r in whole)
-        chosen = {r: _largest(plan[r], paces[r], sizes, (room - cheap) * WEIGHTS[r] / weight) for r in whole}
+        cheap = sum(predicted(paces[r], a, sizes) for r, a in plan.items() if r not in WHOLE)
+        whole = [r for r in plan if r in WHOLE]
+        weight = sum(REGIMES[r].share for r in whole)
+        chosen = {r: _largest(plan[r], paces[r], sizes, (room - cheap) * REGIMES[r].share / weight) for r in whole}
         unfit = [r for r in whole if chosen[r] is None] if cheap <= room else list(plan)
         gone = next((r for r in LEAST_IMPORTANT if r in unfit), None)
         if gone is None:

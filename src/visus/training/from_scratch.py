@@ -31,7 +31,7 @@ from visus.training.loop import Fit
 from visus.training.objective import Objective
 from visus.training.parts import Parts, parts_of
 from visus.training.recipe import Recipe
-from visus.training.resumable import fit_resumable
+from visus.training.resumable import SavedFit, fit_resumable
 from visus.training.vectors import Meanings, add_words, meanings_for, start_from
 from visus.training.vit_multitask import UNKNOWN, Named, NamedPictures, NamedViT
 
@@ -320,8 +320,7 @@ def carry_out(
         objective,
         plan.recipe,
         plan.devices,
-        checkpoints=checkpoints,
-        file=checkpoints / "fit.json",
+        saved=SavedFit(checkpoints, checkpoints / "fit.json"),
         allowed=plan.allowed,
         what="training",
         save=save,

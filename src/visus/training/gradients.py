@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from visus.errors import DataError
+from visus.models.modes import eval_mode
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -64,18 +65,14 @@ def _parameters(network: nn.Module, name: str, path: str) -> list[nn.Parameter]:
 @contextmanager
 def _differentiable(network: nn.Module, wanted: list[nn.Parameter]) -> Iterator[None]:
     """Eval mode, and gradients for just the wanted parameters."""
-    modes = {m: m.training for m in network.modules()}
     flags = {p: p.requires_grad for p in network.parameters()}
-    try:
-        for m in modes:
-            m.training = False
-        for p in flags:
-            p.requires_grad_(False)
-        for p in wanted:
-            p.requires_grad_(True)
-        yield
-    finally:
-        for m, mode in modes.items():
-            m.training = mode
-        for p, flag in flags.items():
-            p.requires_grad_(flag)
+    with eval_mode(network):
+        try:
+            for p in flags:
+                p.requires_grad_(False)
+            for p in wanted:
+                p.requires_grad_(True)
+            yield
+        finally:
+            for p, flag in flags.items():
+                p.requires_grad_(flag)

@@ -1,25 +1,15 @@
-"""How a regime is trained: AdamW, linear warm-up and cosine decay, one grid of learning rates a regime (P6)."""
+"""How a regime is trained: AdamW, linear warm-up and cosine decay (P6)."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-# Learning rates that each regime may choose from, on validation. Factors of about three, as one epoch cannot tell
-# nearer ones apart. Whole pretrained networks end at 1e-3: short trials flatter high rates.
-GRIDS: Mapping[str, tuple[float, ...]] = {
-    "head": (1e-3, 3e-3, 1e-2, 3e-2),
-    "last-block": (1e-4, 3e-4, 1e-3, 3e-3),
-    "lora": (3e-4, 1e-3, 3e-3),
-    "full": (3e-5, 1e-4, 3e-4, 1e-3),
-    "scratch": (3e-4, 1e-3, 3e-3),
-}
 EPOCHS = 10
 MUON = 3.0  # its learning rate, in those of AdamW
 INSIDE = re.compile(r"(^|\.)(blocks|layers)\.\d+\.")  # names of what stands inside a transformer's blocks

@@ -26,6 +26,28 @@ class Epoch:
     parts: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass
+class Progress:
+    """Where a training stands; saved with every checkpoint. spent: seconds, over all sessions."""
+
+    epoch: int = 0
+    step: int = 0
+    accumulate: int = 1
+    spent: float = 0.0
+    best: int = -1
+    history: list[Epoch] = field(default_factory=list)
+    stopped: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return asdict(self)
+
+    @staticmethod
+    def of(body: dict[str, Any]) -> Progress:
+        """What `plain` gave."""
+        return Progress(**{**body, "history": [Epoch(**e) for e in body["history"]]})
+
+
 @dataclass(frozen=True)
 class Trial:
     """One learning rate tried: what it reached on validation (accuracy 0 and infinite loss where training broke down)."""

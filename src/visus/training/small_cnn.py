@@ -14,7 +14,7 @@ from visus.errors import DataError
 from visus.features.latents import as_floats
 from visus.memory import halving
 from visus.training.devices import Devices, repeatable
-from visus.training.loop import fit
+from visus.training.loop import Learner, fit
 from visus.training.objective import Classification
 from visus.training.recipe import Recipe
 
@@ -47,7 +47,7 @@ class SmallCnn(nn.Module):
 
 @dataclass(frozen=True)
 class Labelled:
-    """A feed (see feeds.Feed) of uint8 pictures [n, h, w, c] as they are, in [0, 1]."""
+    """A feed (see batches.Feed) of uint8 pictures [n, h, w, c] as they are, in [0, 1]."""
 
     pictures: np.ndarray
     y: np.ndarray
@@ -104,11 +104,10 @@ def small_classifier(
     feed = Labelled(train, y, {"validation": held}, {"validation": held_y})
     with repeatable(devices.kind):
         done = fit(
-            network,
+            Learner(network),
             Classification(feed, recipe.smoothing),
             recipe,
             fabric=Devices(devices.kind).fabric(),
-            train_mode=network.train,
             what="training the classifier whose features judge samples",
         )
     network.to("cpu").eval().requires_grad_(requires_grad=False)

@@ -14,8 +14,9 @@ from visus.models.cut import entering
 from visus.training.batches import at_size, canvas, decoded
 from visus.training.budget import Throughput
 from visus.training.devices import Devices
+from visus.training.networks import Built, FromCut
 from visus.training.recipe import Recipe, optimizer_for
-from visus.training.regimes import Built, FromCut, Settings, TrainingData
+from visus.training.training_data import Settings, TrainingData
 
 SCALES = (6 / 7, 5 / 7, 4 / 7)  # of the model's own size: 192, 160 and 128 for 224
 STEPS = 2  # timed, after one that is not
@@ -46,27 +47,27 @@ def _runs(built: Built, size: int) -> bool:
     return True
 
 
-def pace_of_pictures(
-    built: Built, backbone: Backbone, material: TrainingData, sizes: Sequence[int], recipe: Recipe, devices: Devices
+def throughput_of_network(
+    built: Built, backbone: Backbone, data: TrainingData, sizes: Sequence[int], recipe: Recipe, devices: Devices
 ) -> Throughput:
     """Of a regime over the whole network, at each of `sizes`: decoding, training, evaluation."""
-    n = len(material.train) + len(material.validation) + len(material.test)
+    n = len(data.train) + len(data.validation) + len(data.test)
     setup, train, held = {}, {}, {}
     for size in sizes:
         preprocess = at_size(backbone.preprocess, size)
         start = time.perf_counter()
-        decoded(material.images, material.train[:DECODED], canvas(preprocess), what="a few")
-        setup[size] = (time.perf_counter() - start) / min(DECODED, len(material.train)) * n
-        batch = min(recipe.batch, len(material.train))
+        decoded(data.images, data.train[:DECODED], canvas(preprocess), what="a few")
+        setup[size] = (time.perf_counter() - start) / min(DECODED, len(data.train)) * n
+        batch = min(recipe.batch, len(data.train))
         x = torch.zeros(batch, preprocess.channels, size, size).contiguous(memory_format=torch.channels_last)
         train[size], held[size] = _seconds(built, built.classifier, x, recipe, devices)
     return Throughput(setup, train, held)
 
 
-def pace_of_tail(
+def throughput_of_last_block(
     built: Built,
     backbone: Backbone,
-    material: TrainingData,
+    data: TrainingData,
     settings: Settings,
     recipe: Recipe,
     devices: Devices,
@@ -74,11 +75,11 @@ def pace_of_tail(
 ) -> Throughput:
     """Of the last block: the frozen front once for every picture and view, then steps over what it gave."""
     size = min(backbone.preprocess.size)
-    passes = len(material.train) * max(settings.views, 1) + len(material.validation) + len(material.test)
+    passes = len(data.train) * max(settings.views, 1) + len(data.validation) + len(data.test)
     entered = entering(
         built.classifier, built.path, torch.zeros(1, backbone.preprocess.channels, *backbone.preprocess.size)
     )
-    x = entered.expand(min(recipe.batch, len(material.train)), *entered.shape[1:]).contiguous()
+    x = entered.expand(min(recipe.batch, len(data.train)), *entered.shape[1:]).contiguous()
     network = FromCut(built.classifier, built.path, backbone.preprocess.size)
     train, held = _seconds(built, network, x, recipe, devices)
     # The whole network's forward pass is an upper bound of the front's.

@@ -22,7 +22,7 @@ from visus.training.devices import Devices
 from visus.training.loop import Fit
 from visus.training.objective import Objective, shuffled, weight
 from visus.training.recipe import Recipe
-from visus.training.resumable import fit_resumable
+from visus.training.resumable import SavedFit, fit_resumable
 from visus.training.together import share, total
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def train_vae(train: np.ndarray, validation: np.ndarray, plan: VaePlan, *, conte
     check_pictures(train, plan)
     key = xxhash.xxh3_128_hexdigest(json.dumps([FORMAT, content, plan.describe()], sort_keys=True).encode())
     folder = root / f"vae-{key[:24]}"
-    checkpoints, model, file = folder / "checkpoints", folder / "model", folder / "fit.json"
+    model = folder / "model"
     network = new_vae(plan.sizes, plan.decoder, seed=plan.recipe.seed)
     objective = Elbo(train, validation, plan.pressure, seed=plan.recipe.seed)
     waiting = f"another process is training {plan.name} in {folder}; waiting for it, its result will be used"
@@ -221,8 +221,7 @@ def train_vae(train: np.ndarray, validation: np.ndarray, plan: VaePlan, *, conte
             objective,
             plan.recipe,
             plan.devices,
-            checkpoints=checkpoints,
-            file=file,
+            saved=SavedFit(folder / "checkpoints", folder / "fit.json"),
             allowed=plan.allowed,
             what=f"training {plan.name}",
             save=lambda: save_vae(model, network, info={"name": plan.name, **plan.describe()}),

@@ -13,22 +13,21 @@ from visus.errors import SpecError
 from visus.spec import unknown
 from visus.studies.transfer.regimes.plan import asked_for, planned
 from visus.studies.transfer.regimes.runs import Options, TrainingContext, run_regime
+from visus.training.regimes import REGIMES, STANDARD
 
 if TYPE_CHECKING:
     from visus.images import ImageSet, Splits
     from visus.models import Backbone
     from visus.studies.transfer.regimes.scores import RegimeScore
     from visus.training.devices import Devices
+    from visus.training.networks import Built
     from visus.training.records import Run
-    from visus.training.regimes import Built, TrainingData
-
-KNOWN = ("probe", "head", "last-block", "lora", "full", "scratch")
-DEFAULT = ("probe", "head", "last-block", "full", "scratch")
+    from visus.training.training_data import TrainingData
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of it. scores: one a regime, in the order of KNOWN. backbones: by regime, with the weights of its first seed.
+    """What came of it. scores: one a regime, in the order of REGIMES. backbones: by regime, with the weights of its first seed.
 
     left_out: what the time given did not allow, in sentences. unfit: regimes that the architecture does not allow, in sentences.
     """
@@ -41,12 +40,12 @@ class Trained:
 
 
 def chosen_regimes(names: Sequence[str] | None) -> tuple[str, ...]:
-    """Regimes by name, several may be separated by commas; None gives DEFAULT. In the order of KNOWN, always with the probe."""
-    asked = [part.strip() for name in names or DEFAULT for part in name.split(",") if part.strip()]
+    """Regimes by name, several may be separated by commas; None gives the standard ones. In the order of REGIMES, always with the probe."""
+    asked = [part.strip() for name in names or STANDARD for part in name.split(",") if part.strip()]
     for name in asked:
-        if name not in KNOWN:
-            raise unknown("--regime", name, KNOWN)
-    return tuple(r for r in KNOWN if r in asked or r == "probe")
+        if name not in REGIMES:
+            raise unknown("--regime", name, REGIMES)
+    return tuple(r for r in REGIMES if r in asked or r == "probe")
 
 
 def chosen_rates(text: str | None) -> tuple[float, ...]:
@@ -81,14 +80,14 @@ def train_regimes(
     """
     from visus.errors import VisusError
     from visus.progress import log
-    from visus.training.regimes import build
+    from visus.training.networks import build
 
     shop = TrainingContext(_material(imageset, kept, splits, late), options, devices, late_seconds)
     networks: dict[str, Backbone] = {}
     unfit: list[str] = []
     builts: dict[str, Built] = {}
     for regime in options.regimes:
-        source = twin if regime == "scratch" and not backbone.random else backbone
+        source = twin if REGIMES[regime].random and not backbone.random else backbone
         if source is None:
             unfit.append(f"{regime}: the architecture could not be built without its weights.")
             continue
@@ -131,7 +130,7 @@ def train_head(
     late: np.ndarray,
 ) -> tuple[Built, Run]:
     """Train a head on the last features of a network as it stands; the classifier that it completes, and the run."""
-    from visus.training.regimes import build, restore
+    from visus.training.networks import build, restore
 
     options = replace(options, regimes=("head",), views=0, augment=False, seeds=1)
     shop = TrainingContext(_material(imageset, kept, splits, late), options, devices)
@@ -147,7 +146,7 @@ def train_head(
 def _material(imageset: ImageSet, kept: np.ndarray, splits: Splits, late: np.ndarray | None) -> TrainingData:
     """What is trained on: the first fold's two parts, and test."""
     from visus.studies.common.shared import labels_of
-    from visus.training.regimes import TrainingData
+    from visus.training.training_data import TrainingData
 
     fit, val = splits.folds[0]
     parts = {"train": fit, "validation": val, "test": splits.test}

@@ -9,11 +9,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from visus.studies.transfer.regimes.runs import Options, TrainingContext, content_key
+from visus.training.regimes import REGIMES, WHOLE
 
 if TYPE_CHECKING:
     from visus.models import Backbone
     from visus.training.budget import RegimeBudget
-    from visus.training.regimes import Built
+    from visus.training.networks import Built
 
 TRIED = 0.3  # share of the epochs that a learning rate is tried for
 
@@ -21,13 +22,12 @@ TRIED = 0.3  # share of the epochs that a learning rate is tried for
 def asked_for(regime: str, backbone: Backbone, options: Options) -> RegimeBudget:
     """What a regime may spend when time is no matter."""
     from visus.training.budget import RegimeBudget
-    from visus.training.recipe import GRIDS
 
     epochs = options.scratch_epochs or options.epochs if regime == "scratch" else options.epochs
     trial = epochs if regime == "head" else max(1, round(TRIED * epochs))
     native = min(backbone.preprocess.size)
-    size = options.size if options.size and regime in ("full", "scratch", "lora") else native
-    return RegimeBudget(epochs, size, options.lr or GRIDS[regime], trial)
+    size = options.size if options.size and regime in WHOLE else native
+    return RegimeBudget(epochs, size, options.lr or REGIMES[regime].grid, trial)
 
 
 def planned(
@@ -70,7 +70,7 @@ def _paces(
     """Seconds that each regime takes, measured, and the numbers of pictures."""
     from visus.progress import task
     from visus.training.budget import Sizes, Throughput
-    from visus.training.throughput import pace_of_pictures, pace_of_tail, sizes_for
+    from visus.training.throughput import sizes_for, throughput_of_last_block, throughput_of_network
 
     material, options, recipe, devices = shop.material, shop.options, shop.recipe, shop.devices
     paces: dict[str, Throughput] = {}
@@ -80,15 +80,17 @@ def _paces(
             built, backbone = builts[regime], networks[regime]
             if regime == "scratch" and "full" in paces:
                 paces[regime] = paces["full"]
-            elif regime in ("full", "scratch", "lora"):
+            elif regime in WHOLE:
                 sizes = (asked[regime].size,) if options.size else sizes_for(built, backbone)
-                paces[regime] = pace_of_pictures(built, backbone, material, sizes, recipe, devices)
+                paces[regime] = throughput_of_network(built, backbone, material, sizes, recipe, devices)
                 whole = whole or paces[regime]
             elif regime == "last-block":
                 native = min(backbone.preprocess.size)
                 if whole is None or native not in whole.held:
-                    whole = pace_of_pictures(built, backbone, material, (native,), recipe, devices)
-                paces[regime] = pace_of_tail(built, backbone, material, shop.settings, recipe, devices, whole)
+                    whole = throughput_of_network(built, backbone, material, (native,), recipe, devices)
+                paces[regime] = throughput_of_last_block(
+                    built, backbone, material, shop.settings, recipe, devices, whole
+                )
             else:
                 size, few = asked[regime].size, 2e-5
                 front = 0.0

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visus.errors import SpecError
+from visus.training.regimes import WHOLE
 
 if TYPE_CHECKING:
     from visus.models import Backbone
     from visus.studies.transfer.regimes.scores import RegimeScore
     from visus.training.budget import RegimeBudget
     from visus.training.devices import Devices
+    from visus.training.networks import Built
+    from visus.training.prepared import Prepared
     from visus.training.recipe import Recipe
-    from visus.training.regimes import Built, Prepared, Settings, TrainingData
+    from visus.training.training_data import Settings, TrainingData
 
 FORMAT = 1
 
@@ -78,7 +81,7 @@ class TrainingContext:
 
     @property
     def settings(self) -> Settings:
-        from visus.training.regimes import Settings
+        from visus.training.training_data import Settings
 
         return Settings(self.options.views, self.options.augment, self.options.engine)
 
@@ -125,7 +128,7 @@ def run_regime(
     from visus.paths import home, write_text
     from visus.studies.transfer.regimes.scores import RegimeScore
     from visus.training import checkpoint
-    from visus.training.regimes import restore, trained_backbone
+    from visus.training.networks import restore, trained_backbone
 
     regime, options, material = built.regime, shop.options, shop.material
     said = (options.batch, options.accumulate, options.seed, asdict(shop.settings), asdict(shop.devices))
@@ -194,7 +197,8 @@ def _trained(
     import torch
 
     from visus.training.cost import watching
-    from visus.training.regimes import WHOLE, again, prepare, train
+    from visus.training.prepared import again, prepare
+    from visus.training.train import train
 
     material, options, settings, device = shop.material, shop.options, shop.settings, shop.devices.kind
     begun = time.perf_counter()

@@ -11,24 +11,14 @@ import numpy as np
 from visus.errors import DataError
 from visus.studies.common.pairs import Pair, compare_right
 from visus.training.records import Epoch, Run, Trial
+from visus.training.regimes import REGIMES
 
 if TYPE_CHECKING:
     from visus.measures.probe import ProbeResult
     from visus.studies.transfer.layers.scores import LayerScore
 
-__all__ = ["WORDS", "Epoch", "RegimeScore", "Regimes", "Run", "Trade", "Trial", "trade_off"]
+__all__ = ["Epoch", "RegimeScore", "Regimes", "Run", "Trade", "Trial", "trade_off"]
 
-# Regimes as people read them.
-WORDS = {
-    "probe": "linear probe",
-    "head": "head",
-    "last-block": "last block",
-    "lora": "LoRA",
-    "full": "full fine-tuning",
-    "scratch": "training from scratch",
-}
-# Regimes of which every epoch runs the whole network over every picture; the others may train on what was computed before.
-WHOLE = ("full", "scratch", "lora")
 WORTH = 0.01  # what a cheaper regime may give up of validation accuracy
 
 
@@ -91,7 +81,7 @@ class RegimeScore:
     @property
     def words(self) -> str:
         """The regime as people read it."""
-        return WORDS.get(self.regime, self.regime)
+        return REGIMES[self.regime].label
 
     @property
     def validation(self) -> float:

@@ -9,7 +9,8 @@ import numpy as np
 
 from visus.studies.common.pairs import table_of_pairs
 from visus.studies.common.schema1 import Table
-from visus.studies.transfer.regimes.scores import WHOLE, Regimes, RegimeScore, chosen, operations
+from visus.studies.transfer.regimes.scores import Regimes, RegimeScore, chosen, operations
+from visus.training.regimes import WHOLE
 
 
 def tables(s: Regimes, *, seed: int) -> dict[str, Table]:
