@@ -16,12 +16,12 @@ import pytest
 import torch
 
 import visus
-from visus.app import doors
+from visus.app import api
 from visus.arguments import LARGEST_SEED, RANGES, read, settle
 from visus.errors import DataError, SpecError, VisusError
 from visus.features import Features, extract
 
-DOORS = sorted(doors.STUDIES)
+DOORS = sorted(api.STUDIES)
 
 
 class Name(str, enum.Enum):  # noqa: UP042 - whose str() is 'Name.LATE'
@@ -30,7 +30,7 @@ class Name(str, enum.Enum):  # noqa: UP042 - whose str() is 'Name.LATE'
 
 def _settled(door: str, **given: Any) -> dict[str, Any]:
     needed = {"predict": {"images": ["a.png"]}, "train": {"kind": "vit"}}.get(door, {})
-    return settle(door, inspect.signature(getattr(doors, door)), (), needed | given, flags=True).arguments
+    return settle(door, inspect.signature(getattr(api, door)), (), needed | given, flags=True).arguments
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_what_cannot_is_refused_in_one_line_that_names_it(annotation: str, name:
 
 @pytest.mark.parametrize("door", DOORS)
 def test_no_door_takes_a_thing_of_another_kind(door: str) -> None:
-    parameters = inspect.signature(getattr(doors, door)).parameters
+    parameters = inspect.signature(getattr(api, door)).parameters
     assert {"seed", "limit", "out", "threads"} <= set(parameters)
     for name, parameter in parameters.items():
         option = name if parameter.default is inspect.Parameter.empty else "--" + name.replace("_", "-")
@@ -148,7 +148,7 @@ def test_no_door_takes_a_thing_of_another_kind(door: str) -> None:
 
 @pytest.mark.parametrize("door", DOORS)
 def test_every_number_of_a_door_has_a_range_and_every_default_lies_in_it(door: str) -> None:
-    signature = inspect.signature(getattr(doors, door))
+    signature = inspect.signature(getattr(api, door))
     for name, parameter in signature.parameters.items():
         kinds = {kind.strip() for kind in parameter.annotation.split("|")}
         assert kinds <= {"str", "int", "float", "bool", "None", "list[str]"}, (name, kinds)
@@ -230,7 +230,7 @@ def test_extract_says_what_it_takes() -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["visus", "visus.images", "visus.models", "visus.features", "visus.measures", "visus.app.doors"]
+    "room", ["visus", "visus.images", "visus.models", "visus.features", "visus.measures", "visus.app.api"]
 )
 def test_every_public_name_is_there_by_star_and_by_dir(room: str) -> None:
     module = importlib.import_module(room)

@@ -18,7 +18,7 @@ from visus.locks import locked
 from visus.memory import halving, out_of_memory
 from visus.progress import Silent, collecting, reporting
 from visus.report.write import LOCK, write_report
-from visus.studies.common.schema1 import Result
+from visus.result import Result
 from visus.training import checkpoint
 
 HOLD = """
@@ -105,7 +105,7 @@ def test_a_pass_over_rows_halves_where_memory_is_too_little_and_loses_none() -> 
 
 
 def test_of_two_reports_into_one_folder_the_second_waits(tmp_path: Path) -> None:
-    result = Result("predict", "A page", ("found",), {}, (), {}, (), {})
+    result = Result(study="predict", title="A page", sections=())
     writer = threading.Thread(target=write_report, args=(result, tmp_path))
     with locked(tmp_path, waiting="", name=LOCK):
         writer.start()

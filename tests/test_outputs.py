@@ -10,9 +10,9 @@ import pytest
 from visus.errors import StoreError
 from visus.outputs import check_out, mark
 from visus.report import write_report
-from visus.studies.common.schema1 import Result, Table
+from visus.result import Result
 
-EMPTY = Result("vae", "Nothing", (), {"t": Table(("a",), ((1,),))}, (), {}, (), {})
+EMPTY = Result(study="vae", title="Nothing", sections=())
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ EMPTY = Result("vae", "Nothing", (), {"t": Table(("a",), ((1,),))}, (), {}, (), 
         ("index.html", "vae"),
         ("result.json", "vae"),
         ("arrays.npz", "predict"),
+        ("predictions.parquet", "transfer"),
         ("figures/mine.png", "vit"),
         ("tables/mine.csv", "clip"),
         ("features/mine.parquet", "extract"),

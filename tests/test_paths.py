@@ -117,9 +117,10 @@ def test_figures_and_compiled_code_need_no_home(tmp_path: Path) -> None:
     code = (
         "import visus, os, matplotlib, matplotlib.font_manager\n"
         "from visus.report import render_page\n"
-        "from visus.studies.common.schema1 import Figure, Result\n"
-        "f = Figure('a', 'lines', 'A', '', {'x_label': '', 'y_label': '', 'x_log': False, 'y_log': False, 'marks': [], 'series': []})\n"
-        "assert 'could not' not in render_page(Result('vae', 't', (), {}, (f,), {}, (), {}))\n"
+        "from visus.figures import Lines\n"
+        "from visus.result import Result, Section\n"
+        "s = Section(key='s', title='?', source='visus.studies.vae', figures=(Lines(key='a', title='A', series=()),))\n"
+        "assert 'could not' not in render_page(Result(study='vae', title='t', sections=(s,)))\n"
         "import numba\n"
         "@numba.njit(cache=True)\n"
         "def twice(x): return 2 * x\n"

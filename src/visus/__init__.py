@@ -14,7 +14,7 @@ from visus.paths import shelter_caches
 from visus.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from visus.app.doors import clip, extract, predict, train, transfer, vae, vit
+    from visus.app.api import clip, extract, predict, train, transfer, vae, vit
     from visus.errors import VisusError
     from visus.images import load_images
     from visus.models import load_backbone, load_dual
@@ -37,7 +37,7 @@ __all__ = [
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "app.doors": ["clip", "extract", "predict", "train", "transfer", "vae", "vit"],
+        "app.api": ["clip", "extract", "predict", "train", "transfer", "vae", "vit"],
         "errors": ["VisusError"],
         "images": ["load_images"],
         "models": ["load_backbone", "load_dual"],

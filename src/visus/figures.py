@@ -15,6 +15,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, PlainV
 from pydantic.dataclasses import dataclass
 from pydantic_core.core_schema import SerializationInfo
 
+from visus.lazy import named
+
 _STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
 
@@ -93,6 +95,10 @@ class Figure:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.key!r}: {self.title!r})"
 
+    def _repr_html_(self) -> str:
+        """The figure drawn, for a notebook's cell."""
+        return str(named("visus.report.notebook:figure_html")(self))
+
 
 def _arrays(value: Any, name: str) -> Iterator[tuple[str, np.ndarray]]:
     if isinstance(value, np.ndarray):
@@ -134,7 +140,7 @@ class Intervals(Figure):
     kind: Literal["intervals"] = "intervals"
     x_label: Text = ""
     y_label: Text = ""
-    unit: str = ""
+    unit: Text = ""
     groups: tuple[Group, ...]
     reference: tuple[Reference, ...] = ()
 
@@ -169,8 +175,8 @@ class Lines(Figure):
     kind: Literal["lines"] = "lines"
     x_label: Text = ""
     y_label: Text = ""
-    x_unit: str = ""
-    unit: str = ""
+    x_unit: Text = ""
+    unit: Text = ""
     x_log: bool = False
     y_log: bool = False
     series: tuple[Series, ...]
@@ -196,8 +202,8 @@ class Curves(Figure):
     kind: Literal["curves"] = "curves"
     x_label: Text = ""
     y_label: Text = ""
-    x_unit: str = ""
-    unit: str = ""
+    x_unit: Text = ""
+    unit: Text = ""
     x_log: bool = False
     y_log: bool = False
     own_y: bool = False
@@ -254,7 +260,7 @@ class Heatmap(Figure):
     rows: Texts
     columns: Texts
     label: Text = ""
-    unit: str = ""
+    unit: Text = ""
     low: Number = None
     high: Number = None
 
@@ -286,14 +292,14 @@ class Front(Figure):
 
     kind: Literal["front"] = "front"
     y_label: Text = ""
-    unit: str = ""
+    unit: Text = ""
     points: tuple[FrontPoint, ...]
     panels: tuple[FrontPanel, ...]
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT, repr=False, eq=False)
 class Gallery(Figure):
-    """Pictures with captions. images: uint8 [n, h, w, 3]. groups: the row of the gallery that each stands in; columns: pictures in a row."""
+    """Images with captions. images: uint8 [n, h, w, 3]. groups: the row of the gallery that each stands in; columns: images in a row."""
 
     kind: Literal["gallery"] = "gallery"
     images: Array

@@ -29,16 +29,26 @@ def points_text(difference: float, low: float, high: float) -> str:
     return f"{100 * difference:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
 
 
+def factor(unit: str) -> float:
+    """What a number of data is multiplied by where it is written: 100 for shares and points."""
+    return SCALED[unit][1] if unit in SCALED else 1.0
+
+
 def scaled(value: Any, unit: str) -> Any:
     """A number of data as it is written: shares and points times 100; whatever is no number comes back as it is."""
     if unit not in SCALED or isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
         return value
-    return SCALED[unit][1] * float(value)
+    return factor(unit) * float(value)
+
+
+def unit_text(unit: str) -> str:
+    """A unit as it is written: '%' for shares, 'points', 's'."""
+    return SCALED[unit][0] if unit in SCALED else unit
 
 
 def with_unit(label: str, unit: str) -> str:
     """A column's or axis's name with its unit: 'accuracy, %', 'time, s'."""
-    written = SCALED[unit][0] if unit in SCALED else unit
+    written = unit_text(unit)
     return f"{label}, {written}" if written and label else label or written
 
 

@@ -14,7 +14,7 @@ from visus.paths import check_writable, write_text
 
 MARKER = ".visus"
 DEFAULT = "visus-out"
-_PAGE = ("index.html", "result.json", "arrays.npz", "figures/", "tables/")
+_PAGE = ("index.html", "result.json", "arrays.npz", "predictions.parquet", "figures/", "tables/")
 _MORE = {
     "train": ("config.json", "model.safetensors", "checkpoints/"),
     "extract": ("features/",),

@@ -89,9 +89,9 @@ class Metric:
     low: Number = None
     high: Number = None
     n: int | None = None
-    unit: str = ""
+    unit: Text = ""
     better: Better | None = None
-    split: str = "test"
+    split: Text = "test"
     label: Text = ""
 
 
@@ -112,7 +112,7 @@ class Column:
 
     key: Key
     label: Text
-    unit: str = ""
+    unit: Text = ""
     digits: int | None = None
     better: Better | None = None
 
@@ -185,7 +185,7 @@ class Section:
 
     key: Key
     title: Text
-    source: str
+    source: Text
     findings: tuple[Finding, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[AnyFigure, ...] = ()
@@ -213,7 +213,7 @@ class Result:
     where something asked for is missing, and `reason` says what and why. page: path of the page that was written, where one was.
     """
 
-    study: str
+    study: Text
     title: Text
     answer: Text = ""
     headline: tuple[str, ...] = ()
@@ -331,7 +331,7 @@ class Result:
             result: Result = _adapter().validate_python(body, context={"arrays": arrays})
         except StoreError:
             raise
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             first = error.errors()[0] if isinstance(error, ValidationError) else None
             why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else error
             raise StoreError(f"{folder} holds no readable result: {why}") from error

@@ -8,12 +8,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from visus.app import doors
+from visus.app import api
 from visus.app.cli import app, arguments_help, main
+from visus.progress import caution, note
+from visus.result import Result
+from visus.studies.common import schema1
 
 HEAVY = ("torch", "numpy", "sklearn", "timm", "transformers", "pyarrow", "matplotlib", "openvino", "PIL")
 
@@ -37,9 +41,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert not _modules_after(code) & set(HEAVY)
 
 
-@pytest.mark.parametrize("name", sorted(doors.STUDIES))
+@pytest.mark.parametrize("name", sorted(api.STUDIES))
 def test_every_argument_of_a_door_is_documented_and_on_the_command_line(name: str) -> None:
-    door = getattr(doors, name)
+    door = getattr(api, name)
     _, helps = arguments_help(door.__doc__)
     shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output
     for parameter in inspect.signature(door).parameters.values():
@@ -49,7 +53,7 @@ def test_every_argument_of_a_door_is_documented_and_on_the_command_line(name: st
             assert "--" + parameter.name.replace("_", "-") in shown
 
 
-@pytest.mark.parametrize("name", sorted(doors.STUDIES))
+@pytest.mark.parametrize("name", sorted(api.STUDIES))
 def test_every_command_takes_the_common_options(name: str) -> None:
     shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output
     for flag in ("--out", "--json", "--device", "--seed", "--limit"):
@@ -118,19 +122,21 @@ def test_json_prints_the_result_and_nothing_else(
     with contextlib.suppress(SystemExit):
         main()
     body = json.loads(capsys.readouterr().out)
-    assert {"study", "findings", "tables", "figures", "provenance"} <= set(body)
+    assert {"schema", "study", "answer", "headline", "sections", "provenance"} <= set(body)
     assert body["study"] == "transfer"
     assert json.loads((out / "result.json").read_text()) == body
     assert (out / "index.html").stat().st_size > 10_000
 
 
-def test_what_a_study_notes_stands_in_its_result_and_on_its_page(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from visus.progress import caution, note
-    from visus.studies.common.schema1 import Result
+OLD = schema1.Result("predict", "t", ("f",), {}, (), {}, ("w",), {})
+NEW = Result(study="predict", title="t", sections=(), warnings=("w",))
 
-    def study(images: str, *, seed: int = 0) -> Result:
+
+@pytest.mark.parametrize("made", [OLD, NEW], ids=["schema 1", "schema 2"])
+def test_what_a_study_notes_stands_in_its_result_and_on_its_page(
+    made: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def study(images: str, *, seed: int = 0) -> Any:
         """Study.
 
         Arguments:
@@ -141,15 +147,18 @@ def test_what_a_study_notes_stands_in_its_result_and_on_its_page(
         """
         note("labels: column `dx`, 987 of 1,000 rows matched")
         caution("3 images stand in train and in test")
-        return Result("predict", "t", ("f",), {}, (), {}, ("w",), {})
+        return made
 
     monkeypatch.setattr("visus.studies.predict.predict", study)
-    result = doors._door("predict")(images="folder:x", out=tmp_path)
+    result = api.door("predict")(images="folder:x", out=tmp_path)
+    assert type(result) is type(made)
     assert result.notes == ("labels: column `dx`, 987 of 1,000 rows matched",)
     assert result.warnings == ("w", "3 images stand in train and in test")
+    assert result.provenance["command"] == "visus predict --images folder:x --seed 0"
     page = (tmp_path / "index.html").read_text("utf-8")
     assert "How the input was read" in page
     assert "987 of 1,000 rows matched" in page
+    assert Result.load(tmp_path).warnings == result.warnings
 
 
 @pytest.mark.parametrize(

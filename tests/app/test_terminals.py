@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from visus.app import doors
+from visus.app.api import door
 from visus.app.progress import Bars, Lines, in_notebook, in_terminal, where_watched
 from visus.plain import plain
 from visus.progress import Silent, log, reporting, task
-from visus.studies.common.schema1 import Result
+from visus.result import Result
 
 # The real entry point with a study that has every sign of ours, names in other scripts and undecodable bytes, and takes no time.
 PROGRAM = """
@@ -25,16 +25,18 @@ import sys
 from visus.app import cli
 from visus.errors import DataError
 from visus.progress import log, task
-from visus.studies.common.schema1 import Result, Table
+from visus.result import Column, Finding, Result, Section, Table
 def door(**arguments):
     if "--refuse" in sys.argv:
         raise DataError("there is no file none.npz; check the path")
     with task("reading • caf\\u00e9/\\udcff.png", 3) as t:
         t.advance(3)
     log("labels: column „dx“ — 987 of 1,000 ± 2 \\udcff")
-    table = Table(("name", "≥ 95 %"), (("na\\u00efve \\u732b \\udce9", 1.5), ("x", None)), title="Accuracy – by class")
-    findings = ("90 % ± 2 → \\U0001f431", "caf\\u00e9 \\udcff.png")
-    return Result("s", "t • \\u043a\\u043e\\u0448\\u043a\\u0430", findings, {"a": table}, (), {}, ("w …",), {"seed": 1})
+    columns = (Column("name", "name"), Column("share", "≥ 95", "share"))
+    table = Table(key="a", title="Accuracy – by class", columns=columns, rows=(("na\\u00efve \\u732b \\udce9", 0.015), ("x", None)))
+    findings = (Finding("90 % ± 2 → \\U0001f431"), Finding("caf\\u00e9 \\udcff.png"), Finding("c …", kind="caution"))
+    section = Section(key="s", title="?", source="visus.studies.s", findings=findings, tables=(table,))
+    return Result(study="s", title="t • \\u043a\\u043e\\u0448\\u043a\\u0430", sections=(section,), warnings=("w …",), provenance={"seed": 1})
 cli.app = lambda **_: cli._run(door, as_json="--json" in sys.argv, arguments={"out": "out"})
 cli.main()
 """.encode("ascii", "backslashreplace").decode()  # a source that every locale reads
@@ -70,7 +72,12 @@ def test_no_encoding_width_or_terminal_crashes(name: str) -> None:
         done.stderr.decode("ascii")
         assert name != "ascii" or (b"* 90 % +- 2 -> \\U0001f431" in said and b"\\xe9" in said)
     if name == "utf-8":
-        assert "• 90 % ± 2 → 🐱" in done.stdout.decode("utf-8")
+        said = done.stdout.decode("utf-8")
+        assert "• 90 % ± 2 → 🐱" in said
+        assert "! w …" in said
+        assert "! c …" in said
+        assert "≥ 95, %" in said
+        assert "│ 1.5" in said
 
 
 @pytest.mark.parametrize("name", ["ascii", "POSIX"])
@@ -79,7 +86,7 @@ def test_json_is_ascii_and_nothing_else_is_on_stdout(name: str) -> None:
     assert done.returncode == 0
     body = json.loads(done.stdout.decode("ascii"))
     assert body["title"] == "t • кошка"
-    assert body["findings"] == ["90 % ± 2 → 🐱", "café \udcff.png"]
+    assert [f["text"] for f in body["sections"][0]["findings"]] == ["90 % ± 2 → 🐱", "café \\udcff.png", "c …"]
 
 
 def test_a_reader_that_goes_or_a_stream_that_is_closed_stops_nothing() -> None:
@@ -204,16 +211,16 @@ def test_a_call_from_python_is_watched_in_a_terminal_and_silent_elsewhere(monkey
     assert pipe.getvalue() == ""
 
 
-def test_the_doors_are_watched_and_say_where_the_page_is(
+def test_a_public_function_is_watched_and_says_where_the_page_is(
     notebook: Handle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def clip(*, seed: int = 0) -> Result:
         """A study that takes no time."""
         _study()
-        return Result("clip", "t", ("f",), {}, (), {}, (), {"seed": seed})
+        return Result(study="clip", title="t", sections=(), provenance={"seed": seed})
 
     monkeypatch.setattr("visus.studies.clip.clip", clip)
-    result = doors._door("clip")(out=str(tmp_path / "out"))
+    result = door("clip")(out=str(tmp_path / "out"))
     assert any(line.startswith("encoding images 400/400") for line in notebook.shown)
     assert notebook.shown[-1].startswith("visus clip finished")
     assert result.page == str((tmp_path / "out" / "index.html").resolve())

@@ -19,8 +19,8 @@ from visus.outputs import MARKER, mark, written_in
 from visus.paths import check_writable
 from visus.progress import collecting
 from visus.report import write_report
+from visus.result import Column, Result, Section, Table
 from visus.studies.common.inputs import gather
-from visus.studies.common.schema1 import Result, Table
 
 Plant = Callable[..., None]
 
@@ -46,8 +46,9 @@ def plant(root: Path, *names: str) -> None:
 
 def output(folder: Path) -> None:
     """A study's output, with a picture among its figures."""
-    table = Table(("a",), ((1,),))
-    write_report(Result("predict", "t", ("f",), {"one": table}, (), {}, (), {}), folder)
+    table = Table(key="one", title="One", columns=(Column("a", "a"),), rows=[(1,)])
+    section = Section(key="s", title="?", source="visus.studies.predict", tables=(table,))
+    write_report(Result(study="predict", title="t", sections=(section,)), folder)
     (folder / "figures").mkdir(exist_ok=True)
     plant(folder, "figures/x.png")
     mark(folder, ["figures/x.png"])
@@ -181,7 +182,8 @@ def test_predict_twice_in_a_folder_of_pictures(
         with pytest.raises(SystemExit) as done:
             main()
         assert not done.value.code
-        rows = json.loads(capsys.readouterr().out)["tables"]["predictions"]["rows"]
+        (section, *_) = json.loads(capsys.readouterr().out)["sections"]
+        (rows,) = (table["rows"] for table in section["tables"] if table["key"] == "predictions")
         assert {r[0] for r in rows} == {"0.png", "1.png", "2.png", "more/4.png"}
         assert (photos / "visus-out" / "predict" / "index.html").is_file()
 

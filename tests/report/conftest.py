@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from visus.studies.common.schema1 import Result
+from visus.report import write_report
+from visus.result import Result
 
 
 def _sample() -> Callable[..., Result]:
@@ -22,16 +23,14 @@ def _sample() -> Callable[..., Result]:
 
 @pytest.fixture(scope="session")
 def make_sample() -> Callable[..., Result]:
-    """sample(n, maps, classes) -> Result."""
+    """sample(n, count, classes) -> Result."""
     return _sample()
 
 
 @pytest.fixture(scope="session")
 def written(make_sample: Callable[..., Result], tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
     """A small sample and the folder of its report."""
-    from visus.report import write_report
-
-    result = make_sample(n=120, maps=2)
+    result = make_sample(n=120, count=2)
     out = tmp_path_factory.mktemp("report")
     assert write_report(result, out) == out / "index.html"
     return result, out

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields as dataclass_fields
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +15,28 @@ import pytest
 from matplotlib.figure import Figure as Canvas
 
 from visus.errors import StoreError
+from visus.figures import AnyFigure, Figure, Gallery, Heatmap, Lines, Map, Series
 from visus.outputs import MARKER, check_out, mark, written_in
 from visus.report import draw as drawing
 from visus.report import render_page, write_report
-from visus.studies.common.schema1 import Figure, Result, Table
+from visus.result import Column, Finding, Result, Section, Table
 
 
-def lines(name: str, y: list[float]) -> Figure:
-    return Figure(name, "lines", f"Title of {name}", "", {"x_label": "x", "y_label": "y", "x_log": False, "y_log": False, "marks": [], "series": [
-        {"name": "a", "x": [1.0, 2.0], "y": y, "low": None, "high": None}]})  # fmt: skip
+def lines(name: str, y: list[float]) -> Lines:
+    return Lines(key=name, title=f"Title of {name}", x_label="x", series=(Series(name="a", x=[1.0, 2.0], y=y),))
 
 
-def result(*figures: Figure, **tables: Table) -> Result:
-    return Result(
-        "vae", "A study", ("One finding.",), tables, figures, {"dots": np.zeros((3, 2), np.float32)}, ("Known.",), {}
-    )
+def table(name: str, cell: object = 1) -> Table:
+    return Table(key=name, title=f"Table of {name}", columns=(Column("a", "a"),), rows=[(cell,)])
+
+
+def result(*figures: AnyFigure, tables: tuple[Table, ...] = ()) -> Result:
+    shows = tuple(f.key for f in figures)
+    section = Section(
+        key="s", title="A question?", source="visus.studies.vae", findings=(Finding("One finding.", shows=shows),),
+        tables=tables, figures=figures,
+    )  # fmt: skip
+    return Result(study="vae", title="A study", sections=(section,), warnings=("Known.",))
 
 
 def warnings_of(page: str) -> list[str]:
@@ -35,20 +44,17 @@ def warnings_of(page: str) -> list[str]:
     return re.findall(r"<li[^>]*>([^<]*)</li>", aside)
 
 
+DOTS = np.zeros((3, 2), np.float32)
 BROKEN = [
-    Figure("broken", "lines", "No series", "", {}),
-    Figure("broken", "no such kind", "Unknown", "", {}),  # type: ignore[arg-type]
-    Figure("broken", "map", "No array", "", {"points": "nowhere", "labels": "nowhere", "classes": [], "ids": [], "sprite": None, "trust": {}}),
-    Figure("broken", "gallery", "No pictures", "", {"images": "dots", "captions": [], "groups": None}),
-    Figure("broken", "heatmap", "Ragged", "", {"values": [[1.0], [2.0, 3.0]], "rows": ["a", "b"], "columns": ["c"], "label": "",
-        "low": None, "high": None}),
-    Figure("broken", "intervals", "Text for a number", "", {"x_label": "", "y_label": "", "groups": [
-        {"name": "a", "labels": ["x"], "values": ["many"], "low": [0], "high": [1]}]}),
-]  # fmt: skip
+    Map(key="broken", title="No labels", points=DOTS, labels=np.zeros(0, int), classes=()),
+    Gallery(key="broken", title="No images", images=DOTS, captions=()),
+    Heatmap(key="broken", title="Ragged", values=[[1.0], [2.0, 3.0]], rows=["a", "b"], columns=["c"]),
+    Heatmap(key="broken", title="Too few", values=[[1.0]], rows=["a", "b"], columns=["c"]),
+]
 
 
 @pytest.mark.parametrize("figure", BROKEN, ids=lambda f: f"{f.kind} {f.title}")
-def test_a_figure_that_fails_costs_itself_and_is_named(figure: Figure, tmp_path: Path) -> None:
+def test_a_figure_that_fails_costs_itself_and_is_named(figure: AnyFigure, tmp_path: Path) -> None:
     page = write_report(result(lines("first", [1, 2]), figure, lines("last", [2, 1])), tmp_path).read_text("utf-8")
     known, said = warnings_of(page)
     assert known == "Known."
@@ -59,8 +65,12 @@ def test_a_figure_that_fails_costs_itself_and_is_named(figure: Figure, tmp_path:
     assert not list(tmp_path.glob("figures/broken.*"))
     for link in re.findall(r'href="(figures/[^"]+)"', page):
         assert (tmp_path / link).is_file()
-    assert Result.load(tmp_path).figures[1].name == "broken"
+    assert list(Result.load(tmp_path).figures) == ["first", "broken", "last"]
     assert "One finding." in page
+    assert re.findall(r'<a href="#(figure-[a-z]+)">figure (\d)</a>', page) == [
+        ("figure-first", "1"),
+        ("figure-last", "3"),
+    ]
 
 
 ERRORS = (
@@ -76,14 +86,12 @@ ERRORS = (
 def test_whatever_drawing_raises_costs_one_figure(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(data: Any, arrays: Any, width: float) -> Canvas:
+    def fails(figure: Figure, width: float) -> Canvas:
         raise error
 
-    write_report(result(lines("good", [1, 2])), tmp_path / "warm")  # every kind is registered
-    monkeypatch.setitem(drawing.DRAW, "heatmap", fails)
-    page = write_report(
-        result(Figure("bad", "heatmap", "", "", {}), lines("good", [1, 2])), tmp_path / "out"
-    ).read_text("utf-8")
+    monkeypatch.setattr(drawing, "DRAW", {**drawing.DRAW, Heatmap: fails})
+    bad = Heatmap(key="bad", title="", values=(), rows=(), columns=())
+    page = write_report(result(bad, lines("good", [1, 2])), tmp_path / "out").read_text("utf-8")
     (said,) = [w for w in warnings_of(page) if "Figure bad" in w]
     assert type(error).__name__ in said
     assert "\n" not in said
@@ -114,24 +122,24 @@ class Unprintable:
 
 
 def test_a_table_that_fails_costs_itself(tmp_path: Path) -> None:
-    good, bad = Table(("a",), ((1,),), title="Good"), Table(("a",), (("x",),), title="Bad", digits=2)
-    page = write_report(result(good=good, bad=bad), tmp_path).read_text("utf-8")
+    good, bad = table("good"), table("bad", "x")
+    page = write_report(result(tables=(good, bad)), tmp_path).read_text("utf-8")
     assert len(warnings_of(page)) == 1
     object.__setattr__(bad, "rows", ((Unprintable(),),))
-    page = render_page(result(good=good, bad=bad))
+    page = render_page(result(tables=(good, bad)))
     assert any(
         w.startswith("Table bad could not be made (ValueError: no text for this cell)") for w in warnings_of(page)
     )
-    assert "Good" in page
+    assert "Table of good" in page
 
 
 def test_an_export_that_fails_is_not_offered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def fails(table: Table, *, label: str) -> str:
         raise KeyError(label)
 
-    monkeypatch.setattr("visus.report.tables.to_latex", fails)
-    monkeypatch.setattr("visus.report.page.to_latex", fails)
-    page = write_report(result(one=Table(("a",), ((1,),))), tmp_path).read_text("utf-8")
+    monkeypatch.setattr("visus.report.write.to_latex", fails)
+    monkeypatch.setattr("visus.report.page_tables.to_latex", fails)
+    page = write_report(result(tables=(table("one"),)), tmp_path).read_text("utf-8")
     assert "Table one as LaTeX could not be made" in page
     assert 'download="one.csv"' in page
     assert 'download="one.tex"' not in page
@@ -140,28 +148,28 @@ def test_an_export_that_fails_is_not_offered(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_every_kind_stands_nan_infinities_and_one_point(make_sample: Callable[..., Result]) -> None:
-    sample = make_sample(n=20, maps=2)
-    page = render_page(sample)
+    sample = make_sample(n=20, count=2)
+    assert "could not be made" not in render_page(sample)
     for value in (float("nan"), float("inf"), 0.0):
-        spoilt = replace(
-            sample,
-            arrays={k: np.full_like(v, value) if v.dtype.kind == "f" else v for k, v in sample.arrays.items()},
-            figures=tuple(replace(f, data=_spoilt(dict(f.data), value)) for f in sample.figures),
-        )
-        assert "could not be made" not in render_page(spoilt)
-    assert "could not be made" not in page
+        assert "could not be made" not in render_page(_spoilt(sample, value))
 
 
 def _spoilt(data: Any, value: float) -> Any:
+    """The same with `value` for every number with a point in it."""
+    if is_dataclass(data):
+        fields = {f.name: getattr(data, f.name) for f in dataclass_fields(data)}
+        return replace(data, **{k: _spoilt(v, value) for k, v in fields.items() if k not in ("metrics", "predictions")})  # type: ignore[type-var]
+    if isinstance(data, np.ndarray):
+        return np.full_like(data, value) if data.dtype.kind == "f" else data
     if isinstance(data, dict):
         return {k: _spoilt(v, value) for k, v in data.items()}
-    if isinstance(data, list):
-        return [_spoilt(v, value) for v in data]
+    if isinstance(data, tuple):
+        return tuple(_spoilt(v, value) for v in data)
     return value if isinstance(data, float) else data
 
 
 def test_what_an_earlier_run_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    write_report(result(lines("old", [1, 2]), lines("both", [1, 2]), gone=Table(("a",), ((1,),))), tmp_path)
+    write_report(result(lines("old", [1, 2]), lines("both", [1, 2]), tables=(table("gone"),)), tmp_path)
     (tmp_path / "figures" / "mine.png").write_bytes(b"my own")
     (tmp_path / "notes.txt").write_text("my own")
     write_report(result(lines("both", [1, 2])), tmp_path)
@@ -191,9 +199,13 @@ def test_what_somebody_changed_since_is_neither_overwritten_nor_removed(tmp_path
     check_out(tmp_path, "vae")
 
 
-def test_what_a_version_without_markers_left_is_removed_too(tmp_path: Path) -> None:
-    write_report(result(lines("old", [1, 2]), gone=Table(("a",), ((1,),))), tmp_path)
+@pytest.mark.parametrize("schema", [1, 2])
+def test_what_a_version_without_markers_left_is_removed_too(schema: int, tmp_path: Path) -> None:
+    write_report(result(lines("old", [1, 2]), tables=(table("gone"),)), tmp_path)
     (tmp_path / MARKER).unlink()
+    if schema == 1:
+        body = {"schema": 1, "study": "vae", "tables": {"gone": {}}, "figures": [{"name": "old"}]}
+        (tmp_path / "result.json").write_text(json.dumps(body))
     (tmp_path / "figures" / "mine.png").write_bytes(b"my own")
     write_report(result(lines("new", [1, 2])), tmp_path)
     assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["mine.png", "new.pdf", "new.png", "new.svg"]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,17 +17,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from visus.errors import StoreError
+from visus.figures import Gallery, Group, Heatmap, Intervals, Map
 from visus.report import render_page, write_report
-from visus.studies.common.schema1 import Figure, Result, Table
+from visus.report.sprites import sprite_sheet
+from visus.result import Column, Finding, Metric, Result, Section, Table, key_of
 
 EVIL = (
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</script><script>alert(2)</script>", "' onmouseover='x", "a & b",
     "{{ 7 * 7 }}", "\u2028", "\u202egnp.exe", "=cmd|' /C calc'!A0", r"\input{x}", "\udcff\x00", "https://evil.example/x.js",
     "javascript:alert(1)", "]]>", "<!--",
 )  # fmt: skip
-EMPTY = Result("transfer", "Nothing", (), {}, (), {}, (), {})
+EMPTY = Result(study="transfer", title="Nothing", sections=())
 
 
 class Reader(HTMLParser):
@@ -56,42 +62,35 @@ class Reader(HTMLParser):
 
 
 def evil_result() -> Result:
-    n = len(EVIL)
-    arrays = {
-        "p": np.random.default_rng(0).normal(size=(n, 2)),
-        "l": np.arange(n),
-        "s": np.zeros((n, 8, 8, 3), np.uint8),
-    }
-    value = list(np.linspace(0, 1, n))
-    joined = " ".join(EVIL)
-    points = {
-        "points": "p",
-        "labels": "l",
-        "classes": list(EVIL),
-        "ids": list(EVIL),
-        "sprite": "s",
-        "trust": {EVIL[0]: 0.5},
-    }
-    pictures = {"images": "s", "captions": list(EVIL), "groups": list(EVIL)}
-    group = {"name": EVIL[2], "labels": list(EVIL), "values": value, "low": value, "high": value}
-    matrix = {"values": [value], "rows": [EVIL[0]], "columns": list(EVIL), "label": EVIL[0], "low": None, "high": None}
+    n, joined = len(EVIL), " ".join(EVIL)
+    head = {"title": joined, "caption": joined}
+    points, images = np.random.default_rng(0).normal(size=(n, 2)), np.zeros((n, 8, 8, 3), np.uint8)
+    value = np.linspace(0, 1, n)
+    group = Group(name=EVIL[2], labels=EVIL, values=value, low=value, high=value)
+    keys = [key_of(e) for e in EVIL]
     figures = (
-        Figure(EVIL[0], "map", joined, joined, points),
-        Figure(EVIL[1], "gallery", joined, joined, pictures),
-        Figure("i", "intervals", joined, joined, {"x_label": EVIL[0], "y_label": EVIL[1], "groups": [group]}),
-        Figure("h", "heatmap", joined, joined, matrix),
-    )
-    table = Table(EVIL, (EVIL,), title=joined, note=joined)
+        Map(
+            key=keys[0], **head, points=points, labels=np.arange(n), classes=EVIL, ids=EVIL, sprite=images,
+            trust={EVIL[0]: 0.5},
+        ),
+        Gallery(key=keys[1], **head, images=images, captions=EVIL, groups=EVIL),
+        Intervals(key="i", **head, x_label=EVIL[0], y_label=EVIL[1], unit=EVIL[0], groups=(group,)),
+        Heatmap(key="h", **head, values=[value], rows=[EVIL[0]], columns=EVIL, label=EVIL[0], unit=EVIL[0]),
+    )  # fmt: skip
+    columns = [Column(f"{i}-{key}", e, unit=e) for i, (key, e) in enumerate(zip(keys, EVIL, strict=True))]
+    tables = [Table(key=key, title=joined, note=joined, columns=columns, rows=[EVIL]) for key in (keys[0], keys[2])]
+    sections = [
+        Section(
+            key=key, title=joined, source=EVIL[1], findings=[Finding(e, shows=keys) for e in EVIL],
+            metrics=[Metric(key, 0.5, unit=EVIL[0], label=joined)], figures=figures if not k else (), tables=tables if not k else (),
+        )
+        for k, key in enumerate(keys)
+        if key
+    ]  # fmt: skip
     return Result(
-        EVIL[0],
-        joined,
-        EVIL,
-        {EVIL[0]: table, EVIL[2]: table},
-        figures,
-        arrays,
-        EVIL,
-        {e: {e: [e]} for e in EVIL} | {"command": joined},
-    )
+        study=EVIL[0], title=joined, answer=joined, headline=keys[:3], sections=sections, warnings=EVIL, notes=EVIL,
+        provenance={e: {e: [e]} for e in EVIL} | {"command": joined},
+    )  # fmt: skip
 
 
 def test_no_name_becomes_an_element(tmp_path: Path) -> None:
@@ -112,7 +111,7 @@ def test_no_name_becomes_an_element(tmp_path: Path) -> None:
     names = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     assert len(names) == 5 + 4 * 3 + 2 * 2
     assert all(re.fullmatch(r"(figures/|tables/)?[A-Za-z0-9._-]+", name) for name in names)
-    assert Result.load(tmp_path).findings == EVIL
+    assert Result.load(tmp_path).title == " ".join(EVIL).replace("\udcff", "\\udcff")
 
 
 def test_page_asks_for_nothing_from_outside(written: tuple[Result, Path]) -> None:
@@ -138,10 +137,10 @@ def test_page_asks_for_nothing_from_outside(written: tuple[Result, Path]) -> Non
 
 def test_folder_holds_everything_the_page_links_to(written: tuple[Result, Path]) -> None:
     result, out = written
-    for figure in result.figures:
-        assert (out / "figures" / f"{figure.name}.png").read_bytes().startswith(b"\x89PNG")
-        assert b"<svg" in (out / "figures" / f"{figure.name}.svg").read_bytes()
-        assert (out / "figures" / f"{figure.name}.pdf").read_bytes().startswith(b"%PDF")
+    for key in result.figures:
+        assert (out / "figures" / f"{key}.png").read_bytes().startswith(b"\x89PNG")
+        assert b"<svg" in (out / "figures" / f"{key}.svg").read_bytes()
+        assert (out / "figures" / f"{key}.pdf").read_bytes().startswith(b"%PDF")
     for name in result.tables:
         assert (out / "tables" / f"{name}.csv").exists()
         assert r"\toprule" in (out / "tables" / f"{name}.tex").read_text()
@@ -162,14 +161,26 @@ def test_page_shows_every_part(written: tuple[Result, Path]) -> None:
     for text in (
         result.title,
         *result.findings,
-        *result.warnings,
+        result.answer,
+        *result.cautions,
+        *result.notes,
         result.provenance["command"],
-        *(f.caption for f in result.figures),
+        *(f.caption for f in result.figures.values()),
+        *(s.title for s in result.sections),
+        *(s.file for s in result.sections),
     ):
         assert text in reader.text
-    assert (
-        reader.text.index(result.findings[0]) < reader.text.index(result.warnings[0]) < reader.text.index("Figure 1.")
+    order = (
+        result.title,
+        result.answer,
+        result.warnings[0],
+        result.notes[0],
+        result.findings[0],
+        "Figure 1.",
+        "Table 1.",
     )
+    places = [reader.text.index(text, reader.text.index(result.title)) for text in order]
+    assert places == sorted(places)
     tags = [t for t, _ in reader.elements]
     assert tags.count("canvas") == 2
     assert tags.count("tr") == sum(len(t.rows) + 1 for t in result.tables.values())
@@ -182,6 +193,51 @@ def test_page_shows_every_part(written: tuple[Result, Path]) -> None:
             assert attributes.get("alt")
 
 
+def test_sections_stand_in_order_with_their_findings_figures_tables_and_source(written: tuple[Result, Path]) -> None:
+    result, out = written
+    page = (out / "index.html").read_text("utf-8")
+    parts = re.findall(r'<section id="section-([a-z]+)".*?</section>', page, re.DOTALL)
+    assert parts == [s.key for s in result.sections]
+    for section, html in zip(result.sections, re.findall(r"<section .*?</section>", page, re.DOTALL), strict=True):
+        assert re.findall(r'<figure class="\w+" id="figure-([^"]+)"', html) == [f.key for f in section.figures]
+        assert re.findall(r'<details class="table" id="table-([^"]+)"', html) == [t.key for t in section.tables]
+        assert f"<code>{section.file}</code>" in html
+        kinds = re.findall(r'<li class="(result|caution|undecided)"', html)
+        assert kinds == [f.kind for f in section.findings]
+    (contents,) = re.findall(r"<nav .*?</nav>", page, re.DOTALL)
+    assert re.findall(r'href="#section-([^"]+)"', contents) == [s.key for s in result.sections]
+    assert "<b>79.0 %</b>" in contents
+
+
+def test_findings_link_to_what_shows_them(written: tuple[Result, Path]) -> None:
+    page = (written[1] / "index.html").read_text("utf-8")
+    (late, depth, *_) = re.findall(r'<li class="result".*?</li>', page, re.DOTALL)
+    assert re.findall(r'<a href="#([^"]+)">([^<]+)</a>', late) == [
+        ("figure-accuracy", "figure 1"),
+        ("table-accuracy", "table 1"),
+    ]
+    assert ("figure-cka", "figure 2") in re.findall(r'<a href="#([^"]+)">([^<]+)</a>', depth)
+    ids = {a["id"] for _, a in Reader(page).elements if "id" in a}
+    links = {str(a["href"])[1:] for _, a in Reader(page).elements if str(a.get("href")).startswith("#")}
+    assert links <= ids
+
+
+def test_tiles_show_the_headline_with_interval_and_number_of_images(written: tuple[Result, Path]) -> None:
+    (tiles,) = re.findall(r'<dl class="tiles">.*?</dl>', (written[1] / "index.html").read_text("utf-8"), re.DOTALL)
+    shown = [re.sub(r"<[^>]+>", "|", tile).split("|") for tile in re.findall(r"<div>.*?</div>", tiles)]
+    assert [[part.strip() for part in tile if part.strip()] for tile in shown] == [
+        ["linear probe, late layer of effnet-lite0", "79.0 %", "76.0 to 81.8, n = 1,200"],
+        ["linear probe, late layer of vit_small_patch16_224.augreg_in1k", "84.0 %", "81.0 to 86.8, n = 1,200"],
+        ["full training, 6 minutes, over the head", "+0.7", "points, -1.9 to 3.2, n = 1,200: undecided"],
+        ["wall time of the probes", "12.000 s"],
+    ]
+
+
+def test_a_partial_result_says_what_is_missing() -> None:
+    page = render_page(replace(EMPTY, status="partial", reason="the budget ended before scratch"))
+    assert "This result is not complete: the budget ended before scratch" in page
+
+
 def test_ids_are_unique(written: tuple[Result, Path]) -> None:
     ids = [a["id"] for _, a in Reader((written[1] / "index.html").read_text()).elements if "id" in a]
     assert len(ids) == len(set(ids))
@@ -191,13 +247,14 @@ def test_same_result_same_bytes(written: tuple[Result, Path], tmp_path: Path) ->
     result, first = written
     write_report(result, tmp_path)
     files = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
-    assert len(files) == 5 + 3 * len(result.figures) + 2 * len(result.tables)
+    assert len(files) == 6 + 3 * len(result.figures) + 2 * len(result.tables)
     for file in files:
         assert (first / file).read_bytes() == (tmp_path / file).read_bytes(), file
 
 
 def test_saved_and_loaded_result_gives_the_same_page(written: tuple[Result, Path]) -> None:
-    assert render_page(Result.load(written[1]), in_folder=True) == (written[1] / "index.html").read_text("utf-8")
+    linked = frozenset(f"figures/{file.name}" for file in (written[1] / "figures").iterdir())
+    assert render_page(Result.load(written[1]), linked=linked) == (written[1] / "index.html").read_text("utf-8")
 
 
 def test_empty_result_gives_a_page(tmp_path: Path) -> None:
@@ -209,18 +266,24 @@ def test_empty_result_gives_a_page(tmp_path: Path) -> None:
 
 
 def test_empty_table_and_nan_cells() -> None:
-    tables = {
-        "none": Table(("a", "b"), ()),
-        "nan": Table(("x",), ((float("nan"),), (None,), (np.float32("nan"),), (float("inf"),)), bold={"x": "max"}),
-    }
-    reader = Reader(render_page(replace(EMPTY, tables=tables)))
-    assert reader.text.count("–") == 3
-    assert "inf" in reader.text
+    column = Column("x", "x", better="higher")
+    tables = (
+        Table(key="none", title="", columns=(column, Column("y", "y")), rows=()),
+        Table(
+            key="nan",
+            title="",
+            columns=(column,),
+            rows=[(float("nan"),), (None,), (np.float32("nan"),), (float("inf"),)],
+        ),
+    )
+    section = Section(key="s", title="?", source="visus.studies.transfer", tables=tables)
+    reader = Reader(render_page(replace(EMPTY, sections=(section,))))
+    assert reader.text.count("–") == 4
     assert reader.text.count("nan") == 1, "the table's name"
 
 
 def test_hundred_classes_and_six_maps_of_two_thousand_stay_small_and_quick(make_sample: Callable[..., Result]) -> None:
-    result = make_sample(n=2000, maps=6, classes=tuple(f"class {i}" for i in range(100)))
+    result = make_sample(n=2000, count=6, classes=tuple(f"class {i}" for i in range(100)))
     start = time.perf_counter()
     page = render_page(result)
     seconds = time.perf_counter() - start
@@ -231,24 +294,18 @@ def test_hundred_classes_and_six_maps_of_two_thousand_stay_small_and_quick(make_
 
 
 def test_points_reach_the_script_with_their_proportions(make_sample: Callable[..., Result]) -> None:
-    result = make_sample(n=50, maps=1)
+    result = make_sample(n=50, count=1)
     payload = json.loads(Reader(render_page(result)).scripts[0])
     one = payload["groups"][0]["maps"][0]
     got = np.frombuffer(base64.b64decode(one["points"]), "<u2").reshape(-1, 2).astype(float) * (1, -1)
-    want = result.arrays["points0"].astype(float)
+    want = result.figures["map-0"].points.astype(float)
     scale = np.ptp(want, 0).max() / 65534
     np.testing.assert_allclose((got - got[0]) * scale, want - want[0], atol=3 * scale)
     labels = np.frombuffer(base64.b64decode(payload["pool"][one["labels"]]), "<u2")
-    np.testing.assert_array_equal(labels, result.arrays["labels"])
+    np.testing.assert_array_equal(labels, result.figures["map-0"].labels)
 
 
 def test_thumbnails_stand_in_their_cells() -> None:
-    import io
-
-    from PIL import Image
-
-    from visus.report.sprites import sprite_sheet
-
     colours = np.random.default_rng(0).integers(0, 255, (30, 1, 1, 3), np.uint8)
     sheet = sprite_sheet(np.broadcast_to(colours, (30, 96, 96, 3)).copy())
     image = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet["src"].split(",")[1]))).convert("RGB"), float)
@@ -259,15 +316,16 @@ def test_thumbnails_stand_in_their_cells() -> None:
 
 
 def test_noise_thumbnails_keep_to_the_budget() -> None:
-    from visus.report.sprites import sprite_sheet
-
     noise = np.random.default_rng(0).integers(0, 255, (2500, 48, 48, 3), np.uint8)
     assert len(sprite_sheet(noise)["src"]) < 3_000_000
 
 
 def test_a_map_with_another_number_of_thumbnails_costs_the_maps_and_is_said(make_sample: Callable[..., Result]) -> None:
-    result = make_sample(n=20, maps=1)
-    page = render_page(replace(result, arrays={**result.arrays, "thumbs": result.arrays["thumbs"][:5]}))
+    result = make_sample(n=20, count=1)
+    moving = result.figures["map-0"]
+    *others, maps = result.sections
+    spoilt = replace(maps, figures=(replace(moving, sprite=moving.sprite[:5]), *maps.figures[1:]))
+    page = render_page(replace(result, sections=(*others, spoilt)))
     (said,) = re.findall(r"<li[^>]*>(Figure [^<]*could not be made[^<]*)</li>", page)
     assert "20 points but 5 thumbnails" in said
     assert page.count("<figure") == render_page(result).count("<figure") - 1
@@ -280,8 +338,5 @@ def test_unwritable_folder_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 def test_importing_the_room_is_quick() -> None:
-    import subprocess
-    import sys
-
     code = "import sys, visus.report; sys.exit(bool({'matplotlib', 'jinja2', 'torch', 'PIL'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -20,6 +20,7 @@ from visus.measures import holm, paired_bootstrap, wilson
 from visus.models import Backbone
 from visus.report.draw import draw, to_bytes
 from visus.studies.common.schema1 import Table
+from visus.studies.common.upgrade import upgraded_figure
 from visus.studies.transfer.before_after.measure import BeforeAfter, before_after
 
 CLASSES = ("dark", "blue", "red", "violet")  # red and blue off or on; without blue 0 is 1 and 2 is 3
@@ -215,7 +216,7 @@ def test_every_figure_is_drawn_and_carries_the_numbers_of_the_tables(found: Befo
     ]
     for figure in found.figures:
         for form in ("png", "svg", "pdf"):
-            assert to_bytes(draw(figure, found.arrays), form)  # type: ignore[arg-type]
+            assert to_bytes(draw(upgraded_figure(figure, found.arrays)), form)  # type: ignore[arg-type]
     layers, moves = found.tables["before and after"], found.tables["before and after, difference"]
     series = by_name["before-after-separability"].data["series"]
     assert [v for s in series for v in s["y"]] == column(layers, "silhouette")

@@ -122,7 +122,7 @@ def test_six_images_are_enough_for_transfer_and_it_says_what_it_left_out(classes
     ]
     assert {row["n"] for row in accuracy} == {classes}
     result.save(tmp_path / "saved")
-    assert visus.Result.load(tmp_path / "saved").to_json() == result.to_json()
+    assert type(result).load(tmp_path / "saved").to_json() == result.to_json()
 
 
 @pytest.mark.parametrize("study", ["predict", "extract"])

@@ -17,7 +17,7 @@ from tests.training.tiny import feed, network
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import visus
-from visus.app import doors
+from visus.app.run import exact
 from visus.device import choose_device
 from visus.errors import VisusError
 from visus.features import batching, engines, extract
@@ -176,7 +176,7 @@ def test_an_extraction_that_runs_out_of_memory_on_its_way_starts_again_with_a_sm
 def test_a_command_computes_in_fp32_and_repeatably_on_a_gpu() -> None:
     before = torch.backends.cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled()
     for device, expected in (("cpu", before), ("auto", (False, True)), ("cuda:1", (False, True))):
-        with gpu(), doors._exact({"device": device}):
+        with gpu(), exact(device):
             assert (torch.backends.cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled()) == expected
     assert (torch.backends.cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled()) == before
 

@@ -12,6 +12,7 @@ from visus.report import render_page
 from visus.report.draw import draw as draw_figure
 from visus.report.draw import to_bytes
 from visus.studies.common.schema1 import Result
+from visus.studies.common.upgrade import upgraded, upgraded_figure
 from visus.studies.transfer.regimes import figures as regime_pictures
 from visus.studies.transfer.regimes import findings as regime_words
 from visus.studies.transfer.regimes import tables as regime_tables
@@ -29,10 +30,10 @@ def test_figures_are_drawn_in_every_format_and_on_the_page() -> None:
     result = _result(sample.study(seeds=2))
     assert [f.name for f in result.figures] == ["front", "loss", "learning", "learning-rates"]
     for figure in result.figures:
-        canvas = draw_figure(figure, {})
+        canvas = draw_figure(upgraded_figure(figure, {}))
         assert to_bytes(canvas, "png").startswith(b"\x89PNG")
         assert to_bytes(canvas, "pdf").startswith(b"%PDF")
-    page = render_page(replace(result, figures=result.figures[:2]))
+    page = render_page(upgraded(replace(result, figures=result.figures[:2])))
     assert page.count('class="plot"') == 2 * 2
     assert "What each way of training costs" in page
 
@@ -50,7 +51,7 @@ def test_one_regime_without_epochs_is_a_front_alone() -> None:
     s = sample.regimes([sample.score("probe", [sample.run(sample.first(0.8), val=0.8, epochs=(), trials=())])])
     (front,) = regime_pictures.draw(s)
     assert front.data["panels"][0]["front"] == [True]
-    draw_figure(front, {})
+    draw_figure(upgraded_figure(front, {}))
 
 
 def test_the_front_shows_test_accuracy_its_interval_and_both_costs() -> None:

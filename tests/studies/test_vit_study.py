@@ -15,6 +15,7 @@ from visus.measures.masking import PATTERNS, patch_order
 from visus.models import load_backbone
 from visus.models.vit import vit_layout
 from visus.report import write_report
+from visus.studies.common.upgrade import upgraded
 from visus.studies.vit import vit
 from visus.studies.vit.masking.measure import answered, dropped, hidden, importance, ratios_of
 from visus.studies.vit.overlays import UNIFORM, overlaid, resized
@@ -92,7 +93,7 @@ def test_the_emoji_vit_on_emoji_says_all_four_things(tmp_path):
     (said,) = [f for f in result.findings if "first among the maps of visus:emoji-vit" in f]
     assert "the next" in said
     assert any("CLS" in f for f in result.findings)
-    write_report(result, tmp_path / "page")
+    write_report(upgraded(result), tmp_path / "page")
     assert (tmp_path / "page" / "index.html").stat().st_size > 50_000
 
 

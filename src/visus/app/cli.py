@@ -1,4 +1,4 @@
-"""The command line, made from the signatures and docstrings of the doors, so that the two cannot drift."""
+"""The command line, made from the signatures and docstrings of the public functions, so that the two cannot drift."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from visus.app.doors import STUDIES
+from visus.app import api
+from visus.app.api import STUDIES
+from visus.app.progress import on_stderr
+from visus.app.streams import abandon, console, last_words, prepare
 from visus.errors import VisusError
+from visus.lazy import named
 from visus.version import __version__
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -56,13 +61,11 @@ def arguments_help(docstring: str) -> tuple[str, dict[str, str]]:
 
 def command(name: str) -> Callable[..., None]:
     """The Typer command of one study: its signature with help from its docstring, plus --json."""
-    from visus.app import doors
-
-    door = getattr(doors, name)
+    door = getattr(api, name)
     text, helps = arguments_help(door.__doc__ or "")
     parameters = []
     for parameter in inspect.signature(door).parameters.values():
-        # Only builtins stand in the doors' signatures, so that evaluating them needs no import.
+        # Only builtins stand in these signatures, so that evaluating them needs no import.
         kind = (
             eval(parameter.annotation, {"Any": Any}) if isinstance(parameter.annotation, str) else parameter.annotation
         )
@@ -98,10 +101,6 @@ def command(name: str) -> Callable[..., None]:
 
 
 def _run(door: Callable[..., Any], *, as_json: bool, arguments: dict[str, Any]) -> None:
-    from pathlib import Path
-
-    from visus.app.progress import on_stderr
-
     try:
         with on_stderr():
             result = door(**arguments)
@@ -109,8 +108,7 @@ def _run(door: Callable[..., Any], *, as_json: bool, arguments: dict[str, Any]) 
         # Caught here: further out Typer would turn it into a bare "Aborted!" with exit code 1.
         sys.stderr.write("visus: interrupted; what was finished is kept, run the same command again to go on\n")
         raise typer.Exit(INTERRUPTED) from None
-    from visus.app.streams import abandon
-
+    result = named("visus.studies.common.upgrade:upgraded")(result)
     try:
         _show(result, Path(arguments["out"]) / "index.html", as_json=as_json)
     except BrokenPipeError:
@@ -118,12 +116,10 @@ def _run(door: Callable[..., Any], *, as_json: bool, arguments: dict[str, Any]) 
         abandon()
 
 
-def _show(result: Any, page: Any, *, as_json: bool) -> None:
+def _show(result: Any, page: Path, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(result.to_json(ascii_only=True) + "\n")
     else:
-        from visus.app.streams import console
-
         terminal = console()
         terminal.print(result)
         terminal.print(f"the page: {page.resolve()}", markup=False, highlight=False, soft_wrap=True)
@@ -136,8 +132,6 @@ for _name in STUDIES:
 
 def main() -> None:
     """Run the command line. A user's error is one line on stderr and exit code 2; a reader of stdout that has gone (head) is none."""
-    from visus.app.streams import abandon, last_words, prepare
-
     prepare()
     try:
         sys.exit(app(standalone_mode=False) or 0)

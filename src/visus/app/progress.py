@@ -20,15 +20,19 @@ class Bars:
     """Rich bars on stderr."""
 
     def __init__(self) -> None:
+        # Not at the top: whoever asks for help, or works in a notebook, draws no bars.
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         self.progress = Progress(*columns, console=console(stderr=True), transient=True)
 
     def start(self, description: str, total: int | None) -> int:
-        from rich.markup import escape
-
-        return int(self.progress.add_task(escape(description), total=total))
+        return int(self.progress.add_task(description, total=total))
 
     def advance(self, task: int, steps: int) -> None:
         self.progress.advance(task, steps)  # type: ignore[arg-type]
@@ -85,7 +89,7 @@ class Notebook:
     """One line in the output of a notebook's cell, written over as the work goes on."""
 
     def __init__(self) -> None:
-        from IPython.display import display
+        from IPython.display import display  # where this runs, a kernel has it
 
         self._lock = threading.Lock()
         self._tasks: dict[int, tuple[str, int | None, int, float]] = {}

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
-    from visus.report.page import render_page
-    from visus.report.write import write_report
+    from visus.report.page import render_page as render_page
+    from visus.report.write import write_report as write_report
 
-_HOMES = {"render_page": "visus.report.page", "write_report": "visus.report.write"}
-__all__ = ["render_page", "write_report"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'visus.report' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+# Drawing brings matplotlib, which takes a second: a name is imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"page": ["render_page"], "write": ["write_report"]}
+)

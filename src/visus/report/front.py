@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FixedLocator, NullLocator
 
-from visus.report.charts import legend_above
-from visus.report.draw import draws, note, numbers
+from visus.figures import Front
+from visus.formats import with_unit
 from visus.report.palette import INK, MUTED, PAPER, series
+from visus.report.style import legend_above, note, numbers
 from visus.report.text import line, shorten
 
 _SIDE_BY_SIDE = 5.5  # inches from which panels stand beside each other
@@ -26,43 +28,42 @@ _RINGS = (7, 15, 25, 37, 52)  # points between the marker and its label
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 
 
-@draws("front")
-def front(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], width: float) -> Canvas:
+def front(figure: Front, width: float) -> Canvas:
     """A panel for each cost, sharing y: side by side where there is room, else one under the other."""
-    panels, points = data["panels"], data["points"]
+    panels, points = figure.panels, figure.points
     beside = width >= _SIDE_BY_SIDE and len(panels) > 1
     shape = (1, max(len(panels), 1)) if beside else (max(len(panels), 1), 1)
     tall = 3.7 if beside else min(max(0.55 * width, 2.9), 3.9)
     canvas = Canvas((width, tall * shape[0] + 0.35), layout="constrained")
     grid = canvas.subplots(*shape, sharey=True, squeeze=False).ravel()
-    groups = list(dict.fromkeys(line(p["group"]) for p in points))
-    y, low, high = (numbers([p[name] for p in points]) for name in ("y", "low", "high"))
+    groups = list(dict.fromkeys(line(p.group) for p in points))
+    y, low, high = (numbers([getattr(p, name) for p in points], figure.unit) for name in ("y", "low", "high"))
     handles: dict[str, Any] = {}
     shown = []
     for index, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
-        x = numbers(panel["x"])
+        x = numbers(panel.x)
         x[~(x > 0)] = np.nan
         keep = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
         axes.set_xscale("log")
         axes.margins(y=0.1)
         axes.grid(axis="y")
-        axes.set_xlabel(line(panel.get("x_label", "")))
+        axes.set_xlabel(line(panel.x_label))
         if not beside or index == 0:
-            axes.set_ylabel(line(data.get("y_label", "")))
+            axes.set_ylabel(line(with_unit(figure.y_label, figure.unit)))
         if not len(keep):
             axes.set_xticks([])
             note(axes, "nothing to show")
             continue
-        _ticks(axes, x[keep], si=bool(panel.get("si")))
-        steps = _steps(axes, x[keep], y[keep], np.array(panel["front"], bool)[keep])
+        _ticks(axes, x[keep], si=panel.si)
+        steps = _steps(axes, x[keep], y[keep], np.array(panel.front, bool)[keep])
         if steps is not None:
             handles.setdefault("Pareto front", steps)
         for i in keep:
-            colour, marker = series(groups.index(line(points[i]["group"])))
+            colour, marker = series(groups.index(line(points[i].group)))
             axes.plot((x[i], x[i]), (low[i], high[i]), color=colour, lw=1.6, solid_capstyle="butt", zorder=2)
             (point,) = axes.plot(x[i], y[i], marker, color=colour, ms=7, mec=PAPER, mew=0.8, zorder=3)
             if len(groups) > 1:
-                handles.setdefault(shorten(points[i]["group"], 48), point)
+                handles.setdefault(shorten(points[i].group, 48), point)
         shown.append((axes, panel, x, keep))
     if handles:
         legend_above(canvas, list(handles.values()), list(handles), width)
@@ -70,15 +71,13 @@ def front(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], width: floa
     canvas.draw_without_rendering()
     canvas.set_layout_engine("none")
     for axes, panel, x, keep in shown:
-        on = np.array(panel["front"], bool)[keep]
-        _label(axes, [shorten(points[i]["label"], 22) for i in keep], x[keep], y[keep], low[keep], high[keep], on)
+        on = np.array(panel.front, bool)[keep]
+        _label(axes, [shorten(points[i].label, 22) for i in keep], x[keep], y[keep], low[keep], high[keep], on)
     return canvas
 
 
 def _ticks(axes: Any, x: np.ndarray, *, si: bool) -> None:
     """Limits with room for labels at both ends, and ticks that people read: at least two, at 1, or at 1, 2, 5 where few decades show."""
-    from matplotlib.ticker import FixedLocator, NullLocator
-
     decades = float(np.log10(x.max() / x.min()))
     room = max(0.16 * decades, 0.35)
     low, high = x.min() / 10**room, x.max() * 10**room

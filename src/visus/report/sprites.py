@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 _BUDGET = 2_000_000  # bytes of one sprite sheet; base64 adds a third
 _CELL = 48  # pixels: the largest thumbnail in a sheet
@@ -53,8 +54,6 @@ def _sheet(images: np.ndarray, cell: int, columns: int, rows: int) -> np.ndarray
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """image, uint8 [h, w, 3], as size (width, height): averaged when it shrinks, its pixels kept when it grows."""
-    from PIL import Image
-
     if (image.shape[1], image.shape[0]) == size:
         return image
     how = Image.Resampling.LANCZOS if image.shape[1] > size[0] else Image.Resampling.NEAREST
@@ -76,8 +75,6 @@ def packed(values: np.ndarray) -> str:
 
 
 def _webp(image: np.ndarray, quality: int | None) -> bytes:
-    from PIL import Image
-
     buffer = io.BytesIO()
     options: dict[str, Any] = {"lossless": True} if quality is None else {"quality": quality, "method": 4}
     Image.fromarray(np.ascontiguousarray(image)).save(buffer, "WEBP", **options)

@@ -7,10 +7,8 @@ import io
 import re
 from typing import Any
 
-import numpy as np
-
 from visus.report.text import clean, line
-from visus.studies.common.schema1 import Table, format_cell
+from visus.result import Column, Table
 
 _LONG = 45  # rows that a page of LaTeX holds
 # Characters with which a spreadsheet begins a formula, full-width ones included.
@@ -31,62 +29,46 @@ _LATEX = {
 
 def is_number(cell: Any) -> bool:
     """Whether a cell is a number that sorts and lines up as one (a yes or no is not)."""
-    return isinstance(cell, int | float | np.integer | np.floating) and not isinstance(cell, bool)
-
-
-def full_rows(table: Table) -> tuple[list[str], list[list[Any]]]:
-    """Column names and rows of one length: short rows end with None, cells beyond the last column get unnamed ones."""
-    width = max([len(table.columns), *map(len, table.rows)])
-    columns = [line(c) for c in table.columns] + [""] * (width - len(table.columns))
-    return columns, [[*row, *[None] * (width - len(row))] for row in table.rows]
+    return isinstance(cell, int | float) and not isinstance(cell, bool)
 
 
 def numeric_columns(table: Table) -> list[bool]:
     """For each column, whether it holds numbers and nothing else (beside empty cells)."""
-    columns, rows = full_rows(table)
-    found = []
-    for j in range(len(columns)):
-        cells = [row[j] for row in rows if row[j] is not None]
-        found.append(bool(cells) and all(is_number(c) for c in cells))
-    return found
+    filled = [[cell for cell in table.column(column.key) if cell is not None] for column in table.columns]
+    return [bool(cells) and all(map(is_number, cells)) for cells in filled]
 
 
 def best_cells(table: Table) -> set[tuple[int, int]]:
     """(row, column) of every cell to set in bold: those that read the same as the best of their column, so ties all are."""
-    _, rows = full_rows(table)
     best: set[tuple[int, int]] = set()
     for j, column in enumerate(table.columns):
-        wanted = table.bold.get(column)
-        if wanted not in ("max", "min"):
+        cells = {i: cell for i, cell in enumerate(table.column(column.key)) if is_number(cell)}
+        if column.better is None or not cells:
             continue
-        cells = {i: row[j] for i, row in enumerate(rows) if is_number(row[j]) and row[j] == row[j]}
-        if not cells:
-            continue
-        top = format_cell((max if wanted == "max" else min)(cells.values()), table.digits)
-        best |= {(i, j) for i, cell in cells.items() if format_cell(cell, table.digits) == top}
+        top = column.text((max if column.better == "higher" else min)(cells.values()))
+        best |= {(i, j) for i, cell in cells.items() if column.text(cell) == top}
     return best
 
 
 def to_csv(table: Table) -> str:
-    """RFC 4180 text, UTF-8: numbers in full precision, nothing for None and NaN, true and false.
+    """RFC 4180 text, UTF-8, headed by the columns' keys: numbers as in the data (shares are fractions), nothing for None, true and false.
 
     A text that a spreadsheet would run as a formula is given a leading apostrophe.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
-    columns, rows = full_rows(table)
-    writer.writerow([_csv_cell(c) for c in columns])
-    writer.writerows([_csv_cell(cell) for cell in row] for row in rows)
+    writer.writerow([_csv_cell(column.key) for column in table.columns])
+    writer.writerows([_csv_cell(cell) for cell in row] for row in table.rows)
     return buffer.getvalue()
 
 
 def _csv_cell(cell: Any) -> str:
-    if cell is None or (is_number(cell) and cell != cell):
+    if cell is None:
         return ""
-    if isinstance(cell, bool | np.bool_):
+    if isinstance(cell, bool):
         return "true" if cell else "false"
     if is_number(cell):
-        return repr(int(cell)) if isinstance(cell, int | np.integer) else repr(float(cell))
+        return repr(cell)
     text = clean(cell)
     risky = text.startswith(_FORMULA) and not _SIGNED_NUMBER.fullmatch(text)
     return "'" + text if risky else text
@@ -102,17 +84,16 @@ def to_latex(table: Table, *, label: str) -> str:
 
     label: what stands in \label, letters, digits, dash and dot only. Needs \usepackage{booktabs} (and longtable).
     """
-    columns, rows = full_rows(table)
     best, numeric = best_cells(table), numeric_columns(table)
     spec = "".join("r" if right else "l" for right in numeric) or "l"
-    head = " & ".join(latex(c) for c in columns) + r" \\"
+    head = " & ".join(latex(column.heading) for column in table.columns) + r" \\"
     body = []
-    for i, row in enumerate(rows):
-        cells = [_latex_cell(cell, table.digits) for cell in row]
+    for i, row in enumerate(table.rows):
+        cells = [_latex_cell(cell, column) for cell, column in zip(row, table.columns, strict=True)]
         body.append(" & ".join(rf"\textbf{{{c}}}" if (i, j) in best else c for j, c in enumerate(cells)) + r" \\")
     caption = rf"\caption{{{' '.join(filter(None, (latex(table.title), latex(table.note))))}}}"
     tag = rf"\label{{tab:{label}}}"
-    if len(rows) > _LONG:
+    if len(table.rows) > _LONG:
         lines = [
             r"% needs \usepackage{booktabs,longtable}",
             rf"\begin{{longtable}}{{{spec}}}",
@@ -129,7 +110,7 @@ def to_latex(table: Table, *, label: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _latex_cell(cell: Any, digits: int) -> str:
-    text = latex(format_cell(cell, digits))
+def _latex_cell(cell: Any, column: Column) -> str:
+    text = latex(column.text(cell))
     # A number's sign is a minus, not a hyphen.
     return r"\ensuremath{-}" + text[3:] if is_number(cell) and text.startswith("{-}") else text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,17 +10,24 @@ from visus.locks import locked
 from visus.outputs import MARKER, clear, mark, seal, written_in
 from visus.paths import write_bytes, write_text
 from visus.progress import log
+from visus.report.draw import FORMATS, draw, to_bytes
+from visus.report.faults import attempt
+from visus.report.page import named_files, render_page
+from visus.report.svg import standalone
+from visus.report.tables import to_csv, to_latex
 from visus.report.text import file_names
-from visus.studies.common.schema1 import Result
+from visus.result import Result
 
 PAGES = ("index.html", "result.json", "arrays.npz")
+TEXTS = ("csv", "tex")
+PREDICTIONS = "predictions.parquet"
 LOCK = ".report.lock"
 
 
 def write_report(result: Result, out: str | Path) -> Path:
     """Write `result` into the folder `out`, each file atomically; returns the path of its index.html.
 
-    result.json and arrays.npz (Result.load reads them back), figures/NAME.png, .svg and .pdf, tables/NAME.csv and .tex,
+    result.json, arrays.npz and predictions.parquet (Result.load reads them back), figures/NAME.png, .svg and .pdf, tables/NAME.csv and .tex,
     index.html, and a marker by which listings of images pass them over; what an earlier run left there is removed. Names become safe
     file names. The same result gives the same bytes. A figure or table that cannot be drawn or written costs itself alone: the page's
     warnings name it. Of two commands that write into one folder at once the second waits, and its report is the one that stays.
@@ -33,44 +39,33 @@ def write_report(result: Result, out: str | Path) -> Path:
 
 
 def _write(result: Result, out: Path) -> Path:
-    from visus.report.draw import FORMATS, draw, to_bytes
-    from visus.report.faults import attempt
-    from visus.report.page import render_page
-    from visus.report.svg import standalone
-    from visus.report.tables import to_csv, to_latex
-
     faults: list[str] = []
-    tables = list(zip(file_names(result.tables, "table"), result.tables.values(), strict=True))
-    figures = list(zip(file_names((f.name for f in result.figures), "figure"), result.figures, strict=True))
-    before = _unmarked(out)
-    mark(
-        out,
-        [
-            *before,
-            *PAGES,
-            *(f"tables/{name}.{form}" for name, _ in tables for form in ("csv", "tex")),
-            *(f"figures/{name}.{form}" for name, _ in figures for form in FORMATS),
-        ],
-    )
+    tables, figures = named_files(result.tables, "table"), named_files(result.figures, "figure")
+    wanted = [
+        *(f"tables/{name}.{form}" for name in tables.values() for form in TEXTS),
+        *(f"figures/{name}.{form}" for name in figures.values() for form in FORMATS),
+    ]
+    own = [*PAGES, PREDICTIONS] if result.predictions else [*PAGES]
+    mark(out, [*_unmarked(out), *own, *wanted])
     # The numbers first: they must be safe even when a drawing fails.
     result.save(out)
     files = []
-    for name, table in tables:
+    for key, name in tables.items():
+        table = result.tables[key]
         for form, make in (("csv", partial(to_csv, table)), ("tex", partial(to_latex, table, label=name))):
             text = attempt(f"table {name} as {'CSV' if form == 'csv' else 'LaTeX'}", make, faults)
             if text is not None:
                 write_text(out / "tables" / f"{name}.{form}", text)
                 files.append(f"tables/{name}.{form}")
-    for name, figure in figures:
-        canvas = attempt(f"figure {name}", partial(draw, figure, result.arrays), faults)
+    for key, name in figures.items():
+        canvas = attempt(f"figure {name}", partial(draw, result.figures[key]), faults)
         for image in FORMATS if canvas is not None else ():
             data = attempt(f"figure {name} as {image.upper()}", partial(to_bytes, canvas, image), faults)
             if data is not None:
                 write_bytes(out / "figures" / f"{name}.{image}", standalone(data) if image == "svg" else data)
                 files.append(f"figures/{name}.{image}")
-    page = render_page(replace(result, warnings=(*result.warnings, *faults)), in_folder=True, present=frozenset(files))
-    write_text(out / "index.html", page)
-    clear(out, but=[*PAGES, *files])
+    write_text(out / "index.html", render_page(result, linked=frozenset(files), faults=faults))
+    clear(out, but=[*own, *files])
     seal(out)
     for fault in faults:
         log(fault)
@@ -83,10 +78,11 @@ def _unmarked(out: Path) -> list[str]:
         return []
     try:
         body = json.loads((out / "result.json").read_text("utf-8"))
-        tables = file_names(body["tables"], "table")
-        figures = file_names((f["name"] for f in body["figures"]), "figure")
+        if "sections" in body:
+            keys = [[one["key"] for s in body["sections"] for one in s[what]] for what in ("tables", "figures")]
+        else:  # schema 1
+            keys = [list(body["tables"]), [f["name"] for f in body["figures"]]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    return [f"tables/{n}.{e}" for n in tables for e in ("csv", "tex")] + [
-        f"figures/{n}.{e}" for n in figures for e in ("png", "svg", "pdf")
-    ]
+    tables, figures = file_names(keys[0], "table"), file_names(keys[1], "figure")
+    return [f"tables/{n}.{e}" for n in tables for e in TEXTS] + [f"figures/{n}.{e}" for n in figures for e in FORMATS]

@@ -51,6 +51,22 @@
     });
   });
 
+  // Contents: where the reader is. A link to what lies in a closed part opens it.
+  const links = $("nav a"), parts = links.map((a) => document.getElementById(a.hash.slice(1)));
+  const here = () => {
+    let at = 0;
+    parts.forEach((part, i) => { if (part && part.getBoundingClientRect().top < innerHeight * .3) at = i; });
+    if (parts.length && scrollY + innerHeight > document.body.scrollHeight - 4) at = parts.length - 1;
+    links.forEach((a, i) => { if (i === at) a.setAttribute("aria-current", "true"); else a.removeAttribute("aria-current"); });
+  };
+  addEventListener("scroll", here, { passive: true });
+  addEventListener("resize", here);
+  here();
+  const reveal = () => { const at = document.getElementById(location.hash.slice(1)); if (at && at.tagName === "DETAILS") at.open = true; };
+  addEventListener("hashchange", reveal);
+  addEventListener("click", (e) => { const a = e.target.closest("a[href^='#']"); if (a && a.hash === location.hash) reveal(); });
+  reveal();
+
   // On paper everything is open.
   addEventListener("beforeprint", () => { $("details").forEach((d) => { d.open = true; }); redrawAll(); });
   addEventListener("afterprint", redrawAll);
@@ -71,7 +87,7 @@
     shape.forEach(([a, b], i) => (i ? g.lineTo(x + a * r, y + b * r) : g.moveTo(x + a * r, y + b * r)));
     g.closePath();
   };
-  const links = new Map();
+  const peersOf = new Map();
 
   $(".maps").forEach((box) => {
     const group = data.groups[+box.dataset.group], classes = group.classes;
@@ -124,7 +140,7 @@
     const py = (i) => (inset() + points[2 * i + 1] / NONE * (size - 2 * inset())) * view.k + view.y;
     const missing = (i) => points[2 * i] === NONE && points[2 * i + 1] === NONE;
     const unseen = (i) => missing(i) || state.hidden.has(labels[i]);
-    const peers = links.get(m.link) || []; links.set(m.link, peers);
+    const peers = peersOf.get(m.link) || []; peersOf.set(m.link, peers);
     const self = { labels, draw, mark: (i) => { focused = i; draw(); } };
     peers.push(self);
 

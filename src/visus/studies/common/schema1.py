@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from visus.errors import StoreError
+from visus.lazy import named
 from visus.paths import atomic_path, write_text
 from visus.plain import plain
 
@@ -49,12 +50,6 @@ class Table:
         more = [f"({len(self.rows) - PRINTED:,} more rows)"] if len(self.rows) > PRINTED else []
         return "\n".join(_printable(line) for line in [self.title, *lines, *more] if line)
 
-    def _repr_html_(self) -> str:
-        """The first rows, for a notebook's cell."""
-        from visus.report.notebook import table_html
-
-        return table_html(self)
-
 
 @dataclass(frozen=True, repr=False)
 class Figure:
@@ -89,12 +84,6 @@ class Figure:
 
     def __repr__(self) -> str:
         return _printable(f"Figure({self.name!r}: {self.kind}, {self.title!r})")
-
-    def _repr_html_(self) -> str:
-        """The figure drawn, for a notebook's cell; one whose points or pictures lie in Result.arrays is drawn by the result."""
-        from visus.report.notebook import figure_html
-
-        return figure_html(self, {})
 
 
 @dataclass(frozen=True, repr=False)
@@ -210,30 +199,11 @@ class Result:
 
     def _repr_html_(self) -> str:
         """Findings, tables and figures, for a notebook's cell."""
-        from visus.report.notebook import result_html  # a result draws nothing until a notebook asks
-
-        return result_html(self)
+        return str(named("visus.studies.common.upgrade:upgraded")(self)._repr_html_())
 
     def __rich_console__(self, console: Any, options: Any) -> Any:
-        """Findings, warnings and tables, for a terminal; tables wider than it are left to the page."""
-        from rich.markup import escape
-        from rich.measure import Measurement
-        from rich.table import Table as RichTable
-
-        yield f"[bold]{escape(self.title)}[/bold]"
-        for finding in self.findings:
-            yield f"  • {escape(finding)}"
-        for warning in self.warnings:
-            yield f"  [yellow]! {escape(warning)}[/yellow]"
-        for name, table in self.tables.items():
-            shown = RichTable(title=escape(table.title or name))
-            for column in table.columns:
-                shown.add_column(escape(column))
-            for row in table.rows:
-                shown.add_row(*(escape(format_cell(cell, table.digits)) for cell in row))
-            # A table squeezed into a narrow terminal cannot be read; the page has them all.
-            if Measurement.get(console, options.update(max_width=10_000), shown).maximum <= options.max_width:
-                yield shown
+        """Findings, warnings and tables, for a terminal."""
+        return named("visus.studies.common.upgrade:upgraded")(self).__rich_console__(console, options)
 
 
 def _listed(names: Sequence[str]) -> str:

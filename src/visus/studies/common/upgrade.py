@@ -12,15 +12,17 @@ from visus.result import Column, Finding, Result, Section, Table, key_of
 from visus.studies.common import schema1
 
 
-def upgraded(old: schema1.Result) -> Result:
-    """The same findings, tables and figures in one section."""
+def upgraded(old: schema1.Result | Result) -> Result:
+    """The same findings, tables and figures in one section; a result of schema 2 as it is."""
+    if isinstance(old, Result):
+        return old
     section = Section(
-        key=old.study,
-        title=old.title,
+        key=key_of(old.study),
+        title="What was found?",
         source=f"visus.studies.{old.study}",
         findings=tuple(Finding(text) for text in old.findings),
         tables=tuple(_table(name, t) for name, t in old.tables.items()),
-        figures=tuple(_figure(f, old.arrays) for f in old.figures),
+        figures=tuple(upgraded_figure(f, old.arrays) for f in old.figures),
     )
     return Result(
         study=old.study, title=old.title, sections=(section,), warnings=old.warnings, notes=old.notes,
@@ -40,7 +42,7 @@ def _table(name: str, old: schema1.Table) -> Table:
     return Table(key=key_of(name), title=old.title or name, columns=columns, rows=rows, note=old.note)
 
 
-def _figure(old: schema1.Figure, arrays: Mapping[str, np.ndarray]) -> two.AnyFigure:
+def upgraded_figure(old: schema1.Figure, arrays: Mapping[str, np.ndarray]) -> two.AnyFigure:
     data = dict(old.data)
     head: dict[str, Any] = {"key": key_of(old.name), "title": old.title, "caption": old.caption}
     if old.kind == "intervals":

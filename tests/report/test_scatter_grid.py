@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import fromstring
@@ -12,38 +13,46 @@ import numpy as np
 import pytest
 
 from visus.errors import DataError
+from visus.figures import AnyFigure, Map, MapPanel, Maps
 from visus.report import render_page, write_report
 from visus.report.draw import draw, to_bytes
 from visus.report.svg import inline, standalone
-from visus.studies.common.schema1 import Figure, Result
+from visus.result import Result, Section
 
 NASTY = ["<script>alert(1)</script>", "$x^2$ \\frac", "نص", "x" * 300, "\x00\udcff", "a & b"]
 
 
-def grid(
-    rows: list[str], columns: list[str], *, n: int = 60, classes: int = 12
-) -> tuple[Figure, dict[str, np.ndarray]]:
+HEAD: dict[str, Any] = {"key": "m", "title": "t", "caption": "c"}
+
+
+def grid(rows: list[str], columns: list[str], *, n: int = 60, classes: int = 12) -> Maps:
     rng = np.random.default_rng(0)
-    arrays: dict[str, np.ndarray] = {"l": np.arange(n) % max(classes, 1)}
-    panels: list[dict[str, Any]] = []
-    for i, row in enumerate(rows):
-        for j, column in enumerate(columns):
-            arrays[f"p{i}{j}"] = (rng.normal(size=(n, 2)) * (1 + i + j)).astype(np.float32)
-            trust = {"trustworthiness": 0.9 + 0.01 * i, "neighbours_kept": 0.4 + 0.01 * j}
-            panels.append({"row": row, "column": column, "points": f"p{i}{j}", "trust": trust})
-    names = [NASTY[c] if c < len(NASTY) else f"class {c}" for c in range(classes)]
-    return Figure("m", "maps", "t", "c", {"panels": panels, "labels": "l", "classes": names}), arrays
-
-
-def holed() -> tuple[Figure, dict[str, np.ndarray]]:
-    one, arrays = grid(["a", "b"], ["c", "d"], classes=3)
-    arrays["p00"] = np.full((60, 2), np.nan)
-    arrays["l"][:5] = [-1, 7, 3, -9, 100]
     panels = [
-        dict(one.data["panels"][0]),
-        {**one.data["panels"][3], "trust": {"neighbours_kept": None, "other_one": 1.0}},
-    ]
-    return Figure("m", "maps", "t", "c", {**one.data, "panels": panels}), arrays
+        MapPanel(
+            row=row, column=column, points=(rng.normal(size=(n, 2)) * (1 + i + j)).astype(np.float32),
+            trust={"trustworthiness": 0.9 + 0.01 * i, "neighbours_kept": 0.4 + 0.01 * j},
+        )
+        for i, row in enumerate(rows)
+        for j, column in enumerate(columns)
+    ]  # fmt: skip
+    names = [NASTY[c] if c < len(NASTY) else f"class {c}" for c in range(classes)]
+    return Maps(**HEAD, panels=panels, labels=np.arange(n) % max(classes, 1), classes=names)
+
+
+def holed() -> Maps:
+    one = grid(["a", "b"], ["c", "d"], classes=3)
+    labels = one.labels.copy()
+    labels[:5] = [-1, 7, 3, -9, 100]
+    panels = (
+        replace(one.panels[0], points=np.full((60, 2), np.nan)),
+        replace(one.panels[3], trust={"neighbours_kept": None, "other_one": 1.0}),
+    )
+    return replace(one, panels=panels, labels=labels)
+
+
+def result(*figures: AnyFigure) -> Result:
+    section = Section(key="maps", title="?", source="visus.studies.transfer", figures=figures)
+    return Result(study="transfer", title="t", sections=(section,))
 
 
 CASES = {
@@ -53,7 +62,7 @@ CASES = {
     "150 classes": grid(["a"], ["b", "c"], n=300, classes=150),
     "8 columns": grid(["a", "b"], [f"blocks.{i}" for i in range(8)]),
     "no points": grid(["a"], ["b"], n=0),
-    "no panels": (Figure("m", "maps", "t", "c", {"panels": [], "labels": "l", "classes": []}), {}),
+    "no panels": Maps(**HEAD, panels=(), labels=np.zeros(0, int), classes=()),
     "holes": holed(),
 }  # fmt: skip
 
@@ -61,10 +70,9 @@ CASES = {
 @pytest.mark.parametrize("width", [7.2, 4.1])
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_drawn_in_every_format_without_a_word(name: str, width: float) -> None:
-    one, arrays = CASES[name]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        canvas = draw(one, arrays, width=width)
+        canvas = draw(CASES[name], width=width)
         files = {form: to_bytes(canvas, form) for form in ("png", "svg", "pdf")}  # type: ignore[arg-type]
     assert files["png"].startswith(b"\x89PNG")
     assert files["pdf"].startswith(b"%PDF")
@@ -73,29 +81,29 @@ def test_it_is_drawn_in_every_format_without_a_word(name: str, width: float) -> 
 
 
 def test_all_panels_have_the_same_square_axes_and_hold_every_point() -> None:
-    one, arrays = CASES["3 x 3"]
-    panels = draw(one, arrays).axes
+    one = CASES["3 x 3"]
+    panels = draw(one).axes
     assert len(panels) == 9
     limits = {(a.get_xlim(), a.get_ylim()) for a in panels}
     assert len(limits) == 1
     (left, right), (bottom, top) = limits.pop()
     assert right - left == pytest.approx(top - bottom)
     assert len({tuple(np.round([a.get_position().width, a.get_position().height], 9)) for a in panels}) == 1
-    every = np.concatenate([arrays[p["points"]] for p in one.data["panels"]])
+    every = np.concatenate([p.points for p in one.panels])
     assert left < every[:, 0].min() < every[:, 0].max() < right
     assert bottom < every[:, 1].min() < every[:, 1].max() < top
 
 
 def test_every_panel_draws_its_own_points_by_class_and_says_how_far_to_trust_it() -> None:
-    one, arrays = CASES["3 x 3"]
-    canvas = draw(one, arrays)
-    for panel, axes in zip(one.data["panels"], canvas.axes, strict=True):
+    one = CASES["3 x 3"]
+    canvas = draw(one)
+    for panel, axes in zip(one.panels, canvas.axes, strict=True):
         drawn = {tuple(np.round(xy, 5)) for line in axes.lines for xy in np.column_stack(line.get_data())}
-        assert drawn == {tuple(np.round(xy, 5)) for xy in arrays[panel["points"]].astype(float)}
+        assert drawn == {tuple(np.round(xy, 5)) for xy in panel.points.astype(float)}
         colours = [(line.get_markerfacecolor(), line.get_marker()) for line in axes.lines]
         assert len(set(colours)) == 12
         assert axes.get_xlabel() == (
-            f"trustworthiness {panel['trust']['trustworthiness']:.2f}\nneighbours kept {panel['trust']['neighbours_kept']:.2f}"
+            f"trustworthiness {panel.trust['trustworthiness']:.2f}\nneighbours kept {panel.trust['neighbours_kept']:.2f}"
         )
     assert [a.get_title() for a in canvas.axes[:3]] == ["early", "middle", "late"]
     assert [a.get_ylabel() for a in canvas.axes[::3]] == ["pretrained", "fine-tuned", "random"]
@@ -103,10 +111,10 @@ def test_every_panel_draws_its_own_points_by_class_and_says_how_far_to_trust_it(
 
 def test_the_legend_names_every_class_once_and_stands_inside_the_paper() -> None:
     for name in ("3 x 3", "150 classes"):
-        one, arrays = CASES[name]
-        canvas = draw(one, arrays)
+        one = CASES[name]
+        canvas = draw(one)
         (legend,) = canvas.legends
-        assert len(legend.get_texts()) == min(len(one.data["classes"]), 120)
+        assert len(legend.get_texts()) == min(len(one.classes), 120)
         to_bytes(canvas, "png")
         box = legend.get_window_extent()
         assert box.y0 >= 0
@@ -116,17 +124,15 @@ def test_the_legend_names_every_class_once_and_stands_inside_the_paper() -> None
 
 @pytest.mark.parametrize("classes", [7, 20, 100])
 def test_the_legend_is_read_row_by_row(classes: int) -> None:
-    one, arrays = grid(["a"], ["b"], n=200, classes=classes)
     names = [f"class {i:03}" for i in range(classes)]  # of one height, so that rows are level
-    canvas = draw(Figure("m", "maps", "t", "c", {**one.data, "classes": names}), arrays)
+    canvas = draw(replace(grid(["a"], ["b"], n=200, classes=classes), classes=names))
     to_bytes(canvas, "png")
     boxes = [(t.get_window_extent(), t.get_text()) for t in canvas.legends[0].get_texts()]
     assert [text for *_, text in sorted((-round(b.y0), b.x0, text) for b, text in boxes)] == names
 
 
 def test_on_the_page_the_colours_follow_the_theme_and_no_script_is_asked_for() -> None:
-    one, arrays = CASES["3 x 3"]
-    page = render_page(Result("transfer", "t", (), {}, (one,), arrays, (), {}))
+    page = render_page(result(CASES["3 x 3"]))
     assert page.count('<svg class="plot"') == 2
     assert "var(--c3)" in page
     assert "#0072b2" not in re.sub(r":root[^}]*}", "", page)
@@ -134,37 +140,23 @@ def test_on_the_page_the_colours_follow_the_theme_and_no_script_is_asked_for() -
 
 
 def test_it_lies_beside_moving_maps_and_comes_back_from_the_file(tmp_path: Path) -> None:
-    one, arrays = CASES["one"]
-    moving = Figure(
-        "x",
-        "map",
-        "t",
-        "c",
-        {"points": "p00", "labels": "l", "classes": list(one.data["classes"]), "ids": [], "sprite": None, "trust": {}},
-    )
-    safe = {**one.data, "classes": [f"class {i}" for i in range(12)]}
-    figures = (moving, Figure("m", "maps", "t", "c", safe), moving)
-    result = Result("transfer", "t", (), {}, figures, arrays, (), {})
-    index = write_report(result, tmp_path)
+    one = replace(CASES["one"], classes=[f"class {i}" for i in range(12)])
+    moving = Map(key="x", title="t", points=one.panels[0].points, labels=one.labels, classes=one.classes)
+    whole = result(moving, one, replace(moving, key="y"))
+    index = write_report(whole, tmp_path)
     assert index.read_text("utf-8").count('data-group="') == 2
     assert {p.suffix for p in (tmp_path / "figures").glob("m.*")} == {".png", ".svg", ".pdf"}
-    assert Result.load(tmp_path).to_json() == result.to_json()
+    assert Result.load(tmp_path).to_json() == whole.to_json()
 
 
 def test_the_same_data_give_the_same_bytes() -> None:
-    one, arrays = CASES["3 x 3"]
     for form in ("png", "svg", "pdf"):
-        assert to_bytes(draw(one, arrays), form) == to_bytes(draw(one, arrays), form)  # type: ignore[arg-type]
+        assert to_bytes(draw(CASES["3 x 3"]), form) == to_bytes(draw(CASES["3 x 3"]), form)  # type: ignore[arg-type]
 
 
-def test_two_maps_in_one_place_and_missing_or_short_arrays_are_refused() -> None:
-    one, arrays = CASES["one"]
-    panel = one.data["panels"][0]
+def test_two_maps_in_one_place_and_arrays_that_do_not_match_are_refused() -> None:
+    one = CASES["one"]
     with pytest.raises(DataError, match="two maps"):
-        draw(Figure("m", "maps", "t", "c", {**one.data, "panels": [panel, panel]}), arrays)
-    with pytest.raises(DataError, match="'gone'"):
-        draw(Figure("m", "maps", "t", "c", {**one.data, "panels": [{**panel, "points": "gone"}]}), arrays)
-    with pytest.raises(DataError, match="do not match"):
-        draw(one, {**arrays, "l": np.zeros(3)})
-    with pytest.raises(DataError, match="'labels'"):
-        draw(Figure("m", "maps", "t", "c", {"panels": [panel], "classes": []}), arrays)
+        draw(replace(one, panels=(*one.panels, *one.panels)))
+    with pytest.raises(DataError, match=r"map 'm': .*do not match"):
+        draw(replace(one, labels=np.zeros(3)))

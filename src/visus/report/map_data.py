@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from visus.errors import DataError
-from visus.report.pictures import map_points, pictures_of
+from visus.figures import Map
+from visus.report.gallery import checked_images
+from visus.report.scatter import map_points
 from visus.report.sprites import packed, sprite_sheet
 from visus.report.text import clean
-from visus.studies.common.schema1 import Figure
 
 _NONE = 65_535  # a label that names no class
 _FULL = 65_535  # coordinates run from 0 to this
@@ -20,41 +21,47 @@ _FULL = 65_535  # coordinates run from 0 to this
 class MapData:
     """Collects the maps of a page; what several share (thumbnails, ids, labels) is kept once."""
 
-    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self._arrays = arrays
-        self._sprites: dict[str, dict[str, Any]] = {}
+    def __init__(self) -> None:
+        self._sheets: dict[
+            int, int
+        ] = {}  # which sheet shows the thumbnails of this id; they live as long as their result
+        self._sprites: list[dict[str, Any]] = []
         self._shared: dict[Any, int] = {}
         self._pool: list[Any] = []
         self._links: dict[Any, int] = {}
 
-    def add(self, figure: Figure) -> dict[str, Any]:
-        """One map for the script; 'link' is equal for maps whose point i is the same picture. Raises DataError on bad data."""
-        data = figure.data
-        points, labels = map_points(data, self._arrays)
-        ids = tuple(clean(i) for i in data.get("ids") or ())
-        sprite = data.get("sprite")
-        if sprite is not None and sprite not in self._sprites:
-            images = pictures_of(self._arrays, sprite)
-            self._sprites[sprite] = sprite_sheet(images) if len(images) else {}
-            self._sprites[sprite]["count"] = len(images)
+    def add(self, figure: Map) -> dict[str, Any]:
+        """One map for the script; 'link' is equal for maps whose point i is the same image. Raises DataError on bad data."""
+        points, labels = map_points(figure)
+        ids = tuple(clean(i) for i in figure.ids)
+        sprite = None if figure.sprite is None else self._sheet(figure.sprite, figure.key)
         if sprite is not None and self._sprites[sprite]["count"] != len(points):
             raise DataError(
-                f"figure {figure.name!r}: {len(points)} points but {self._sprites[sprite]['count']} thumbnails in {sprite!r}"
+                f"figure {figure.key!r}: {len(points)} points but {self._sprites[sprite]['count']} thumbnails"
             )
         wide = np.where(labels < 0, _NONE, labels)
         return {
-            "name": clean(figure.name),
+            "name": clean(figure.key),
             "points": packed(_quantised(points)),
             "labels": self._share(packed(wide)),
             "ids": self._share(ids),
-            "sprite": None if sprite is None else clean(sprite),
+            "sprite": sprite,
             "link": self._links.setdefault(sprite if sprite is not None else ids, len(self._links)),
             "count": len(points),
         }
 
     def payload(self, groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Everything for the page's script. groups: maps with one legend, as the page shows them."""
-        return {"sprites": {clean(k): v for k, v in self._sprites.items()}, "pool": self._pool, "groups": list(groups)}
+        return {"sprites": self._sprites, "pool": self._pool, "groups": list(groups)}
+
+    def _sheet(self, images: np.ndarray, key: str) -> int:
+        """The number of the sheet that shows these thumbnails, made on their first use."""
+        if id(images) not in self._sheets:
+            checked = checked_images(images, key)
+            sheet = sprite_sheet(checked) if len(checked) else {}
+            self._sprites.append(sheet | {"count": len(images)})
+            self._sheets[id(images)] = len(self._sprites) - 1
+        return self._sheets[id(images)]
 
     def _share(self, value: Any) -> int:
         if value not in self._shared:

@@ -7,34 +7,34 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
 
 from visus.errors import DataError
-from visus.report.draw import draws, note
+from visus.figures import Maps
 from visus.report.palette import GRID, INK, MUTED, class_style
-from visus.report.pictures import map_points
+from visus.report.scatter import LISTED, located, trust_texts
+from visus.report.style import note
 from visus.report.text import line, shorten
 
-_LISTED = 120  # classes that the legend under the panels has room for
 _RASTER = 30_000  # points above which they are drawn as pixels, since a page must stay light
 _TRUST = {"trustworthiness": "trustworthiness", "neighbours_kept": "neighbours kept"}
 _CHARACTER = 0.066  # inches: the mean width of a character of the legend
 _LEGEND_ROW = 0.155  # inches
 _SIDE = 3.4  # inches: the largest panel
 
-Panels = dict[tuple[str, str], tuple[np.ndarray, np.ndarray, Mapping[str, Any]]]
+Panels = dict[tuple[str, str], tuple[np.ndarray, np.ndarray, Mapping[str, float | None]]]
 
 
-@draws("maps")
-def maps(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], width: float) -> Canvas:
+def scatter_grid(figure: Maps, width: float) -> Canvas:
     """A grid of scatters by class, square, all with the same limits, each with its trust figures under it."""
-    panels = _panels(data, arrays)
+    panels = _panels(figure)
     rows = list(dict.fromkeys(row for row, _ in panels)) or [""]
     columns = list(dict.fromkeys(column for _, column in panels)) or [""]
-    classes, seen = data["classes"], sorted({int(c) for _, labels, _ in panels.values() for c in labels if c >= 0})
-    listed = seen[:_LISTED]
+    classes, seen = figure.classes, sorted({int(c) for _, labels, _ in panels.values() for c in labels if c >= 0})
+    listed = seen[:LISTED]
     longest = max((min(len(line(classes[c])), 22) for c in listed), default=0)
     across = max(1, min(int((width - 0.1) / (longest * _CHARACTER + 0.3)), len(listed) or 1))
-    below = -(-len(listed) // across) * _LEGEND_ROW + (0.15 if listed else 0) + (0.2 if len(seen) > _LISTED else 0)
+    below = -(-len(listed) // across) * _LEGEND_ROW + (0.15 if listed else 0) + (0.2 if len(seen) > LISTED else 0)
     left = 0.27 if any(rows) else 0.05
     gap, under, top = 0.06, 0.34, 0.24
     side = min((width - left - 0.03 - gap * (len(columns) - 1)) / len(columns), _SIDE)
@@ -66,28 +66,28 @@ def maps(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], width: float
                 continue
             points, labels, trust = panels[row, column]
             _scatter(axes, points, labels, seen, size=size, raster=count > _RASTER)
-            axes.set_xlabel(_trust_lines(trust), fontsize=6.5, color=MUTED, labelpad=2, linespacing=1.15)
+            # One under the other, since a panel is narrow.
+            axes.set_xlabel(
+                "\n".join(trust_texts(trust, _TRUST)), fontsize=6.5, color=MUTED, labelpad=2, linespacing=1.15
+            )
     if listed:
         _legend(canvas, [(class_style(c), shorten(classes[c], 22)) for c in listed], columns=across, seen=len(seen))
     return canvas
 
 
-def _panels(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Panels:
+def _panels(figure: Maps) -> Panels:
     """(row, column) -> points float64 [n, 2], labels int64 [n] (-1: no class), trust figures.
 
-    Raises DataError where two panels claim one place, or as `map_points` does.
+    Raises DataError where two panels claim one place, or as `located` does.
     """
     found: Panels = {}
-    for panel in data["panels"]:
-        place = line(panel["row"]), line(panel["column"])
+    for panel in figure.panels:
+        place = line(panel.row), line(panel.column)
         if place in found:
             raise DataError(
                 f"two maps stand in row {place[0]!r}, column {place[1]!r}; give every map a place of its own"
             )
-        points, labels = map_points(
-            {"points": panel["points"], "labels": data["labels"], "classes": data["classes"]}, arrays
-        )
-        found[place] = points, labels, panel.get("trust") or {}
+        found[place] = *located(figure.key, panel.points, figure.labels, len(figure.classes)), panel.trust
     return found
 
 
@@ -118,19 +118,8 @@ def _scatter(axes: Any, points: np.ndarray, labels: np.ndarray, seen: list[int],
         )  # fmt: skip
 
 
-def _trust_lines(trust: Mapping[str, Any]) -> str:
-    """'trustworthiness 0.96' over 'neighbours kept 0.41': two lines, since a panel is narrow."""
-    parts = []
-    for name, value in trust.items():
-        shown = f"{value:.2f}" if isinstance(value, int | float) and value == value else "–"
-        parts.append(f"{_TRUST.get(name, line(name).replace('_', ' '))} {shown}")
-    return "\n".join(parts)
-
-
 def _legend(canvas: Canvas, entries: list[tuple[tuple[str, str], str]], *, columns: int, seen: int) -> None:
     """The classes under the panels, read row by row; says how many are named where it is not all of them."""
-    from matplotlib.lines import Line2D
-
     handles = [
         Line2D([], [], ls="none", marker=m, ms=5, mfc=colour, mew=0, label=name) for (colour, m), name in entries
     ]
