@@ -14,18 +14,11 @@ from visus.models.dual_new import ClipConfig as Sizes
 from visus.models.dual_new import new_clip, square
 from visus.training.augment import Augmentation
 from visus.training.captions import encode, learn_tokenizer, wording
-from visus.training.contrastive import (
-    CaptionedPictures,
-    ClipTrainer,
-    Contrastive,
-    Drop,
-    balanced,
-    dropped,
-    info_nce,
-    without_padding,
-)
+from visus.training.contrastive import CaptionedPictures, ClipTrainer, Contrastive, info_nce, without_padding
 from visus.training.from_scratch import new_vit
+from visus.training.objective import balanced
 from visus.training.recipe import Recipe
+from visus.training.views import Drop, Views, dropped
 from visus.training.vit_multitask import UNKNOWN, Named, NamedPictures, NamedViT
 
 
@@ -171,7 +164,7 @@ def test_two_pictures_of_one_thing_or_with_one_text_are_not_each_others_negative
     pictures = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3)).astype(np.uint8)
     train = CaptionedPictures(pictures, [(c,) for c in captions], np.array(keys))
     recipe, still = Recipe(1e-3, batch=2), Augmentation(scale=(1, 1), ratio=(1, 1), mirror=0, jitter=0)
-    objective = Contrastive(train, train, captions, tokenizer, square(32), still, recipe, Drop(0.0))
+    objective = Contrastive(train, train, captions, tokenizer, Views(square(32), still, Drop(0.0)), recipe)
     towers = ClipTrainer(new_clip(tokenizer, Sizes(32, 8, 64, 1, 64, 1, 64), seed=0))
     loss, right, asked = objective.loss(towers, np.arange(2), epoch=0, fabric=FABRIC)
     assert (float(loss.detach()) == 0.0) is alone  # nothing is left to be told apart
@@ -188,7 +181,7 @@ def test_pictures_without_a_class_count_neither_in_the_loss_of_classes_nor_in_th
     classes, names = np.array([0, 1, 2, UNKNOWN] * 3), np.array([UNKNOWN, 0, 1, 2] * 3)
     still = Augmentation(scale=(1, 1), ratio=(1, 1), mirror=0, jitter=0)
     train = NamedPictures(pictures, classes, names)
-    task = Named(train, train, square(16), still, Recipe(1e-3, batch=12, smoothing=0.0), Drop(0.0))
+    task = Named(train, train, Views(square(16), still, Drop(0.0)), Recipe(1e-3, batch=12, smoothing=0.0))
     model = NamedViT(new_vit(Sizes(16, 8, 64, 1), 3, seed=0), 3).eval()
     loss, right, asked = task.loss(model, np.arange(12), epoch=0, fabric=FABRIC)
     with torch.inference_mode():

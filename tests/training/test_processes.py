@@ -30,16 +30,17 @@ from visus.models.vae import Decoder, VaeSizes, new_vae
 from visus.progress import Silent, collecting, note, reporting
 from visus.training import processes, worker
 from visus.training.captions import learn_tokenizer
-from visus.training.contrastive import CaptionedPictures, ClipTrainer, Contrastive, Drop
+from visus.training.contrastive import CaptionedPictures, ClipTrainer, Contrastive
 from visus.training.devices import Devices
 from visus.training.epoch import DivergedError
-from visus.training.from_scratch import VIEWS, new_vit
+from visus.training.from_scratch import DRAWINGS, new_vit
 from visus.training.loop import Learner, fit
 from visus.training.objective import Classification, Objective
 from visus.training.processes import ProcessError, with_fabric
 from visus.training.recipe import Recipe
 from visus.training.together import check_share
 from visus.training.vae import Elbo, KLSchedule
+from visus.training.views import Drop, Views
 from visus.training.vit_multitask import UNKNOWN, Named, NamedPictures, NamedViT
 
 TWO = Devices(count=2)
@@ -127,7 +128,7 @@ def transformer() -> tuple[torch.nn.Module, Objective]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = NamedViT(new_vit(Sizes(16, 8, 64, 2), 3, seed=0), 3, 7)
-    return net, Named(train, held, square(16), VIEWS, ADAM, Drop(0.0))
+    return net, Named(train, held, Views(square(16), DRAWINGS, Drop(0.0)), ADAM)
 
 
 def image_text() -> tuple[torch.nn.Module, Objective]:
@@ -137,7 +138,7 @@ def image_text() -> tuple[torch.nn.Module, Objective]:
     captions = [(names[k], "dark, small, old, noisy") for k in y]
     v, vy = pictures(12, 16, 1)
     train, held = CaptionedPictures(x, captions, y), CaptionedPictures(v, [(names[k],) for k in vy], vy)
-    objective = Contrastive(train, held, names, tokenizer, square(16), VIEWS, ADAM, Drop(0.0))
+    objective = Contrastive(train, held, names, tokenizer, Views(square(16), DRAWINGS, Drop(0.0)), ADAM)
     return ClipTrainer(new_clip(tokenizer, Sizes(16, 8, 64, 1, 64, 1, 64), seed=0)), objective
 
 

@@ -15,18 +15,17 @@ from torch.nn import functional
 
 from visus.memory import halving
 from visus.models.dual_new import PAD
-from visus.training.augment import Augmentation, augmented, cached_draws
 from visus.training.captions import encode, keywords, wording
 from visus.training.distillation import guide_head, guide_loss
-from visus.training.objective import Objective
+from visus.training.objective import Objective, balanced
 from visus.training.recipe import Recipe
 from visus.training.together import gathered, share
+from visus.training.views import Views, dropped
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from tokenizers import Tokenizer
 
-    from visus.models.preprocess import Preprocess
     from visus.training.vectors import Meanings
 
 LARGEST_SCALE = 100.0  # of the logits, as in CLIP
@@ -126,28 +125,6 @@ class ClipTrainer(nn.Module):
 
 
 @dataclass(frozen=True)
-class Drop:
-    """share: of patch tokens, left out of every training picture, faster and harder to learn by heart (FLIP, Li et al. 2023); whole:
-    last share of the epochs, in which pictures are seen whole, as they will be used."""
-
-    share: float = 0.5
-    whole: float = 0.1
-
-    def at(self, epoch: int, epochs: int) -> float:
-        """The share in epoch `epoch` (from 0) of `epochs`."""
-        return self.share if epoch < round(epochs * (1 - self.whole)) else 0.0
-
-
-def dropped(tokens: torch.Tensor, share: float, prefix: int = 1) -> torch.Tensor:
-    """[b, prefix + n, c] -> the prefix and a random (1 - share) of the other tokens, another choice for every row."""
-    b, n, c = tokens.shape
-    kept = max(round((n - prefix) * (1 - share)), 1)
-    order = torch.rand(b, n - prefix, device=tokens.device).argsort(dim=1)[:, :kept].sort(dim=1).values + prefix
-    chosen = tokens.gather(1, order[..., None].expand(-1, -1, c))
-    return torch.cat([tokens[:, :prefix], chosen], dim=1)
-
-
-@dataclass(frozen=True)
 class CaptionedPictures:
     """Pictures with captions in memory.
 
@@ -178,15 +155,12 @@ class Contrastive(Objective):
         held: CaptionedPictures,
         names: Sequence[str],
         tokenizer: Tokenizer,
-        preprocess: Preprocess,
-        how: Augmentation,
+        views: Views,
         recipe: Recipe,
-        drop: Drop,
         meanings: Meanings | None = None,
     ) -> None:
         self.train, self.held, self.names = train, held, names
-        self.tokenizer, self.preprocess, self.how = tokenizer, preprocess, how
-        self.recipe, self.drop, self.meanings = recipe, drop, meanings
+        self.tokenizer, self.views, self.recipe, self.meanings = tokenizer, views, recipe, meanings
         self.lists = LISTS if meanings else None
         self.pad = tokenizer.get_vocab()[PAD]
         self._said: tuple[tuple[int, int], Any] | None = None
@@ -209,12 +183,9 @@ class Contrastive(Objective):
         ids, said, meant = self._worded(self.recipe.seed, epoch)
         own = mine if self.meanings is None else np.concatenate([mine, self.n + mine])
         tokens = without_padding(torch.from_numpy(ids[own]), self.pad)
-        raw = torch.from_numpy(self.train.pictures[mine]).to(fabric.device, non_blocking=True)
-        dice = cached_draws(self.n, self.recipe.seed, epoch)[mine]
-        views = augmented(raw, self.preprocess.size, dice, self.how).permute(0, 2, 3, 1)
-        x = self.preprocess.normalize(views).contiguous()
+        x = self.views.of(self.train.pictures, mine, seed=self.recipe.seed, epoch=epoch, device=fabric.device)
         images, texts, scale, guided, understood = model(
-            x, tokens.to(fabric.device), self.drop.at(epoch, self.recipe.epochs)
+            x, tokens.to(fabric.device), self.views.drop.at(epoch, self.recipe.epochs)
         )
         images, texts = gathered(images, n, fabric), gathered(texts[: len(mine)], n, fabric)
         keys, worded = (torch.from_numpy(a[rows]).to(fabric.device) for a in (self.train.keys, said))
@@ -249,7 +220,7 @@ class Contrastive(Objective):
 
         def look(at: slice) -> torch.Tensor:
             raw = torch.from_numpy(self.held.pictures[at]).to(device)
-            found: torch.Tensor = towers.images(self.preprocess.normalize(raw))
+            found: torch.Tensor = towers.images(self.views.preprocess.normalize(raw))
             return found
 
         texts = torch.cat([x for _, x in halving(len(self._names), EVALUATED, read, what="validation, names")])
@@ -286,25 +257,6 @@ class Contrastive(Objective):
             return encode(self.tokenizer, texts), said, None
         texts += self.meanings.phrases(self.n, generator)
         return encode(self.tokenizer, texts), said, self.meanings.of(texts)
-
-
-def balanced(balance: np.ndarray | None, n: int, recipe: Recipe, epoch: int) -> list[np.ndarray]:
-    """n // batch batches of rows, drawn from (recipe.seed, epoch), with equal shares (to one) of every value of `balance`."""
-    generator = np.random.default_rng([recipe.seed, epoch])
-    size = min(recipe.batch, n)
-    count = n // size
-    if balance is None:
-        order = generator.permutation(n)
-        return [order[i * size : (i + 1) * size] for i in range(count)]
-    sides = [np.flatnonzero(balance == value) for value in np.unique(balance)]
-    each = -(-count * size // len(sides))
-    # Whole permutations one after the other: a small side comes round again, a large one is not finished in this epoch.
-    long = [np.concatenate([generator.permutation(s) for _ in range(-(-each // len(s)))])[:each] for s in sides]
-    order = np.stack(long, axis=1)
-    for row in order:
-        generator.shuffle(row)
-    flat = order.reshape(-1)
-    return [flat[i * size : (i + 1) * size] for i in range(count)]
 
 
 def without_padding(ids: torch.Tensor, pad: int) -> torch.Tensor:

@@ -24,7 +24,7 @@ from visus.training.augment import Augmentation
 from visus.training.batches import decoded
 from visus.training.captioned import artists, candidates, names_of, with_more
 from visus.training.captions import keywords, learn_tokenizer
-from visus.training.contrastive import CaptionedPictures, ClipTrainer, Contrastive, Drop
+from visus.training.contrastive import CaptionedPictures, ClipTrainer, Contrastive
 from visus.training.devices import Devices
 from visus.training.distillation import guides
 from visus.training.loop import Fit
@@ -33,6 +33,7 @@ from visus.training.parts import Parts, parts_of
 from visus.training.recipe import Recipe
 from visus.training.resumable import SavedFit, fit_resumable
 from visus.training.vectors import Meanings, add_words, meanings_for, start_from
+from visus.training.views import Drop, Views
 from visus.training.vit_multitask import UNKNOWN, Named, NamedPictures, NamedViT
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 VOCABULARY = 4000
 # Drawings: crops keep most of the picture; no mirrors, as left and right have names of their own. Stronger views slow short
 # trainings down more than they help.
-VIEWS = Augmentation(scale=(0.7, 1.0), mirror=0.0, jitter=0.3, turn=8.0, grey=0.05)
+DRAWINGS = Augmentation(scale=(0.7, 1.0), mirror=0.0, jitter=0.3, turn=8.0, grey=0.05)
 SETTINGS, CHECKPOINTS = "training.json", "checkpoints"
 
 
@@ -97,6 +98,10 @@ class Plan:
             "teacher's content": self.teacher.fingerprint if self.teacher else None,
             "word vectors' content": self.vectors.digest if self.vectors else None,
         }
+
+    def views(self, preprocess: Preprocess) -> Views:
+        """How training images are shown."""
+        return Views(preprocess, DRAWINGS, Drop(self.drop))
 
     def guides(self, sources: Sequence[tuple[ImageSet, np.ndarray]]) -> np.ndarray | None:
         """The teacher's features of the training pictures."""
@@ -160,7 +165,7 @@ def _train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
         np.searchsorted(choice, keys[parts.validation]),
     )
     objective = Contrastive(
-        train, held, [names[k] for k in choice], tokenizer, preprocess, VIEWS, recipe, Drop(plan.drop), meanings
+        train, held, [names[k] for k in choice], tokenizer, plan.views(preprocess), recipe, meanings
     )
     clip = new_clip(tokenizer, sizes, seed=recipe.seed)
     if meanings is not None:
@@ -218,7 +223,7 @@ def _train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None) -> Traine
     vit = new_vit(sizes, len(imageset.classes), seed=recipe.seed)
     with _seeded(recipe.seed + 1):
         network = NamedViT(vit, names, _width(train.guides))
-    objective = Named(train, held, preprocess, VIEWS, recipe, Drop(plan.drop))
+    objective = Named(train, held, plan.views(preprocess), recipe)
 
     folder, classes = plan.folder, imageset.classes  # alone, as in _train_clip
 

@@ -94,6 +94,25 @@ def shuffled(n: int, recipe: Recipe, epoch: int) -> list[np.ndarray]:
     return [order[start : start + size] for start in range(0, n - size + 1, size)]
 
 
+def balanced(balance: np.ndarray | None, n: int, recipe: Recipe, epoch: int) -> list[np.ndarray]:
+    """n // batch batches of rows, drawn from (recipe.seed, epoch), with equal shares (to one) of every value of `balance`."""
+    generator = np.random.default_rng([recipe.seed, epoch])
+    size = min(recipe.batch, n)
+    count = n // size
+    if balance is None:
+        order = generator.permutation(n)
+        return [order[i * size : (i + 1) * size] for i in range(count)]
+    sides = [np.flatnonzero(balance == value) for value in np.unique(balance)]
+    each = -(-count * size // len(sides))
+    # Whole permutations one after the other: a small side comes round again, a large one is not finished in this epoch.
+    long = [np.concatenate([generator.permutation(s) for _ in range(-(-each // len(s)))])[:each] for s in sides]
+    order = np.stack(long, axis=1)
+    for row in order:
+        generator.shuffle(row)
+    flat = order.reshape(-1)
+    return [flat[i * size : (i + 1) * size] for i in range(count)]
+
+
 def weight(rows: np.ndarray, whole: np.ndarray | None) -> float:
     """The share of a step's rows that these are: what their mean counts for."""
     return 1.0 if whole is None else len(rows) / len(whole)

@@ -190,6 +190,11 @@ class VaePlan:
             "seconds": self.allowed,
         }
 
+    def key(self, content: str) -> str:
+        """What names the folder of a training on images told apart by `content`: finished ones are found by it."""
+        body = json.dumps([FORMAT, content, self.describe()], sort_keys=True)
+        return f"vae-{xxhash.xxh3_128_hexdigest(body.encode())[:24]}"
+
 
 @dataclass(frozen=True)
 class TrainedVae:
@@ -209,8 +214,7 @@ def train_vae(train: np.ndarray, validation: np.ndarray, plan: VaePlan, *, conte
     last whole epoch is kept).
     """
     check_pictures(train, plan)
-    key = xxhash.xxh3_128_hexdigest(json.dumps([FORMAT, content, plan.describe()], sort_keys=True).encode())
-    folder = root / f"vae-{key[:24]}"
+    folder = root / plan.key(content)
     model = folder / "model"
     network = new_vae(plan.sizes, plan.decoder, seed=plan.recipe.seed)
     objective = Elbo(train, validation, plan.pressure, seed=plan.recipe.seed)

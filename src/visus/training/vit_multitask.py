@@ -11,16 +11,13 @@ from torch import nn
 from torch.nn import functional
 
 from visus.memory import halving
-from visus.training.augment import Augmentation, augmented, cached_draws
-from visus.training.contrastive import Drop, balanced, dropped
 from visus.training.distillation import guide_head, guide_loss
-from visus.training.objective import Objective, weight
+from visus.training.objective import Objective, balanced, weight
 from visus.training.recipe import Recipe
+from visus.training.views import Views, dropped
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-    from visus.models.preprocess import Preprocess
 
 UNKNOWN = -1
 EVALUATED = 256
@@ -78,13 +75,10 @@ class Named(Objective):
         self,
         train: NamedPictures,
         held: NamedPictures,
-        preprocess: Preprocess,
-        how: Augmentation,
+        views: Views,
         recipe: Recipe,
-        drop: Drop,
     ) -> None:
-        self.train, self.held, self.preprocess, self.how = train, held, preprocess, how
-        self.recipe, self.drop = recipe, drop
+        self.train, self.held, self.views, self.recipe = train, held, views, recipe
 
     @property
     def n(self) -> int:
@@ -100,12 +94,8 @@ class Named(Objective):
     ) -> tuple[torch.Tensor, torch.Tensor, int]:
         """Their part of the sum of both mean cross-entropies in nats, the number of classes right, out of how many that are known."""
         step = rows if whole is None else whole
-        raw = torch.from_numpy(self.train.pictures[rows]).to(fabric.device, non_blocking=True)
-        dice = cached_draws(self.n, self.recipe.seed, epoch)[rows]
-        views = augmented(raw, self.preprocess.size, dice, self.how).permute(0, 2, 3, 1)
-        classes, names, guided = model(
-            self.preprocess.normalize(views).contiguous(), self.drop.at(epoch, self.recipe.epochs)
-        )
+        x = self.views.of(self.train.pictures, rows, seed=self.recipe.seed, epoch=epoch, device=fabric.device)
+        classes, names, guided = model(x, self.views.drop.at(epoch, self.recipe.epochs))
         y = torch.from_numpy(self.train.classes[rows]).to(fabric.device)
         loss = self._cross_entropy(classes, y, self.train.classes[step])
         if names is not None:
@@ -128,7 +118,7 @@ class Named(Objective):
 
         def run(at: slice) -> torch.Tensor:
             raw = torch.from_numpy(self.held.pictures[at]).to(fabric.device)
-            logits: torch.Tensor = model(self.preprocess.normalize(raw))[0].float()
+            logits: torch.Tensor = model(self.views.preprocess.normalize(raw))[0].float()
             return logits
 
         found = [x for _, x in halving(len(self.held.pictures), EVALUATED, run, what="validation")]
