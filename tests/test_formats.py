@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from visus.formats import format_cell, interval_text, percent, points_text, scaled, unit_text, with_unit
+from visus.formats import (
+    format_cell,
+    interval_text,
+    percent,
+    points_text,
+    scaled,
+    short_number,
+    unit_text,
+    with_unit,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +66,12 @@ def test_labels_carry_their_unit() -> None:
     assert with_unit("accuracy", "") == "accuracy"
     assert with_unit("", "s") == "s"
     assert [unit_text(unit) for unit in ("share", "points", "s", "")] == ["%", "points", "s", ""]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [(None, "", "–"), (0.8312, "share", "83.1"), (0.0, "", "0.000"), (0.12345, "nats", "0.123"), (1.2345, "", "1.23"),
+     (12.0, "s", "12.0"), (4812.3, "s", "4,812"), (-250.4, "", "-250"), (1e-5, "", "1.0e-05")],
+)  # fmt: skip
+def test_a_number_that_stands_alone_has_three_digits(value: float | None, unit: str, text: str) -> None:
+    assert short_number(value, unit) == text

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from visus.errors import StoreError
 from visus.figures import Gallery, Group, Lines, Map, Series, key_of
-from visus.result import Column, Finding, Metric, Result, Section, Table
+from visus.result import Column, Finding, Metric, Result, Section, Table, json_schema
 
 
 def _section(**more: Any) -> Section:
@@ -168,6 +168,13 @@ def test_findings_and_cautions_stand_apart() -> None:
     assert result.findings == ("f", "u")
     assert result.cautions == ("w", "c")
     assert result.sections[0].file == "studies/clip/gap"
+
+
+def test_the_schema_in_docs_is_what_results_are_written_by() -> None:
+    written = json.loads((Path(__file__).parent.parent / "docs" / "result.schema.json").read_text("utf-8"))
+    assert written == json_schema(), "run python tools/write_schema.py"
+    assert list(written["properties"]) == list(json.loads(_result().to_json()))
+    assert set(written["required"]) <= set(written["properties"])
 
 
 def test_keys_are_made_of_their_parts() -> None:

@@ -68,3 +68,12 @@ def format_cell(cell: Any, digits: int | None = None, unit: str = "") -> str:
         small = cell != 0 and abs(cell) < 0.5 * 10**-digits and unit not in SCALED
         return f"{float(cell):.1e}" if small else f"{float(cell):.{digits}f}"
     return str(cell)
+
+
+def short_number(value: float | None, unit: str = "") -> str:
+    """A number that stands alone: shares and points as in a table, others with three digits ('0.123', '12.0', '4,812')."""
+    if value is None or unit in SCALED:
+        return format_cell(value, unit=unit)
+    size = abs(value)
+    digits = 3 if size < 1 else 2 if size < 10 else 1 if size < 100 else 0
+    return f"{value:,.{digits}f}" if size >= 0.0005 or size == 0 else format_cell(value)

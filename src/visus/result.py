@@ -370,6 +370,7 @@ def json_schema() -> dict[str, Any]:
     schema = _adapter().json_schema(mode="serialization")
     schema["properties"] = {"schema": {"const": SCHEMA}, **schema["properties"]}
     schema["properties"].pop("page", None)
+    schema["required"] = ["schema", *schema["required"]]
     return schema
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from xml.etree.ElementTree import fromstring
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +13,6 @@ from visus.report.text import clean, file_names, line, script_json, shorten
 
 @given(st.text(alphabet=st.characters(), max_size=60))
 def test_clean_text_can_be_stored_anywhere(text: str) -> None:
-    from xml.etree.ElementTree import fromstring
-
     result = clean(text + "\udcff\x00\x1b")
     result.encode("utf-8")
     fromstring("<a>" + result.replace("&", "&amp;").replace("<", "&lt;") + "</a>")

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
-from visus import report
 from visus.app.progress import where_watched
 from visus.arguments import settle
 from visus.errors import SpecError
@@ -57,7 +56,11 @@ def run_study(
         notes=(*result.notes, *remarks.notes),
     )
     if out is not None:
-        result = replace(result, page=str(report.write_report(upgraded(result), out).resolve()))
+        from visus.report import (
+            write_report,  # matplotlib takes half a second, which a call without a page does without
+        )
+
+        result = replace(result, page=str(write_report(upgraded(result), out).resolve()))
     return result
 
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from matplotlib.figure import Figure as Canvas
 
-from visus import figures
 from visus.errors import DataError
+from visus.figures import Curves, Figure, Front, Gallery, Heatmap, Intervals, Lines, Map, Maps
 from visus.report.charts import intervals, lines
 from visus.report.curves import curves
 from visus.report.front import front
@@ -26,19 +26,19 @@ DPI = 200
 _LONGEST_SIDE = 30_000  # pixels; Agg refuses 2**16 and viewers long before
 
 # One function draws one kind, from the figure alone: (figure, width in inches) -> a matplotlib figure.
-DRAW: Mapping[type[figures.Figure], Callable[[Any, float], Canvas]] = {
-    figures.Intervals: intervals,
-    figures.Lines: lines,
-    figures.Curves: curves,
-    figures.Heatmap: heatmap,
-    figures.Front: front,
-    figures.Map: scatter,
-    figures.Maps: scatter_grid,
-    figures.Gallery: gallery,
+DRAW: Mapping[type[Figure], Callable[[Any, float], Canvas]] = {
+    Intervals: intervals,
+    Lines: lines,
+    Curves: curves,
+    Heatmap: heatmap,
+    Front: front,
+    Map: scatter,
+    Maps: scatter_grid,
+    Gallery: gallery,
 }
 
 
-def draw(figure: figures.Figure, *, width: float = WIDTH) -> Canvas:
+def draw(figure: Figure, *, width: float = WIDTH) -> Canvas:
     """Draw a figure `width` inches wide. Raises DataError, naming the figure, when its kind or its data cannot be drawn."""
     if type(figure) not in DRAW:
         known = ", ".join(kind.__name__ for kind in DRAW)

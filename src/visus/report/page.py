@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from visus.formats import POINTS, format_cell, unit_text
+from visus.formats import POINTS, format_cell, short_number, unit_text
 from visus.report.page_figures import PageFigures
 from visus.report.page_tables import PageTables
 from visus.report.palette import SERIES, SERIES_DARK
@@ -62,6 +62,7 @@ def render_page(result: Result, *, linked: frozenset[str] | None = None, faults:
         provenance=_tree(result.provenance),
         summary=_summary(result.provenance),
         in_folder=linked is not None,
+        predictions=bool(result.predictions),
         style=(assets / "style.css").read_text("utf-8"),
         colours=_colours(),
         script=script,
@@ -101,22 +102,23 @@ def _finding(finding: Finding, *shown: Mapping[str, tuple[str, str]]) -> dict[st
 
 def _tile(metric: Metric) -> dict[str, str]:
     """A number of the headline: its name, its value, and its unit, interval and number of images."""
-    parts = []
+    parts = ["points"] if metric.unit == POINTS else []
     if metric.low is not None and metric.high is not None:
-        parts.append(" to ".join(format_cell(end, unit=metric.unit) for end in (metric.low, metric.high)))
+        undecided = metric.unit == POINTS and metric.low <= 0 <= metric.high
+        ends = " to ".join(short_number(end, metric.unit) for end in (metric.low, metric.high))
+        parts.append(f"{ends}: undecided" if undecided else ends)
     if metric.n is not None:
         parts.append(f"n = {metric.n:,}")
-    small = ", ".join(parts)
-    if metric.unit == POINTS:
-        small = f"points{', ' if small else ''}{small}"
-        if metric.low is not None and metric.high is not None and metric.low <= 0 <= metric.high:
-            small += ": undecided"
-    return {"label": clean(metric.label or metric.key), "value": clean(_value(metric)), "small": clean(small)}
+    return {
+        "label": clean(metric.label or metric.key),
+        "value": clean(_value(metric)),
+        "small": clean(", ".join(parts)),
+    }
 
 
 def _value(metric: Metric) -> str:
-    """'84.2 %', '+0.7' (points), '1.234', '12.0 s'."""
-    text = format_cell(metric.value, unit=metric.unit)
+    """'84.2 %', '+0.7' (points), '1.23 nats', '12.0 s'."""
+    text = short_number(metric.value, metric.unit)
     if metric.value is None:
         return text
     if metric.unit == POINTS:
