@@ -11,76 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema
+from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic.dataclasses import dataclass
-from pydantic_core.core_schema import SerializationInfo
 
+from visus.fields import STRICT, Array, Key, Number, Numbers, Text, Texts, plain_number
+from visus.fields import key_of as key_of
 from visus.lazy import named
 
-_STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
-
-def plain_number(value: Any) -> float | None:
-    """A Python float; None for None, NaN and infinities, which JSON lacks."""
-    if value is None:
-        return None
-    number = float(value)
-    return number if np.isfinite(number) else None
-
-
-def plain_text(value: Any) -> str:
-    """Text that UTF-8 can hold: of a file name with undecodable bytes, those are spelled out (backslash udcff)."""
-    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _key(value: Any) -> str:
-    text = plain_text(value)
-    if not text or text != text.lower() or any(map(str.isspace, text)):
-        raise ValueError(f"a key is lower-case text without spaces, not {text!r}; make it with key_of")
-    return text
-
-
-def key_of(*parts: object) -> str:
-    """A key of its parts, by slashes, lower-case, spaces as dashes: ('timm:ViT', 'late', 'top 1') -> 'timm:vit/late/top-1'."""
-    return "/".join("-".join(plain_text(part).lower().split()) for part in parts if str(part).strip())
-
-
-def _array_in(value: Any, info: ValidationInfo) -> np.ndarray:
-    if isinstance(value, np.ndarray):
-        return value
-    stored = (info.context or {}).get("arrays", {})
-    if isinstance(value, Mapping) and value.get("array") in stored:
-        return np.asarray(stored[value["array"]])
-    raise ValueError("an array is missing; arrays.npz belongs beside result.json")
-
-
-def _array_out(value: np.ndarray, info: SerializationInfo) -> dict[str, Any]:
-    name = (info.context or {}).get("names", {}).get(id(value))
-    return {"array": name, "shape": list(value.shape), "dtype": str(value.dtype)}
-
-
-Number = Annotated[float | None, BeforeValidator(plain_number)]
-Numbers = Annotated[
-    Sequence[float | None],
-    PlainValidator(lambda values: tuple(map(plain_number, values))),
-    WithJsonSchema({"type": "array", "items": {"anyOf": [{"type": "number"}, {"type": "null"}]}}),
-]
-Text = Annotated[str, BeforeValidator(plain_text)]
-Texts = Annotated[
-    Sequence[str],
-    PlainValidator(lambda values: tuple(map(plain_text, values))),
-    WithJsonSchema({"type": "array", "items": {"type": "string"}}),
-]
-Key = Annotated[str, BeforeValidator(_key)]
-Array = Annotated[
-    np.ndarray,
-    PlainValidator(_array_in),
-    PlainSerializer(_array_out),
-    WithJsonSchema({"type": "object", "properties": {"array": {"type": "string"}}, "required": ["array"]}),
-]
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT, repr=False, eq=False)
+@dataclass(frozen=True, kw_only=True, config=STRICT, repr=False, eq=False)
 class Figure:
     """What every figure has. key: unique in the result, lower-case; the name of its files. caption: how to read it."""
 
@@ -111,7 +50,7 @@ def _arrays(value: Any, name: str) -> Iterator[tuple[str, np.ndarray]]:
             yield from _arrays(one, f"{name}/{i}")
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Group:
     """Points of one colour: labels along x, values with 95 % intervals low to high, all of one length."""
 
@@ -125,7 +64,7 @@ class Group:
         _same_length(self, "labels", "values", "low", "high")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Reference:
     """A dashed line at a known value."""
 
@@ -133,7 +72,7 @@ class Reference:
     value: Number
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT, repr=False, eq=False)
+@dataclass(frozen=True, kw_only=True, config=STRICT, repr=False, eq=False)
 class Intervals(Figure):
     """Points with interval whiskers, one colour a group. unit: of the values."""
 
@@ -145,7 +84,7 @@ class Intervals(Figure):
     reference: tuple[Reference, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Series:
     """One curve: x and y of one length, with a band low to high where both are given."""
 
@@ -159,7 +98,7 @@ class Series:
         _same_length(self, "x", "y", *(("low", "high") if self.low is not None and self.high is not None else ()))
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Mark:
     """A named place: a vertical line at x in Lines, a ring at (x, y) in Curves."""
 
@@ -168,7 +107,7 @@ class Mark:
     y: Number = None
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT, repr=False, eq=False)
+@dataclass(frozen=True, kw_only=True, config=STRICT, repr=False, eq=False)
 class Lines(Figure):
     """Curves on one pair of axes. unit: of y; x_unit: of x."""
 
@@ -183,7 +122,7 @@ class Lines(Figure):
     marks: tuple[Mark, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class CurvePanel:
     """One case of the small multiples."""
 
@@ -192,7 +131,7 @@ class CurvePanel:
     marks: tuple[Mark, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT, repr=False, eq=False)
+@dataclass(frozen=True, kw_only=True, config=STRICT, repr=False, eq=False)
 class Curves(Figure):
     """Small multiples on the same axes: a name has one colour in all panels (and may come twice in a panel: repeats); marks are rings.
 
@@ -210,7 +149,7 @@ class Curves(Figure):
     panels: tuple[CurvePanel, ...]
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT, repr=False, eq=False)
+@dataclass(frozen=True, kw_only=True, config=STRICT, repr=False, eq=False)
 class Map(Figure):
     """A scatter that the page lets one explore.
 
@@ -227,7 +166,7 @@ class Map(Figure):
     trust: Mapping[str, Number] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT, eq=False)
+@dataclass(frozen=True, kw_only=True, config=STRICT, eq=False)
 class MapPanel:
     """One map of many. points: [n, 2] float32; row, column: its place."""
 
@@ -237,7 +176,7 @@ class MapPanel:
     trust: Mapping[str, Number] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT, repr=False, eq=False)
+@dataclass(frozen=True, kw_only=True, config=STRICT, repr=False, eq=False)
 class Maps(Figure):
     """Many maps of the same n images in a grid on the same axes (align them first: visus.measures.align), with one legend; stands still."""
 
@@ -247,7 +186,7 @@ class Maps(Figure):
     classes: Texts
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT, repr=False, eq=False)
+@dataclass(frozen=True, kw_only=True, config=STRICT, repr=False, eq=False)
 class Heatmap(Figure):
     """A matrix in colour: values [rows][columns]. low, high: ends of the scale; label and unit: of the values."""
 
@@ -265,7 +204,7 @@ class Heatmap(Figure):
     high: Number = None
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class FrontPoint:
     """What one choice is worth, with its 95 % interval."""
 
@@ -276,7 +215,7 @@ class FrontPoint:
     high: Number
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class FrontPanel:
     """What each point costs: x and whether it lies on the front, in the order of the points. si: ticks as 2 T, 500 G."""
 
@@ -286,7 +225,7 @@ class FrontPanel:
     si: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT, repr=False, eq=False)
+@dataclass(frozen=True, kw_only=True, config=STRICT, repr=False, eq=False)
 class Front(Figure):
     """What each point costs against what it is worth: a panel for each cost (x logarithmic), the front's points joined by steps. unit: of y."""
 
@@ -297,7 +236,7 @@ class Front(Figure):
     panels: tuple[FrontPanel, ...]
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT, repr=False, eq=False)
+@dataclass(frozen=True, kw_only=True, config=STRICT, repr=False, eq=False)
 class Gallery(Figure):
     """Images with captions. images: uint8 [n, h, w, 3]. groups: the row of the gallery that each stands in; columns: images in a row."""
 

@@ -1,4 +1,4 @@
-"""The contract: what a study returns, schema 2. Stands alone: it imports nothing of ours but errors, figures, formats, lazy, paths and plain.
+"""The contract: what a study returns, schema 2. Stands alone: it imports nothing of ours but errors, fields, figures, formats, lazy, paths and plain.
 
 A result is made of sections; each answers one question and names the file that made it. Compare, serve, export and every tool outside
 stand on this and on nothing else. Keys are stable and lower-case; labels are for people. Proportions are fractions everywhere.
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import (
     BeforeValidator,
-    ConfigDict,
     PlainSerializer,
     PlainValidator,
     TypeAdapter,
@@ -26,7 +25,8 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from visus.errors import StoreError
-from visus.figures import AnyFigure, Figure, Key, Number, Text, Texts, key_of, plain_number, plain_text
+from visus.fields import STRICT, Key, Number, Text, Texts, key_of, plain_value
+from visus.figures import AnyFigure, Figure
 from visus.formats import format_cell, with_unit
 from visus.lazy import named
 from visus.paths import atomic_path, write_text
@@ -40,34 +40,16 @@ __all__ = ["SCHEMA", "AnyFigure", "Column", "Finding", "Metric", "Result", "Sect
 SCHEMA = 2
 PRINTED, LISTED, WIDEST = 20, 12, 40  # rows of a printed table, names that are listed, characters of a cell
 Better = Literal["higher", "lower"]
-_STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-
-
-def _plain(value: Any) -> Any:
-    """Numpy scalars, arrays, tuples and paths as what JSON holds; non-finite floats as None."""
-    if value is None or isinstance(value, bool | np.bool_):
-        return None if value is None else bool(value)
-    if isinstance(value, Mapping):
-        return {plain_text(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return plain_number(value)
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(v) for v in value]
-    return plain_text(value)
 
 
 Rows = Annotated[
     Sequence[Sequence[Any]],
-    PlainValidator(lambda rows: tuple(tuple(map(_plain, row)) for row in rows)),
+    PlainValidator(lambda rows: tuple(tuple(map(plain_value, row)) for row in rows)),
     WithJsonSchema(
         {"type": "array", "items": {"type": "array", "items": {"type": ["string", "number", "boolean", "null"]}}}
     ),
 ]
-Tree = Annotated[Mapping[str, Any], BeforeValidator(_plain)]
+Tree = Annotated[Mapping[str, Any], BeforeValidator(plain_value)]
 Predictions = Annotated[
     Mapping[str, np.ndarray],
     PlainValidator(lambda columns: {k: np.asarray(v) for k, v in columns.items()}),
@@ -76,7 +58,7 @@ Predictions = Annotated[
 ]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Metric:
     """One number that years of results can be compared by.
 
@@ -95,7 +77,7 @@ class Metric:
     label: Text = ""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Finding:
     """One sentence, at most 35 words. metrics: keys of the numbers in it. shows: keys of the figures and tables that show it."""
 
@@ -105,7 +87,7 @@ class Finding:
     kind: Literal["result", "caution", "undecided"] = "result"
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Column:
     """key: for programs. label: for people. unit: 'share' and 'points' are fractions in data and percent in print. digits: decimals in
     print (default 3; 1 for shares and points). better: the direction in which a value is better; the best is set in bold."""
@@ -126,7 +108,7 @@ class Column:
         return format_cell(cell, self.digits, self.unit)
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT, repr=False)
+@dataclass(frozen=True, kw_only=True, config=STRICT, repr=False)
 class Table:
     """Rows under typed columns. Cells are str, int, float, bool or None. note: what to know to read it (protocol), below it."""
 
@@ -179,7 +161,7 @@ class Table:
         return str(named("visus.report.notebook:table_html")(self))
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT, repr=False)
+@dataclass(frozen=True, kw_only=True, config=STRICT, repr=False)
 class Section:
     """One question and its answer. title: the question. source: the module that made it ('visus.studies.clip.gap')."""
 
@@ -202,7 +184,7 @@ class Section:
         )
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT, repr=False)
+@dataclass(frozen=True, kw_only=True, config=STRICT, repr=False)
 class Result:
     """What a study returns.
 
