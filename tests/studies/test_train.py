@@ -161,8 +161,8 @@ def test_names_never_come_from_pictures_that_are_held_out(
     held = {images.decode(int(i)).tobytes() for i in np.concatenate([parts.validation, parts.test])}
     held -= {images.decode(int(i)).tobytes() for i in parts.train}  # shapes may stand in the same place twice
     assert len(held) > 20
-    assert not held & {p.tobytes() for p in seen[0].train.pictures}
-    assert len(seen[0].train.pictures) >= len(parts.train)
+    assert not held & {p.tobytes() for p in seen[0].train.images}
+    assert len(seen[0].train.images) >= len(parts.train)
 
 
 def stop() -> None:
@@ -196,7 +196,7 @@ def test_pictures_beside_fill_half_of_every_batch_and_show_nothing_that_is_held_
     assert "violet square" in said
     assert "Held Out" not in said
     copies = {held.decode(int(i)).tobytes() for i in np.concatenate([parts.validation, parts.test])}
-    assert not copies & {p.tobytes() for p in train.pictures[len(keep) :]}
+    assert not copies & {p.tobytes() for p in train.images[len(keep) :]}
     same = {c[0]: k for c, k in zip(train.captions[: len(keep)], train.keys[: len(keep)], strict=True)}
     assert all(same.get(c, k) == k for c, k in zip(said, train.keys[len(keep) :], strict=True))
     for batch in seen[0].batches(plan.recipe, 0):

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as tv
 from visus.training.augment import PHOTOGRAPH, augmented, crops, draws
 
 
-def picture(h: int = 40, w: int = 48, *, seed: int = 0) -> torch.Tensor:
+def image(h: int = 40, w: int = 48, *, seed: int = 0) -> torch.Tensor:
     low = torch.rand(1, 3, 5, 6, generator=torch.Generator().manual_seed(seed)) * 255
     return functional.interpolate(low, (h, w), mode="bilinear").round().to(torch.uint8).permute(0, 2, 3, 1)
 
@@ -21,7 +21,7 @@ STILL = replace(PHOTOGRAPH, jitter=0.0)
 
 
 def test_a_crop_is_what_cropping_and_resizing_gives() -> None:
-    x = picture(64, 64)
+    x = image(64, 64)
     side = 48  # of 64: a square in the upper left corner, not mirrored
     dice = np.array([[((side / 64) ** 2 - 0.4) / 0.6, 0.5, 0.0, 0.0, 0.9, 0.5, 0.5, 0.5]])
     found = augmented(x, (20, 20), dice, STILL)
@@ -32,13 +32,13 @@ def test_a_crop_is_what_cropping_and_resizing_gives() -> None:
 
 
 def test_the_whole_picture_comes_back_when_the_dice_say_so() -> None:
-    x = picture(32, 32)
+    x = image(32, 32)
     dice = np.array([[1.0, 0.5, 0.5, 0.5, 0.9, 0.5, 0.5, 0.5]])
     assert torch.allclose(augmented(x, (32, 32), dice, STILL), x.permute(0, 3, 1, 2).float(), atol=1e-2)
 
 
 def test_colours_change_as_torchvision_changes_them() -> None:
-    x = picture(32, 32)
+    x = image(32, 32)
     dice = np.array([[1.0, 0.5, 0.5, 0.5, 0.9, 0.2, 0.9, 0.1]])
     b, c, s = 1 + 0.3 * (2 * dice[0, 5:] - 1)
     unit = x.permute(0, 3, 1, 2).float() / 255
@@ -58,7 +58,7 @@ def test_crops_stay_inside_and_cover_the_area_they_drew() -> None:
 
 
 def test_views_differ_between_epochs_and_pictures_and_repeat() -> None:
-    x = picture().repeat(3, 1, 1, 1)
+    x = image().repeat(3, 1, 1, 1)
     once = augmented(x, (24, 24), draws(3, seed=0, epoch=4))
     assert torch.equal(once, augmented(x, (24, 24), draws(3, seed=0, epoch=4)))
     assert not torch.allclose(once[0], once[1], atol=1.0)
@@ -67,7 +67,7 @@ def test_views_differ_between_epochs_and_pictures_and_repeat() -> None:
 
 
 def test_a_turn_is_what_torchvision_turns_and_grey_is_grey() -> None:
-    x = picture(40, 40)
+    x = image(40, 40)
     dice = np.array([[1.0, 0.5, 0.5, 0.5, 0.9, 0.5, 0.5, 0.5, 1.0, 0.05]])
     found = augmented(x, (40, 40), dice, replace(STILL, turn=20.0))
     expected = tv.rotate(x.permute(0, 3, 1, 2).float(), 20.0, tv.InterpolationMode.BILINEAR)

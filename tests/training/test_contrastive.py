@@ -14,12 +14,12 @@ from visus.models.dual_new import ClipConfig as Sizes
 from visus.models.dual_new import new_clip, square
 from visus.training.augment import Augmentation
 from visus.training.captions import encode, learn_tokenizer, wording
-from visus.training.contrastive import CaptionedPictures, ClipTrainer, Contrastive, info_nce, without_padding
+from visus.training.contrastive import CaptionedImages, ClipTrainer, Contrastive, info_nce, without_padding
 from visus.training.from_scratch import new_vit
 from visus.training.objective import balanced
 from visus.training.recipe import Recipe
 from visus.training.views import Drop, Views, dropped
-from visus.training.vit_multitask import UNKNOWN, Named, NamedPictures, NamedViT
+from visus.training.vit_multitask import UNKNOWN, Multitask, MultitaskImages, MultitaskViT
 
 
 def slow_info_nce(images: torch.Tensor, texts: torch.Tensor, scale: float, same: torch.Tensor) -> torch.Tensor:
@@ -124,12 +124,12 @@ def test_a_head_for_meanings_becomes_part_of_the_clip_that_is_saved() -> None:
     tokenizer = learn_tokenizer(CAPTIONS, size=400, context=32)
     towers = ClipTrainer(new_clip(tokenizer, Sizes(32, 8, 64, 1, 64, 1, 64), seed=0), meaning=10).eval()
     whole = towers.whole()
-    ids, pictures = torch.from_numpy(encode(tokenizer, CAPTIONS)), torch.rand(3, 3, 32, 32)
+    ids, pixels = torch.from_numpy(encode(tokenizer, CAPTIONS)), torch.rand(3, 3, 32, 32)
     with torch.inference_mode():
         texts = whole.text_projection(whole.text_model(input_ids=ids).pooler_output)
-        images = whole.visual_projection(towers.feature(pictures))
+        images = whole.visual_projection(towers.feature(pixels))
         assert towers.meaning is not None
-        for both, alone in ((texts, towers.texts(ids)), (images, towers.images(pictures))):
+        for both, alone in ((texts, towers.texts(ids)), (images, towers.images(pixels))):
             assert both.shape[1] == 74
             assert torch.allclose(functional.normalize(both[:, :64], dim=1), alone, atol=1e-5)
             assert torch.allclose(both[:, 64:], both[:, :64] @ towers.meaning.weight.T, atol=1e-5)
@@ -161,8 +161,8 @@ def test_two_pictures_of_one_thing_or_with_one_text_are_not_each_others_negative
     keys: list[int], captions: list[str], alone: bool
 ) -> None:
     tokenizer = learn_tokenizer(CAPTIONS, size=400, context=32)
-    pictures = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3)).astype(np.uint8)
-    train = CaptionedPictures(pictures, [(c,) for c in captions], np.array(keys))
+    images = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3)).astype(np.uint8)
+    train = CaptionedImages(images, [(c,) for c in captions], np.array(keys))
     recipe, still = Recipe(1e-3, batch=2), Augmentation(scale=(1, 1), ratio=(1, 1), mirror=0, jitter=0)
     objective = Contrastive(train, train, captions, tokenizer, Views(square(32), still, Drop(0.0)), recipe)
     towers = ClipTrainer(new_clip(tokenizer, Sizes(32, 8, 64, 1, 64, 1, 64), seed=0))
@@ -177,15 +177,15 @@ def test_two_pictures_of_one_thing_or_with_one_text_are_not_each_others_negative
 def test_pictures_without_a_class_count_neither_in_the_loss_of_classes_nor_in_the_accuracy() -> None:
 
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 255, (12, 16, 16, 3)).astype(np.uint8)
+    images = rng.integers(0, 255, (12, 16, 16, 3)).astype(np.uint8)
     classes, names = np.array([0, 1, 2, UNKNOWN] * 3), np.array([UNKNOWN, 0, 1, 2] * 3)
     still = Augmentation(scale=(1, 1), ratio=(1, 1), mirror=0, jitter=0)
-    train = NamedPictures(pictures, classes, names)
-    task = Named(train, train, Views(square(16), still, Drop(0.0)), Recipe(1e-3, batch=12, smoothing=0.0))
-    model = NamedViT(new_vit(Sizes(16, 8, 64, 1), 3, seed=0), 3).eval()
+    train = MultitaskImages(images, classes, names)
+    task = Multitask(train, train, Views(square(16), still, Drop(0.0)), Recipe(1e-3, batch=12, smoothing=0.0))
+    model = MultitaskViT(new_vit(Sizes(16, 8, 64, 1), 3, seed=0), 3).eval()
     loss, right, asked = task.loss(model, np.arange(12), epoch=0, fabric=FABRIC)
     with torch.inference_mode():
-        a, b, _ = model(square(16).normalize(torch.from_numpy(pictures)))
+        a, b, _ = model(square(16).normalize(torch.from_numpy(images)))
         expected = 0.0
         for logits, y in ((a, classes), (b, names)):
             assert logits is not None

@@ -30,7 +30,7 @@ from visus.models.vae import Decoder, VaeSizes, new_vae
 from visus.progress import Silent, collecting, note, reporting
 from visus.training import processes, worker
 from visus.training.captions import learn_tokenizer
-from visus.training.contrastive import CaptionedPictures, ClipTrainer, Contrastive
+from visus.training.contrastive import CaptionedImages, ClipTrainer, Contrastive
 from visus.training.devices import Devices
 from visus.training.epoch import DivergedError
 from visus.training.from_scratch import DRAWINGS, new_vit
@@ -41,7 +41,7 @@ from visus.training.recipe import Recipe
 from visus.training.together import check_share
 from visus.training.vae import Elbo, KLSchedule
 from visus.training.views import Drop, Views
-from visus.training.vit_multitask import UNKNOWN, Named, NamedPictures, NamedViT
+from visus.training.vit_multitask import UNKNOWN, Multitask, MultitaskImages, MultitaskViT
 
 TWO = Devices(count=2)
 ADAM = Recipe(1e-3, epochs=2, batch=9, patience=0)
@@ -63,7 +63,7 @@ def _command(process: psutil.Process) -> list[str]:
         return []
 
 
-def pictures(n: int, side: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def images(n: int, side: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [n, side, side, 3] of three colours under noise, and which."""
     rng = np.random.default_rng(seed)
     y = rng.integers(3, size=n)
@@ -90,8 +90,8 @@ class Coloured:
 
 def colours() -> Coloured:
     (x, y), (v, vy) = (
-        pictures(50, 8),
-        pictures(70, 8, 1),
+        images(50, 8),
+        images(70, 8, 1),
     )  # 70: two batches of validation for one process, none for the other
     return Coloured(x, y, {"validation": v}, {"validation": vy})
 
@@ -119,25 +119,25 @@ def convolutional() -> tuple[torch.nn.Module, Objective]:
 
 
 def transformer() -> tuple[torch.nn.Module, Objective]:
-    x, y = pictures(45, 16)
+    x, y = images(45, 16)
     known = np.where(np.arange(45) % 4 == 0, UNKNOWN, y)  # unevenly spread over the processes
     named = np.where(np.arange(45) % 3 == 0, y, UNKNOWN)
-    train = NamedPictures(x, known, named, None, np.eye(45, 7, dtype=np.float32) + 0.1)
-    v, vy = pictures(20, 16, 1)
-    held = NamedPictures(v, vy, np.full(20, UNKNOWN))
+    train = MultitaskImages(x, known, named, None, np.eye(45, 7, dtype=np.float32) + 0.1)
+    v, vy = images(20, 16, 1)
+    held = MultitaskImages(v, vy, np.full(20, UNKNOWN))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = NamedViT(new_vit(Sizes(16, 8, 64, 2), 3, seed=0), 3, 7)
-    return net, Named(train, held, Views(square(16), DRAWINGS, Drop(0.0)), ADAM)
+        net = MultitaskViT(new_vit(Sizes(16, 8, 64, 2), 3, seed=0), 3, 7)
+    return net, Multitask(train, held, Views(square(16), DRAWINGS, Drop(0.0)), ADAM)
 
 
 def image_text() -> tuple[torch.nn.Module, Objective]:
-    x, y = pictures(45, 16)
+    x, y = images(45, 16)
     names = ["a red one", "a green one", "a blue one"]
     tokenizer = learn_tokenizer([*names, "dark, small, old, noisy"], size=300, context=16)
     captions = [(names[k], "dark, small, old, noisy") for k in y]
-    v, vy = pictures(12, 16, 1)
-    train, held = CaptionedPictures(x, captions, y), CaptionedPictures(v, [(names[k],) for k in vy], vy)
+    v, vy = images(12, 16, 1)
+    train, held = CaptionedImages(x, captions, y), CaptionedImages(v, [(names[k],) for k in vy], vy)
     objective = Contrastive(train, held, names, tokenizer, Views(square(16), DRAWINGS, Drop(0.0)), ADAM)
     return ClipTrainer(new_clip(tokenizer, Sizes(16, 8, 64, 1, 64, 1, 64), seed=0)), objective
 
@@ -162,7 +162,7 @@ def crowded() -> tuple[torch.nn.Module, Objective]:
 
 
 def autoencoder() -> tuple[torch.nn.Module, Objective]:
-    x, _ = pictures(45, 8)
+    x, _ = images(45, 8)
     return new_vae(VaeSizes(8, 8, 3, 4, 16, 4), Decoder(), seed=0), Elbo(x, x[:20], KLSchedule(free_bits=0.05), seed=0)
 
 

@@ -16,7 +16,7 @@ from visus.models import Backbone, load_backbone
 from visus.training import batches, learning_rates
 from visus.training import prepared as prepared_module
 from visus.training import train as train_module
-from visus.training.batches import CachedFeed, PictureFeed
+from visus.training.batches import CachedFeed, ImageFeed
 from visus.training.devices import Devices
 from visus.training.epoch import DivergedError
 from visus.training.networks import build, trained_backbone
@@ -87,7 +87,7 @@ def test_training_over_the_cut_is_training_of_the_whole_network(
     assert cut.note == ""
     monkeypatch.setattr(prepared_module, "can_cut", lambda *a, **k: False)
     whole = ready("last-block", backbone, material)
-    assert isinstance(whole.feed, PictureFeed)
+    assert isinstance(whole.feed, ImageFeed)
     assert "every epoch" in whole.note
     a, b = run(cut, tmp_path / "cut"), run(whole, tmp_path / "whole")
     assert np.allclose(a.logits, b.logits, atol=1e-3)
@@ -102,7 +102,7 @@ def test_known_features_and_the_front_give_the_same_head(
     late = {"train": computed.feed.views[0], **computed.feed.held_views}
     known = ready("head", backbone, replace(material, late=late))
     assert np.array_equal(run(computed, tmp_path / "a").logits, run(known, tmp_path / "b").logits)
-    assert computed.front_flops == pytest.approx(known.front_flops)
+    assert computed.trunk_flops == pytest.approx(known.trunk_flops)
 
 
 def test_held_out_pictures_are_never_augmented(

@@ -178,16 +178,16 @@ def test_a_loss_that_is_not_a_number_stops_at_its_step_and_keeps_the_last_whole_
 
 
 @pytest.mark.parametrize(
-    ("pictures", "said"),
+    ("images", "said"),
     [
         (np.full((64, 8, 8, 1), 7, np.uint8), "all training pictures are the same"),
         (blobs(20), "a batch of 32 is larger than the 20"),
         (np.repeat(blobs(64), 3, axis=3), r"the VAE wants \[8, 8, 1\]"),
     ],
 )
-def test_pictures_that_teach_nothing_are_refused(tmp_path: Path, pictures: np.ndarray, said: str) -> None:
+def test_pictures_that_teach_nothing_are_refused(tmp_path: Path, images: np.ndarray, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        trained(tmp_path, train=pictures)
+        trained(tmp_path, train=images)
 
 
 @pytest.mark.parametrize("decoder", [Decoder(), Decoder("learned-gaussian"), Decoder("bernoulli")])

@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch at once: random resized crop, mirror, colour. The same for the same seed, epoch and picture."""
+"""Augmentation of a whole batch at once: random resized crop, mirror, colour. The same for the same seed, epoch and image."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-DRAWS = 10  # random numbers a picture
+DRAWS = 10  # random numbers an image
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far views of a picture may differ.
+    """How far views of an image may differ.
 
-    scale: share of the picture's area that a crop shows. ratio: width over height of a crop. mirror: probability. jitter: brightness,
+    scale: share of the image's area that a crop shows. ratio: width over height of a crop. mirror: probability. jitter: brightness,
     contrast and saturation are scaled by factors in 1 +- jitter. turn: rotation in degrees, at most. grey: probability of a grey view.
     """
 
@@ -33,7 +33,7 @@ PHOTOGRAPH = Augmentation()
 
 
 def draws(n: int, *, seed: int, epoch: int) -> np.ndarray:
-    """float64 [n, DRAWS] in [0, 1): the dice of every picture of an epoch, whatever batches it is cut into."""
+    """float64 [n, DRAWS] in [0, 1): the dice of every image of an epoch, whatever batches it is cut into."""
     return np.random.default_rng([seed, epoch]).random((n, DRAWS))
 
 
@@ -46,7 +46,7 @@ def cached_draws(n: int, seed: int, epoch: int) -> np.ndarray:
 def augmented(
     batch: torch.Tensor, size: tuple[int, int], dice: np.ndarray, how: Augmentation = PHOTOGRAPH
 ) -> torch.Tensor:
-    """uint8 [b, H, W, 3] -> float32 [b, 3, h, w] in [0, 255]: another random view of each picture.
+    """uint8 [b, H, W, 3] -> float32 [b, 3, h, w] in [0, 255]: another random view of each image.
 
     size: (h, w). dice: float64 [b, DRAWS] in [0, 1). Crop: area and ratio drawn as in Inception (Szegedy et al. 2015; torchvision's
     RandomResizedCrop), turned and mirrored where `how` says so, resampled bilinearly in one call for the batch; brightness, contrast
@@ -69,7 +69,7 @@ def augmented(
 def crops(dice: np.ndarray, aspect: float, how: Augmentation = PHOTOGRAPH) -> np.ndarray:
     """float64 [b, DRAWS] in [0, 1) -> float32 [b, 2, 3]: affine maps from output to input coordinates, both in [-1, 1].
 
-    aspect: height over width of the input. Crops lie inside the picture, but for the corners of turned ones.
+    aspect: height over width of the input. Crops lie inside the image, but for the corners of turned ones.
     """
     area = how.scale[0] + (how.scale[1] - how.scale[0]) * dice[:, 0]
     low, high = math.log(how.ratio[0]), math.log(how.ratio[1])
@@ -82,7 +82,7 @@ def crops(dice: np.ndarray, aspect: float, how: Augmentation = PHOTOGRAPH) -> np
     theta[:, 1, 1], theta[:, 1, 2] = tall, (1 - tall) * (2 * dice[:, 3] - 1)
     if how.turn:
         angle = np.deg2rad(how.turn * (2 * dice[:, 8] - 1))
-        # Turned in pixels, where angles mean something: the coordinates of a picture that is not square are stretched.
+        # Turned in pixels, where angles mean something: the coordinates of an image that is not square are stretched.
         theta[:, 0, 1], theta[:, 1, 0] = -np.sin(angle) * tall * aspect, np.sin(angle) * theta[:, 0, 0] / aspect
         theta[:, 0, 0] *= np.cos(angle)
         theta[:, 1, 1] *= np.cos(angle)

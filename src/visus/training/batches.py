@@ -1,6 +1,6 @@
-"""Where batches come from: pictures in memory as bytes, or what a frozen front made of them, once for all epochs.
+"""Where batches come from: images in memory as bytes, or what a frozen front made of them, once for all epochs.
 
-Validation and test pictures pass through the model's own evaluation transform and nothing else: a feed has no way to augment them.
+Validation and test images pass through the model's own evaluation transform and nothing else: a feed has no way to augment them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from visus.models.preprocess import Preprocess
 from visus.progress import task
 from visus.training.augment import augmented, cached_draws
 
-MARGIN = 8 / 7  # training pictures are kept a little larger than a crop, as evaluation resizes to 256 and crops 224
+MARGIN = 8 / 7  # training images are kept a little larger than a crop, as evaluation resizes to 256 and crops 224
 PARTS = ("validation", "test")
 
 
 class Feed(Protocol):
-    """Batches for `fit`. y: int64 [n] labels of the training pictures; held: labels by part ('validation', 'test')."""
+    """Batches for `fit`. y: int64 [n] labels of the training images; held: labels by part ('validation', 'test')."""
 
     @property
     def y(self) -> np.ndarray: ...
@@ -37,29 +37,29 @@ class Feed(Protocol):
     def held(self) -> dict[str, np.ndarray]: ...
 
     def batch(self, rows: np.ndarray, *, epoch: int, device: torch.device) -> torch.Tensor:
-        """The network's input for the training pictures at `rows`, as epoch `epoch` sees them."""
+        """The network's input for the training images at `rows`, as epoch `epoch` sees them."""
         ...
 
     def held_batch(self, part: str, rows: np.ndarray, *, device: torch.device) -> torch.Tensor:
-        """The network's input for held-out pictures: never augmented."""
+        """The network's input for held-out images: never augmented."""
         ...
 
 
 @dataclass(frozen=True)
-class PictureFeed:
-    """Pictures as uint8 [n, h, w, 3]: training ones with a margin for crops, held-out ones as the evaluation transform leaves them."""
+class ImageFeed:
+    """Images as uint8 [n, h, w, 3]: training ones with a margin for crops, held-out ones as the evaluation transform leaves them."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     y: np.ndarray
-    held_pictures: dict[str, np.ndarray]
+    held_images: dict[str, np.ndarray]
     held: dict[str, np.ndarray]
     preprocess: Preprocess
     seed: int
     augment: bool = True
 
     def batch(self, rows: np.ndarray, *, epoch: int, device: torch.device) -> torch.Tensor:
-        """float32 [b, 3, h, w], normalised; augmented by dice of (seed, epoch, picture), so that a resumed run sees the same."""
-        raw = torch.from_numpy(self.pictures[rows]).to(device, non_blocking=True)
+        """float32 [b, 3, h, w], normalised; augmented by dice of (seed, epoch, image), so that a resumed run sees the same."""
+        raw = torch.from_numpy(self.images[rows]).to(device, non_blocking=True)
         if not self.augment:
             return _ready(self.preprocess.normalize(raw))
         dice = cached_draws(len(self.y), self.seed, epoch)[rows]
@@ -67,15 +67,15 @@ class PictureFeed:
 
     def held_batch(self, part: str, rows: np.ndarray, *, device: torch.device) -> torch.Tensor:
         """float32 [b, 3, h, w], normalised."""
-        raw = torch.from_numpy(self.held_pictures[part][rows]).to(device, non_blocking=True)
+        raw = torch.from_numpy(self.held_images[part][rows]).to(device, non_blocking=True)
         return _ready(self.preprocess.normalize(raw))
 
 
 @dataclass(frozen=True)
 class CachedFeed:
-    """What a frozen front made of the pictures: float32 [views, n, ...] for training, [n, ...] for the held-out parts.
+    """What a frozen front made of the images: float32 [views, n, ...] for training, [n, ...] for the held-out parts.
 
-    Epoch e shows every picture through one of its views, drawn from (seed, epoch).
+    Epoch e shows every image through one of its views, drawn from (seed, epoch).
     """
 
     views: np.ndarray
@@ -111,7 +111,7 @@ def room(shape: tuple[int, ...], dtype: type | np.dtype) -> np.ndarray:
 
 
 def canvas(preprocess: Preprocess) -> Preprocess:
-    """The transform of training pictures before augmentation: the evaluation transform with a margin around its crop."""
+    """The transform of training images before augmentation: the evaluation transform with a margin around its crop."""
     height, width = (round(side * MARGIN) for side in preprocess.size)
     resize = preprocess.resize
     if isinstance(resize, int):
@@ -141,25 +141,25 @@ def decoded(
     unread: dict[int, str] | None = None,
     pixels: np.ndarray | None = None,
 ) -> np.ndarray:
-    """[len(rows), h, w, 3] of the preprocessing's dtype (uint8): the pictures at positions `rows`, decoded once, one thread a core.
+    """[len(rows), h, w, 3] of the preprocessing's dtype (uint8): the images at positions `rows`, decoded once, one thread a core.
 
-    unread: takes the places in `rows` of pictures that cannot be decoded, with the reason; without it the first one raises DecodeError.
-    pixels: uint8 [len(rows), 16], takes the hashes of the decoded pictures.
+    unread: takes the places in `rows` of images that cannot be decoded, with the reason; without it the first one raises DecodeError.
+    pixels: uint8 [len(rows), 16], takes the hashes of the decoded images.
     """
     out = room((len(rows), *preprocess.size, 3), preprocess.dtype)
 
     def work(chunk: range) -> int:
         for i in chunk:
             try:
-                picture = imageset.decode(int(rows[i]))
-                out[i] = preprocess(picture)
+                image = imageset.decode(int(rows[i]))
+                out[i] = preprocess(image)
             except DecodeError as error:
                 if unread is None:
                     raise
                 unread[i] = str(error)
                 continue
             if pixels is not None:
-                pixels[i] = np.frombuffer(pixel_digest(picture), np.uint8)
+                pixels[i] = np.frombuffer(pixel_digest(image), np.uint8)
         return len(chunk)
 
     chunks = list(_chunks(len(rows), 64))

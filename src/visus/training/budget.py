@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from visus.errors import SpecError
 from visus.training.regimes import REGIMES, WHOLE
 
-WORTHWHILE = 4  # epochs over the whole network that are worth larger pictures
-TRIAL_PICTURES = 1000  # of a trial of one learning rate over the whole network, where time is short
+WORTHWHILE = 4  # epochs over the whole network that are worth larger images
+TRIAL_IMAGES = 1000  # of a trial of one learning rate over the whole network, where time is short
 TRIED = 3  # learning rates of a longer grid that are tried as a rule: both sides of the best
 LEAST_IMPORTANT = ("scratch", "lora", "full", "last-block")  # what is left out first
 SLACK = 0.95  # of the time is planned; the rest is for what the estimates miss
@@ -20,8 +20,8 @@ SLACK = 0.95  # of the time is planned; the rest is for what the estimates miss
 class RegimeBudget:
     """What one regime may spend.
 
-    epochs: at most. size: pixels of the side of the pictures that are trained on. grid: learning rates to try. trial_epochs, trial_pictures:
-    length of a trial (None: all pictures). seconds: of the final run (None: as long as it takes).
+    epochs: at most. size: pixels of the side of the images that are trained on. grid: learning rates to try. trial_epochs, trial_pictures:
+    length of a trial (None: all images). seconds: of the final run (None: as long as it takes).
     """
 
     epochs: int
@@ -34,9 +34,9 @@ class RegimeBudget:
 
 @dataclass(frozen=True)
 class Throughput:
-    """What a regime takes on this machine, by side of the pictures in pixels, largest first.
+    """What a regime takes on this machine, by side of the images in pixels, largest first.
 
-    setup: seconds before the first step (decoding, the frozen front). train, held: seconds a picture, to train on and to evaluate.
+    setup: seconds before the first step (decoding, the frozen front). train, held: seconds an image, to train on and to evaluate.
     """
 
     setup: Mapping[int, float]
@@ -46,7 +46,7 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of pictures: to train on, for validation, for test."""
+    """Numbers of images: to train on, for validation, for test."""
 
     train: int
     validation: int
@@ -66,9 +66,9 @@ def seconds_of(text: str | None) -> float | None:
 
 def predicted(pace: Throughput, a: RegimeBudget, sizes: Sizes) -> float:
     """Seconds that a regime takes by its pace: setup, trials, the run, the test."""
-    pictures = min(sizes.train, a.trial_pictures or sizes.train)
+    images = min(sizes.train, a.trial_pictures or sizes.train)
     train, held = pace.train[a.size], pace.held[a.size]
-    trial = a.trial_epochs * (pictures * train + sizes.validation * held)
+    trial = a.trial_epochs * (images * train + sizes.validation * held)
     trials = trial * min(len(a.grid), TRIED) if len(a.grid) > 1 else 0.0
     run = a.epochs * (sizes.train * train + sizes.validation * held)
     return pace.setup[a.size] + trials + run + sizes.test * held
@@ -80,7 +80,7 @@ def fit_to(
     """Cut a plan until it fits `seconds`. Returns the allowances of the regimes that are kept, and what was left out, in sentences.
 
     First trials of learning rates are shortened (those of 'scratch', which a short time teaches little, are left out); then it is trained
-    on smaller pictures, as long as that buys epochs up to WORTHWHILE; then for fewer epochs; at last a regime is left out, the least
+    on smaller images, as long as that buys epochs up to WORTHWHILE; then for fewer epochs; at last a regime is left out, the least
     important first. Regimes over cached features cost little: their runs are left whole, until nothing else is left to cut.
     """
     plan, said = dict(asked), []
@@ -95,9 +95,9 @@ def fit_to(
             plan[regime] = replace(a, grid=(lr,))
             said.append(f"{regime}: its learning rate was not searched, {lr:g} was taken.")
             continue
-        pictures = min(TRIAL_PICTURES, sizes.train) if regime in WHOLE else None
-        plan[regime] = replace(a, trial_epochs=1, trial_pictures=pictures)
-        of = f" of {pictures:,} pictures" if pictures else ""
+        images = min(TRIAL_IMAGES, sizes.train) if regime in WHOLE else None
+        plan[regime] = replace(a, trial_epochs=1, trial_pictures=images)
+        of = f" of {images:,} pictures" if images else ""
         said.append(f"{regime}: learning rates were tried for one epoch{of} only.")
     while True:
         cheap = sum(predicted(paces[r], a, sizes) for r, a in plan.items() if r not in WHOLE)
@@ -135,7 +135,7 @@ def _run_time(pace: Throughput, a: RegimeBudget, sizes: Sizes) -> float:
 
 
 def _largest(a: RegimeBudget, pace: Throughput, sizes: Sizes, seconds: float) -> RegimeBudget | None:
-    """The largest pictures that leave time for WORTHWHILE epochs, else the size with the most epochs; None where no epoch fits."""
+    """The largest images that leave time for WORTHWHILE epochs, else the size with the most epochs; None where no epoch fits."""
     best: RegimeBudget | None = None
     for size in pace.train:
         fixed = predicted(pace, replace(a, size=size, epochs=0), sizes)

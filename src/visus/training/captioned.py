@@ -1,4 +1,4 @@
-"""Sets of captioned pictures: what each picture is called, who drew it, and what another set adds to training."""
+"""Sets of captioned images: what each image is called, who drew it, and what another set adds to training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from visus.errors import DataError
 from visus.training.batches import decoded
-from visus.training.contrastive import CaptionedPictures
+from visus.training.contrastive import CaptionedImages
 from visus.training.parts import Parts
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def names_of(imageset: ImageSet) -> tuple[tuple[str, ...], np.ndarray]:
-    """The distinct first captions, and int64 [n]: which one each picture bears. Raises DataError for a set without captions."""
+    """The distinct first captions, and int64 [n]: which one each image bears. Raises DataError for a set without captions."""
     if imageset.captions is None:
         raise DataError(
             f"{imageset.name} has no captions; put a metadata.csv with file_name,text beside the pictures, or use visus:emoji"
@@ -33,7 +33,7 @@ def names_of(imageset: ImageSet) -> tuple[tuple[str, ...], np.ndarray]:
 
 
 def artists(imageset: ImageSet) -> np.ndarray | None:
-    """int64 [n]: who drew each picture, where the set says so in its column 'artist'."""
+    """int64 [n]: who drew each image, where the set says so in its column 'artist'."""
     column = imageset.meta.get("artist")
     return None if column is None else np.unique(list(column), return_inverse=True)[1].astype(np.int64)
 
@@ -45,11 +45,11 @@ def candidates(keys: np.ndarray, part: np.ndarray, train: np.ndarray) -> np.ndar
 
 
 def with_more(
-    train: CaptionedPictures, beside: ImageSet, imageset: ImageSet, parts: Parts, preprocess: Preprocess
-) -> tuple[CaptionedPictures, np.ndarray]:
-    """The training pictures and, as half of every batch, those of another captioned set; and which of that set.
+    train: CaptionedImages, beside: ImageSet, imageset: ImageSet, parts: Parts, preprocess: Preprocess
+) -> tuple[CaptionedImages, np.ndarray]:
+    """The training images and, as half of every batch, those of another captioned set; and which of that set.
 
-    Left out of it: copies of held-out pictures, and pictures with the name of a held-out one that training does not know.
+    Left out of it: copies of held-out images, and images with the name of a held-out one that training does not know.
     """
     names, keys = names_of(imageset)
     called, bears = names_of(beside)
@@ -57,9 +57,9 @@ def with_more(
     hidden = {names[k].lower() for k in np.setdiff1d(keys[held], keys[parts.train])}
     forbidden = {p.tobytes() for p in decoded(imageset, held, preprocess, what="held-out")}
     rows = np.flatnonzero([called[k].lower() not in hidden for k in bears])
-    pictures = decoded(beside, rows, preprocess, what="beside")
-    kept = np.array([p.tobytes() not in forbidden for p in pictures], bool)
-    rows, pictures = rows[kept], pictures[kept]
+    images = decoded(beside, rows, preprocess, what="beside")
+    kept = np.array([p.tobytes() not in forbidden for p in images], bool)
+    rows, images = rows[kept], images[kept]
     if not len(rows):
         raise DataError(f"{beside.name} holds nothing to train on beside {imageset.name}: all of it is held out")
     number = {name: k for k, name in enumerate(names)}
@@ -71,8 +71,8 @@ def with_more(
     )
     hands = int(drawn.max()) + 1
     captions = beside.captions or ()
-    found = CaptionedPictures(
-        np.concatenate([train.pictures, pictures]),
+    found = CaptionedImages(
+        np.concatenate([train.images, images]),
         [*train.captions, *(captions[i] for i in rows)],
         np.concatenate([train.keys, fresh[bears[rows]]]),
         np.concatenate([drawn, hands + np.arange(len(rows)) % hands]),
@@ -83,7 +83,7 @@ def with_more(
 def unseen(
     shown: ImageSet, rows: np.ndarray, seen: Sequence[tuple[ImageSet, np.ndarray]], preprocess: Preprocess
 ) -> np.ndarray:
-    """Of the positions `rows` of one set those whose picture, as the network sees it, is none of the pictures at the positions of `seen`."""
+    """Of the positions `rows` of one set those whose image, as the network sees it, is none of the images at the positions of `seen`."""
     known = {p.tobytes() for other, own in seen for p in decoded(other, own, preprocess, what="training")}
     fresh = [p.tobytes() not in known for p in decoded(shown, rows, preprocess, what="zero-shot")]
     found: np.ndarray = rows[np.array(fresh, bool)]

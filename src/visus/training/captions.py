@@ -44,9 +44,9 @@ def keywords(captions: Sequence[str]) -> list[str]:
 
 
 def wording(captions: Sequence[str], generator: np.random.Generator, lists: float | None = None) -> str:
-    """One of a picture's captions; of a list of keywords a few, in any order.
+    """One of an image's captions; of a list of keywords a few, in any order.
 
-    lists: how often it is a list of keywords, where the picture has one (None: as often as any other caption).
+    lists: how often it is a list of keywords, where the image has one (None: as often as any other caption).
     """
     listed = [] if lists is None else keywords(captions)
     if listed:

@@ -1,4 +1,4 @@
-"""Images and texts into one space: the symmetric contrastive loss (InfoNCE) over batches of pictures with captions."""
+"""Images and texts into one space: the symmetric contrastive loss (InfoNCE) over batches of images with captions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.nn import functional
 from visus.memory import halving
 from visus.models.dual_new import PAD
 from visus.training.captions import encode, keywords, wording
-from visus.training.distillation import guide_head, guide_loss
+from visus.training.distillation import distillation_head, distillation_loss
 from visus.training.objective import Objective, balanced
 from visus.training.recipe import Recipe
 from visus.training.together import gathered, share
@@ -50,26 +50,26 @@ def info_nce(
 
 
 class ClipTrainer(nn.Module):
-    """A CLIP of transformers as the loop trains it: (pictures, token ids) -> unit vectors of both and the scale of the logits.
+    """A CLIP of transformers as the loop trains it: (images, token ids) -> unit vectors of both and the scale of the logits.
 
     dims: of a teacher's features, which a head on the image tower predicts; meaning: of word vectors, which one head on the unit vectors
-    of pictures and texts predicts (0: none of them). The heads are no part of the CLIP; `whole` makes the second one part of it.
+    of images and texts predicts (0: none of them). The heads are no part of the CLIP; `whole` makes the second one part of it.
     """
 
     def __init__(self, clip: Any, dims: int = 0, meaning: int = 0) -> None:
         super().__init__()
         self.clip = clip
-        self.guide = guide_head(clip.config.vision_config.hidden_size, dims)
-        self.meaning = guide_head(clip.config.projection_dim, meaning)
+        self.guide = distillation_head(clip.config.vision_config.hidden_size, dims)
+        self.meaning = distillation_head(clip.config.projection_dim, meaning)
 
     def forward(
-        self, pictures: torch.Tensor, ids: torch.Tensor, drop: float = 0.0
+        self, images: torch.Tensor, ids: torch.Tensor, drop: float = 0.0
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """float32 [b, d], float32 [t, d], scalar, [b, dims] or None, [b + t, meaning] or None, of b pictures and t texts.
+        """float32 [b, d], float32 [t, d], scalar, [b, dims] or None, [b + t, meaning] or None, of b images and t texts.
 
-        drop: share of patch tokens left out of every picture.
+        drop: share of patch tokens left out of every image.
         """
-        feature, texts = self.feature(pictures, drop), self.texts(ids)
+        feature, texts = self.feature(images, drop), self.texts(ids)
         images = self.project(feature)
         scale = self.clip.logit_scale.exp().clamp(max=LARGEST_SCALE)
         return (
@@ -80,18 +80,18 @@ class ClipTrainer(nn.Module):
             None if self.meaning is None else self.meaning(torch.cat([images, texts])),
         )
 
-    def images(self, pictures: torch.Tensor) -> torch.Tensor:
+    def images(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised float [b, 3, h, w] -> float32 [b, d] of unit length."""
-        return self.project(self.feature(pictures))
+        return self.project(self.feature(images))
 
     def project(self, feature: torch.Tensor) -> torch.Tensor:
         """The image tower's feature -> float32 [b, d] of unit length."""
         return functional.normalize(self.clip.visual_projection(feature).float(), dim=1)
 
-    def feature(self, pictures: torch.Tensor, drop: float = 0.0) -> torch.Tensor:
+    def feature(self, images: torch.Tensor, drop: float = 0.0) -> torch.Tensor:
         """The image tower's normed CLS token, [b, c]."""
         vision = self.clip.vision_model
-        hidden = vision.embeddings(pictures)
+        hidden = vision.embeddings(images)
         if drop:
             hidden = dropped(hidden, drop)
         hidden = vision.encoder(inputs_embeds=vision.pre_layrnorm(hidden)).last_hidden_state
@@ -106,7 +106,7 @@ class ClipTrainer(nn.Module):
     def whole(self) -> Any:
         """The CLIP that is saved: with a head for meanings, what it makes of a projection stands beside that projection.
 
-        Pictures and texts are then compared by both: pairs that were learned, and what words mean, which holds for words that no
+        Images and texts are then compared by both: pairs that were learned, and what words mean, which holds for words that no
         caption said. A copy; without such a head the CLIP itself.
         """
         if self.meaning is None:
@@ -125,15 +125,15 @@ class ClipTrainer(nn.Module):
 
 
 @dataclass(frozen=True)
-class CaptionedPictures:
-    """Pictures with captions in memory.
+class CaptionedImages:
+    """Images with captions in memory.
 
-    pictures: uint8 [n, h, w, 3]. captions: n tuples of texts, the first of which names what is shown. keys: int64 [n], equal where
-    two pictures show the same thing. balance: int64 [n], what every batch holds equally of (artists), or None. guides: float32 [n, d],
+    images: uint8 [n, h, w, 3]. captions: n tuples of texts, the first of which names what is shown. keys: int64 [n], equal where
+    two images show the same thing. balance: int64 [n], what every batch holds equally of (artists), or None. guides: float32 [n, d],
     a teacher's features, or None.
     """
 
-    pictures: np.ndarray
+    images: np.ndarray
     captions: Sequence[Sequence[str]]
     keys: np.ndarray
     balance: np.ndarray | None = None
@@ -141,18 +141,18 @@ class CaptionedPictures:
 
 
 class Contrastive(Objective):
-    """InfoNCE over captioned pictures; validation: which of all names belongs to a picture that was not trained on.
+    """InfoNCE over captioned images; validation: which of all names belongs to an image that was not trained on.
 
-    names: the texts that validation chooses from; held: validation pictures, their keys index into names. meanings: of words, which the
-    texts and pictures learn beside: every batch then holds as many phrases of any words as pictures, for their meaning alone.
+    names: the texts that validation chooses from; held: validation images, their keys index into names. meanings: of words, which the
+    texts and images learn beside: every batch then holds as many phrases of any words as images, for their meaning alone.
     """
 
     cuts = False
 
     def __init__(
         self,
-        train: CaptionedPictures,
-        held: CaptionedPictures,
+        train: CaptionedImages,
+        held: CaptionedImages,
         names: Sequence[str],
         tokenizer: Tokenizer,
         views: Views,
@@ -167,23 +167,23 @@ class Contrastive(Objective):
 
     @property
     def n(self) -> int:
-        """Training pictures."""
+        """Training images."""
         return len(self.train.keys)
 
     def batches(self, recipe: Recipe, epoch: int) -> list[np.ndarray]:
-        """Rows of every batch: as many of each artist, whatever their numbers; all pictures of an artist before one comes again."""
+        """Rows of every batch: as many of each artist, whatever their numbers; all images of an artist before one comes again."""
         return balanced(self.train.balance, self.n, recipe, epoch)
 
     def loss(
         self, model: nn.Module, rows: np.ndarray, *, epoch: int, fabric: Fabric, whole: np.ndarray | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """This process's part of InfoNCE over the whole batch, and how many pictures of its share find their text first."""
+        """This process's part of InfoNCE over the whole batch, and how many images of its share find their text first."""
         mine, n = share(rows, fabric), len(rows)
         part = len(mine) / n
         ids, said, meant = self._worded(self.recipe.seed, epoch)
         own = mine if self.meanings is None else np.concatenate([mine, self.n + mine])
         tokens = without_padding(torch.from_numpy(ids[own]), self.pad)
-        x = self.views.of(self.train.pictures, mine, seed=self.recipe.seed, epoch=epoch, device=fabric.device)
+        x = self.views.of(self.train.images, mine, seed=self.recipe.seed, epoch=epoch, device=fabric.device)
         images, texts, scale, guided, understood = model(
             x, tokens.to(fabric.device), self.views.drop.at(epoch, self.recipe.epochs)
         )
@@ -193,11 +193,11 @@ class Contrastive(Objective):
         # The same number in every process, each adding its part; what stands beside is the mean over its own rows.
         loss = info_nce(images, texts, scale, same)
         if guided is not None and self.train.guides is not None:
-            loss = loss + guide_loss(guided, torch.from_numpy(self.train.guides[mine]).to(fabric.device))
+            loss = loss + distillation_loss(guided, torch.from_numpy(self.train.guides[mine]).to(fabric.device))
         if understood is not None and meant is not None:
             targets = torch.from_numpy(np.concatenate([self.shown[mine], meant[own]])).to(fabric.device)
-            loss = loss + guide_loss(understood[: len(mine)], targets[: len(mine)])
-            loss = loss + guide_loss(understood[len(mine) :], targets[len(mine) :])
+            loss = loss + distillation_loss(understood[: len(mine)], targets[: len(mine)])
+            loss = loss + distillation_loss(understood[len(mine) :], targets[len(mine) :])
         with torch.no_grad():
             at = torch.arange(fabric.global_rank, n, fabric.world_size, device=images.device)
             others = same & ~torch.eye(n, dtype=torch.bool, device=same.device)
@@ -205,9 +205,9 @@ class Contrastive(Objective):
         return part * loss, hits, len(mine)
 
     def validate(self, model: nn.Module, fabric: Fabric) -> tuple[float, float]:
-        """(cross-entropy in nats, mean reciprocal rank) of choosing a held-out picture's name among all names.
+        """(cross-entropy in nats, mean reciprocal rank) of choosing a held-out image's name among all names.
 
-        Ranks tell epochs apart where the first place is rare: unseen names. Pictures and texts are compared by their pairs alone, without
+        Ranks tell epochs apart where the first place is rare: unseen names. Images and texts are compared by their pairs alone, without
         the meanings that stand beside them in the CLIP that is saved.
         """
         towers: Any = getattr(model, "module", model)
@@ -219,12 +219,12 @@ class Contrastive(Objective):
             return found
 
         def look(at: slice) -> torch.Tensor:
-            raw = torch.from_numpy(self.held.pictures[at]).to(device)
+            raw = torch.from_numpy(self.held.images[at]).to(device)
             found: torch.Tensor = towers.images(self.views.preprocess.normalize(raw))
             return found
 
         texts = torch.cat([x for _, x in halving(len(self._names), EVALUATED, read, what="validation, names")])
-        images = [x for _, x in halving(len(self.held.pictures), EVALUATED, look, what="validation, pictures")]
+        images = [x for _, x in halving(len(self.held.images), EVALUATED, look, what="validation, pictures")]
         logits = towers.clip.logit_scale.exp().clamp(max=LARGEST_SCALE) * torch.cat(images) @ texts.T
         y = torch.from_numpy(self.held.keys).to(device)
         above = (logits > logits.gather(1, y[:, None])).sum(dim=1)
@@ -232,7 +232,7 @@ class Contrastive(Objective):
 
     @cached_property
     def shown(self) -> np.ndarray:
-        """float32 [n, d]: what every training picture means by its name and keywords. Only with meanings."""
+        """float32 [n, d]: what every training image means by its name and keywords. Only with meanings."""
         assert self.meanings is not None
         return self.meanings.of([" ".join([c[0], *keywords(c)]) for c in self.train.captions])
 
@@ -248,7 +248,7 @@ class Contrastive(Objective):
         return found
 
     def _wordings(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Of an epoch: token ids of every picture's wording, and with meanings of as many phrases after them; a number a wording
+        """Of an epoch: token ids of every image's wording, and with meanings of as many phrases after them; a number a wording
         (equal texts share it); with meanings what all of these mean."""
         generator = np.random.default_rng([seed, epoch, 1])
         texts = [wording(captions, generator, self.lists) for captions in self.train.captions]

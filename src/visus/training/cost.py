@@ -50,9 +50,9 @@ def watching(device: torch.device) -> Iterator[Peak]:
 
 
 def training_flops(network: torch.nn.Module, inputs: Callable[[int], torch.Tensor]) -> float:
-    """Floating-point operations of one picture's forward and backward pass (a multiply-add is two), as the network stands.
+    """Floating-point operations of one image's forward and backward pass (a multiply-add is two), as the network stands.
 
-    inputs: number of pictures -> a batch. Counted on two batch sizes, so that what does not grow with the batch is left out.
+    inputs: number of images -> a batch. Counted on two batch sizes, so that what does not grow with the batch is left out.
     Matrix products, convolutions and attention are counted, as torch.utils.flop_counter does; frozen parameters need no
     gradient, and what stands in front of them no backward pass.
     """

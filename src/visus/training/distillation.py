@@ -1,4 +1,4 @@
-"""A teacher beside the labels: the student predicts the features that a trained backbone has of the same pictures."""
+"""A teacher beside the labels: the student predicts the features that a trained backbone has of the same images."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ WEIGHT = 10.0  # of the teacher's loss, beside cross-entropies of a few nats
 
 
 def guides(sources: Sequence[tuple[ImageSet, np.ndarray]], teacher: Backbone, *, device: str, seed: int) -> np.ndarray:
-    """float32 [n, d <= DIMS], of unit length: the teacher's late features of the pictures, standardised and reduced by PCA.
+    """float32 [n, d <= DIMS], of unit length: the teacher's late features of the images, standardised and reduced by PCA.
 
-    sources: image sets with the positions that count, one after the other. The pictures pass through the teacher once, not augmented.
+    sources: image sets with the positions that count, one after the other. The images pass through the teacher once, not augmented.
     """
     late = teacher.aliases["late"]
     parts = [extract(s.subset(rows), teacher, [late], device=device)[late] for s, rows in sources if len(rows)]
@@ -35,11 +35,11 @@ def guides(sources: Sequence[tuple[ImageSet, np.ndarray]], teacher: Backbone, *,
     return unit_rows(reduced)
 
 
-def guide_head(width: int, dims: int) -> nn.Linear | None:
+def distillation_head(width: int, dims: int) -> nn.Linear | None:
     """From a student's feature to the teacher's; None without a teacher."""
     return nn.Linear(width, dims) if dims else None
 
 
-def guide_loss(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def distillation_loss(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """WEIGHT * (1 - cosine), averaged: a regression of features, as in FitNets (Romero et al. 2015), blind to their length."""
     return WEIGHT * (1 - functional.cosine_similarity(predicted.float(), target, dim=1)).mean()

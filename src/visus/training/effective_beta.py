@@ -17,7 +17,7 @@ Loss = Callable[[torch.Tensor], torch.Tensor]
 
 def measured_beta(
     vae: Vae,
-    pictures: np.ndarray,
+    images: np.ndarray,
     loss: Loss,
     *,
     cost: Callable[[torch.Tensor], torch.Tensor] | None = None,
@@ -29,10 +29,10 @@ def measured_beta(
     over pixels and dimensions, averaged over images), by least squares: a loss that averages over pixels, or divides the KL by the batch
     twice, shows the beta that it has. All three are computed with the same noise (the global generator, seeded, and put back).
 
-    pictures: uint8 [n, h, w, c], one batch. loss: float [n, c, h, w] -> a scalar, in the module's weights. cost: KL terms [n, latent]
+    images: uint8 [n, h, w, c], one batch. loss: float [n, c, h, w] -> a scalar, in the module's weights. cost: KL terms [n, latent]
     -> what the KL costs (default: their sum, averaged over images; free bits count otherwise). Raises DataError where the loss has no gradient.
     """
-    x = as_floats(pictures)
+    x = as_floats(images)
     parameters = list(vae.module.parameters())
     asked = [p.requires_grad for p in parameters]
 

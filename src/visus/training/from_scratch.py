@@ -1,4 +1,4 @@
-"""Models from nothing: a small CLIP on pictures with captions, a small ViT on labelled pictures."""
+"""Models from nothing: a small CLIP on images with captions, a small ViT on labelled images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from visus.training.augment import Augmentation
 from visus.training.batches import decoded
 from visus.training.captioned import artists, candidates, names_of, with_more
 from visus.training.captions import keywords, learn_tokenizer
-from visus.training.contrastive import CaptionedPictures, ClipTrainer, Contrastive
+from visus.training.contrastive import CaptionedImages, ClipTrainer, Contrastive
 from visus.training.devices import Devices
 from visus.training.distillation import guides
 from visus.training.loop import Fit
@@ -34,7 +34,7 @@ from visus.training.recipe import Recipe
 from visus.training.resumable import SavedFit, fit_resumable
 from visus.training.vectors import Meanings, add_words, meanings_for, start_from
 from visus.training.views import Drop, Views
-from visus.training.vit_multitask import UNKNOWN, Named, NamedPictures, NamedViT
+from visus.training.vit_multitask import UNKNOWN, Multitask, MultitaskImages, MultitaskViT
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from visus.training.vectors import WordVectors
 
 VOCABULARY = 4000
-# Drawings: crops keep most of the picture; no mirrors, as left and right have names of their own. Stronger views slow short
+# Drawings: crops keep most of the image; no mirrors, as left and right have names of their own. Stronger views slow short
 # trainings down more than they help.
 DRAWINGS = Augmentation(scale=(0.7, 1.0), mirror=0.0, jitter=0.3, turn=8.0, grey=0.05)
 SETTINGS, CHECKPOINTS = "training.json", "checkpoints"
@@ -54,9 +54,9 @@ SETTINGS, CHECKPOINTS = "training.json", "checkpoints"
 class Plan:
     """What is trained and how, of either kind.
 
-    drop: share of patches left out of training pictures. teacher: a backbone whose features of the training pictures the image tower
+    drop: share of patches left out of training images. teacher: a backbone whose features of the training images the image tower
     learns beside (None: no teacher). vectors: of words, which the text tower learns beside (None: none); words: how many of them get a
-    token. beside: captioned pictures that a CLIP is trained on as well (None: none). folder: where the model and its checkpoints go.
+    token. beside: captioned images that a CLIP is trained on as well (None: none). folder: where the model and its checkpoints go.
     allowed: seconds, or None.
     """
 
@@ -104,7 +104,7 @@ class Plan:
         return Views(preprocess, DRAWINGS, Drop(self.drop))
 
     def guides(self, sources: Sequence[tuple[ImageSet, np.ndarray]]) -> np.ndarray | None:
-        """The teacher's features of the training pictures."""
+        """The teacher's features of the training images."""
         if self.teacher is None:
             return None
         return guides(sources, self.teacher, device=self.devices.kind, seed=self.recipe.seed)
@@ -112,19 +112,19 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: its epochs, and the module in eval mode with the best epoch's weights. pictures: how many it saw an epoch. pixels:
-    uint8 [n, 16], hashes of the decoded training and validation pictures, in the order of the plan's parts; empty where they were not taken."""
+    """A finished training: its epochs, and the module in eval mode with the best epoch's weights. images: how many it saw an epoch. pixels:
+    uint8 [n, 16], hashes of the decoded training and validation images, in the order of the plan's parts; empty where they were not taken."""
 
     fit: Fit
     module: Any
     preprocess: Preprocess
     parameters: int
-    pictures: int
+    images: int
     pixels: np.ndarray = field(default_factory=lambda: np.zeros((0, 16), np.uint8))
 
 
 def train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
-    """Train a CLIP on pictures with captions, saved to the plan's folder in transformers' format; resumed by the same call.
+    """Train a CLIP on images with captions, saved to the plan's folder in transformers' format; resumed by the same call.
 
     The tokenizer is learned from the training captions alone. Raises DataError: captions missing, a batch larger than the set, other
     settings in the folder.
@@ -142,7 +142,7 @@ def _train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
     choice = candidates(keys, parts.validation, parts.train)
     drawn = artists(imageset)
     pixels = np.zeros((len(parts.train) + len(parts.validation), 16), np.uint8)
-    train = CaptionedPictures(
+    train = CaptionedImages(
         decoded(imageset, parts.train, preprocess, what="training", pixels=pixels[: len(parts.train)]),
         [captions[i] for i in parts.train],
         keys[parts.train],
@@ -159,7 +159,7 @@ def _train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
         known = [text for cs in train.captions for text in (cs[0], *keywords(cs))]
         meanings = meanings_for(plan.vectors, own, known, plan.words)
         add_words(tokenizer, meanings.words)
-    held = CaptionedPictures(
+    held = CaptionedImages(
         decoded(imageset, parts.validation, preprocess, what="validation", pixels=pixels[len(parts.train) :]),
         [captions[i] for i in parts.validation],
         np.searchsorted(choice, keys[parts.validation]),
@@ -184,9 +184,9 @@ def _train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
 
 
 def train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None = None) -> Trained:
-    """Train a ViT on labelled pictures, saved to the plan's folder in timm's format; resumed by the same call.
+    """Train a ViT on labelled images, saved to the plan's folder in timm's format; resumed by the same call.
 
-    named: pictures whose names (first captions) are learned beside the classes, of its training part; copies of held-out pictures are
+    named: images whose names (first captions) are learned beside the classes, of its training part; copies of held-out images are
     left out. Raises DataError: no labels, a batch larger than the set, other settings in the folder.
     """
     with _held(plan):
@@ -200,15 +200,15 @@ def _train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None) -> Traine
     parts, sizes, recipe = plan.parts, plan.sizes, plan.recipe
     preprocess = square(sizes.image)
     pixels = np.zeros((len(parts.train) + len(parts.validation), 16), np.uint8)
-    held = NamedPictures(
+    held = MultitaskImages(
         decoded(imageset, parts.validation, preprocess, what="validation", pixels=pixels[len(parts.train) :]),
         imageset.labels[parts.validation],
         np.full(len(parts.validation), UNKNOWN),
     )
-    pictures = decoded(imageset, parts.train, preprocess, what="training", pixels=pixels[: len(parts.train)])
+    images = decoded(imageset, parts.train, preprocess, what="training", pixels=pixels[: len(parts.train)])
     drawn = artists(imageset)
-    train = NamedPictures(
-        pictures,
+    train = MultitaskImages(
+        images,
         imageset.labels[parts.train],
         np.full(len(parts.train), UNKNOWN),
         None if drawn is None else drawn[parts.train],
@@ -216,14 +216,14 @@ def _train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None) -> Traine
     sources, names = [(imageset, parts.train)], 0
     if named is not None:
         tested = decoded(imageset, parts.test, preprocess, what="test")
-        forbidden = {p.tobytes() for p in (*held.pictures, *tested)}
+        forbidden = {p.tobytes() for p in (*held.images, *tested)}
         rows = parts_of(named, seed=recipe.seed).train
         train, names, sources = _with_names(train, imageset, parts.train, named, rows, preprocess, forbidden)
     train = replace(train, guides=plan.guides(sources))
     vit = new_vit(sizes, len(imageset.classes), seed=recipe.seed)
     with _seeded(recipe.seed + 1):
-        network = NamedViT(vit, names, _width(train.guides))
-    objective = Named(train, held, plan.views(preprocess), recipe)
+        network = MultitaskViT(vit, names, _width(train.guides))
+    objective = Multitask(train, held, plan.views(preprocess), recipe)
 
     folder, classes = plan.folder, imageset.classes  # alone, as in _train_clip
 
@@ -235,28 +235,28 @@ def _train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None) -> Traine
 
 
 def _with_names(
-    labelled: NamedPictures,
+    labelled: MultitaskImages,
     imageset: ImageSet,
     train: np.ndarray,
     named: ImageSet,
     rows: np.ndarray,
     preprocess: Preprocess,
     forbidden: set[bytes],
-) -> tuple[NamedPictures, int, list[tuple[ImageSet, np.ndarray]]]:
-    """The labelled pictures and the named ones as one set, the number of names, and where the pictures are from, in order."""
+) -> tuple[MultitaskImages, int, list[tuple[ImageSet, np.ndarray]]]:
+    """The labelled images and the named ones as one set, the number of names, and where the images are from, in order."""
     _, keys = names_of(named)
     extra = decoded(named, rows, preprocess, what="named")
     kept = np.array([p.tobytes() not in forbidden for p in extra], bool)
     rows, extra = rows[kept], extra[kept]
     at = {imageset.ids[i]: k for k, i in enumerate(train)}
     known = np.array([at.get(named.ids[i], UNKNOWN) for i in rows], np.int64)
-    # Pictures of both sets are one row with a class and a name; the rest have one of the two.
+    # Images of both sets are one row with a class and a name; the rest have one of the two.
     alone = np.setdiff1d(np.arange(len(train)), known)
     both = np.where(known == UNKNOWN, UNKNOWN, labelled.classes[known])
     used, bears = np.unique(keys[rows], return_inverse=True)
     drawn = artists(named)
-    found = NamedPictures(
-        np.concatenate([extra, labelled.pictures[alone]]),
+    found = MultitaskImages(
+        np.concatenate([extra, labelled.images[alone]]),
         np.concatenate([both, labelled.classes[alone]]),
         np.concatenate([bears.astype(np.int64), np.full(len(alone), UNKNOWN)]),
         drawn[rows] if drawn is not None and not len(alone) else None,
@@ -356,14 +356,14 @@ def claim(plan: Plan, kind: str, *sets: ImageSet | None) -> Path:
         )
     mark(
         plan.folder, [f"{CHECKPOINTS}/"]
-    )  # the settings are no picture, and stay when a new page takes the place of the old one
+    )  # the settings are no image, and stay when a new page takes the place of the old one
     if not file.is_file():
         write_text(file, text)
     return plan.folder / CHECKPOINTS
 
 
 def _content(imageset: ImageSet) -> str:
-    """What tells two sets apart for training: pictures, labels, captions."""
+    """What tells two sets apart for training: images, labels, captions."""
     labels = None if imageset.labels is None else imageset.labels.tolist()
     return f"{imageset.fingerprint} {xxhash.xxh3_128(repr((labels, imageset.classes, imageset.captions)).encode()).hexdigest()}"
 

@@ -1,4 +1,4 @@
-"""What a frozen front makes of the pictures, computed once: the input of the part that trains, kept for every epoch.
+"""What a frozen front makes of the images, computed once: the input of the part that trains, kept for every epoch.
 
 On a CPU the front runs through the same engine slots as feature extraction (OpenVINO where it is installed), one thread a core.
 """
@@ -26,7 +26,7 @@ CUDA_BATCH = 64
 Enter = Callable[[torch.Tensor], torch.Tensor]
 
 
-class Front(torch.nn.Module):
+class FrozenTrunk(torch.nn.Module):
     """uint8 [b, h, w, 3] -> (float32 [b, d],): normalisation and the frozen front, flattened, for engines that trace.
 
     network: holds the weights. enter: what the trained part takes in, from a normalised batch; it must use `network` alone.
@@ -44,9 +44,9 @@ class Front(torch.nn.Module):
 
 @dataclass
 class _Rows:
-    """Fills batches from pictures in memory; has the shape of features.pipeline.Filler."""
+    """Fills batches from images in memory; has the shape of features.pipeline.Filler."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     size: tuple[int, int]
     batch: int
     dice: np.ndarray | None
@@ -60,11 +60,11 @@ class _Rows:
 
     @property
     def dtype(self) -> np.dtype:
-        return self.pictures.dtype
+        return self.images.dtype
 
     def __call__(self, number: int, buffer: np.ndarray) -> pipeline.Bad:
         start = number * self.batch
-        part = self.pictures[start : start + self.batch]
+        part = self.images[start : start + self.batch]
         buffer[len(part) :] = 0
         if self.dice is None:
             buffer[: len(part)] = part
@@ -76,16 +76,16 @@ class _Rows:
         return []
 
 
-def entering_shape(front: Front, size: tuple[int, int]) -> tuple[int, ...]:
+def entering_shape(front: FrozenTrunk, size: tuple[int, int]) -> tuple[int, ...]:
     """Shape, without the batch, of what the front gives before it is flattened."""
     with torch.inference_mode():
         x = front.preprocess.normalize(torch.zeros((1, *size, 3), dtype=torch.uint8))
         return tuple(front.enter(front.network, x).shape[1:])
 
 
-def through_front(
-    front: Front,
-    pictures: np.ndarray,
+def run_frozen_trunk(
+    front: FrozenTrunk,
+    images: np.ndarray,
     *,
     views: int = 0,
     seed: int = 0,
@@ -94,26 +94,26 @@ def through_front(
     precision: str = "fp32",
     what: str = "the frozen front",
 ) -> np.ndarray:
-    """float32 [max(views, 1), n, ...]: what the front gives for every picture, in `views` augmented views or (0) as it stands.
+    """float32 [max(views, 1), n, ...]: what the front gives for every image, in `views` augmented views or (0) as it stands.
 
-    pictures: uint8 [n, h, w, 3], with a margin for crops when augmented. View v of picture i depends on (seed, v, i) alone.
+    images: uint8 [n, h, w, 3], with a margin for crops when augmented. View v of image i depends on (seed, v, i) alone.
     """
     size = front.preprocess.size
     shape = entering_shape(front, size)
     front = front.eval()
-    out = room((max(views, 1), len(pictures), *shape), np.float32)
-    flat = out.reshape(len(out), len(pictures), -1)
-    with task(what, len(out) * len(pictures)) as progress:
+    out = room((max(views, 1), len(images), *shape), np.float32)
+    flat = out.reshape(len(out), len(images), -1)
+    with task(what, len(out) * len(images)) as progress:
         for view in range(len(out)):
-            dice = draws(len(pictures), seed=seed, epoch=view) if views else None
+            dice = draws(len(images), seed=seed, epoch=view) if views else None
             run = _on_cpu if device == "cpu" else _on_cuda
-            run(front, pictures, dice, flat[view], device, engine, precision, progress.advance)
+            run(front, images, dice, flat[view], device, engine, precision, progress.advance)
     return out
 
 
 def _on_cpu(
-    front: Front,
-    pictures: np.ndarray,
+    front: FrozenTrunk,
+    images: np.ndarray,
     dice: np.ndarray | None,
     out: np.ndarray,
     device: str,
@@ -123,10 +123,10 @@ def _on_cpu(
 ) -> None:
     size = front.preprocess.size
     with torch.inference_mode():
-        one = torch.from_numpy(np.zeros((1, *size, 3), pictures.dtype))
+        one = torch.from_numpy(np.zeros((1, *size, 3), images.dtype))
         batch = cpu_batch(peak_activation(front, lambda: front(one)))
-    fill = _Rows(pictures, size, batch, dice)
-    numbers = range(-(-len(pictures) // batch))
+    fill = _Rows(images, size, batch, dice)
+    numbers = range(-(-len(images) // batch))
     workers = min(threads.count(), len(numbers))
     slots = _slots(front, fill, engine, workers, precision)
     with engines.one_thread_each(), closing(pipeline.carry(numbers, fill, slots)) as results:  # type: ignore[arg-type]
@@ -136,7 +136,7 @@ def _on_cpu(
             advance(len(part))
 
 
-def _slots(front: Front, fill: _Rows, engine: str, workers: int, precision: str) -> list[pipeline.Slot]:
+def _slots(front: FrozenTrunk, fill: _Rows, engine: str, workers: int, precision: str) -> list[pipeline.Slot]:
     if engines.choose_engine(engine, "cpu") == "openvino":
         sample = np.zeros(fill.shape, fill.dtype)
         fill(0, sample)
@@ -150,8 +150,8 @@ def _slots(front: Front, fill: _Rows, engine: str, workers: int, precision: str)
 
 
 def _on_cuda(
-    front: Front,
-    pictures: np.ndarray,
+    front: FrozenTrunk,
+    images: np.ndarray,
     dice: np.ndarray | None,
     out: np.ndarray,
     device: str,
@@ -159,12 +159,12 @@ def _on_cuda(
     precision: str,
     advance: Callable[[int], None],
 ) -> None:
-    fill = _Rows(pictures, front.preprocess.size, CUDA_BATCH, None)
+    fill = _Rows(images, front.preprocess.size, CUDA_BATCH, None)
     moved = front.to(device)
     try:
 
         def run(at: slice) -> np.ndarray:
-            raw = torch.from_numpy(pictures[at]).to(device)
+            raw = torch.from_numpy(images[at]).to(device)
             with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
                 if dice is not None:
                     views = augmented(raw, fill.size, dice[at])
@@ -173,7 +173,7 @@ def _on_cuda(
             return entered
 
         with engines.exact_cuda():
-            for at, entered in halving(len(pictures), fill.batch, run, what="the frozen front"):
+            for at, entered in halving(len(images), fill.batch, run, what="the frozen front"):
                 out[at] = entered
                 advance(len(entered))
     finally:

@@ -32,11 +32,11 @@ def stage_gradient_norms(
     parameters = {name: _parameters(network, name, path) for name, path in stages.items()}
     every = list({id(p): p for group in parameters.values() for p in group}.values())
     total = [torch.zeros_like(p, dtype=torch.float32) for p in every]
-    images = 0
+    count = 0
     with _differentiable(network, every), torch.enable_grad():
-        for pictures, targets in batches:
+        for images, targets in batches:
             device = every[0].device
-            value = loss(network(pictures.to(device)), targets.to(device))
+            value = loss(network(images.to(device)), targets.to(device))
             if not torch.isfinite(value):
                 raise DataError(
                     "the loss is not finite, so it has no gradient; lower the learning rate or recalibrate BatchNorm"
@@ -44,11 +44,11 @@ def stage_gradient_norms(
             # A parameter that the output does not depend on (the projection of a removed skip) has gradient zero.
             for summed, gradient in zip(total, torch.autograd.grad(value, every, allow_unused=True), strict=True):
                 if gradient is not None:
-                    summed.add_(gradient, alpha=len(pictures))
-            images += len(pictures)
-    if not images:
+                    summed.add_(gradient, alpha=len(images))
+            count += len(images)
+    if not count:
         raise DataError("gradients cannot be measured on no images; give at least one batch")
-    squares = {id(p): float(summed.double().square().sum()) / images**2 for p, summed in zip(every, total, strict=True)}
+    squares = {id(p): float(summed.double().square().sum()) / count**2 for p, summed in zip(every, total, strict=True)}
     return {name: sum(squares[id(p)] for p in group) ** 0.5 for name, group in parameters.items()}
 
 

@@ -91,7 +91,7 @@ def restore(built: Built, folder: Path) -> None:
 def trained_backbone(built: Built, backbone: Backbone, preprocess: Preprocess | None = None) -> Backbone:
     """The backbone with the weights that training left, for looking at its features; LoRA's adapters are merged into them.
 
-    preprocess: of the pictures that it was trained on, where it is not the backbone's own.
+    preprocess: of the images that it was trained on, where it is not the backbone's own.
     """
     if REGIMES[built.regime].trains == "adapters":
         merge_lora(built.classifier)

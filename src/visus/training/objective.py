@@ -16,7 +16,7 @@ from visus.training.recipe import Recipe
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-EVALUATED = 64  # held-out pictures a forward pass
+EVALUATED = 64  # held-out images a forward pass
 
 
 class Objective(Protocol):
@@ -26,7 +26,7 @@ class Objective(Protocol):
     def cuts(self) -> bool: ...
     @property
     def n(self) -> int:
-        """Training pictures."""
+        """Training images."""
         ...
 
     def batches(self, recipe: Recipe, epoch: int) -> list[np.ndarray]:
@@ -63,7 +63,7 @@ class Classification(Objective):
 
     @property
     def n(self) -> int:
-        """Training pictures."""
+        """Training images."""
         return len(self.feed.y)
 
     def batches(self, recipe: Recipe, epoch: int) -> list[np.ndarray]:

@@ -14,9 +14,9 @@ from visus.models.base import Backbone
 from visus.models.cut import can_cut, entering
 from visus.models.preprocess import Preprocess
 from visus.progress import log
-from visus.training.batches import PARTS, CachedFeed, Feed, PictureFeed, at_size, canvas, decoded
+from visus.training.batches import PARTS, CachedFeed, Feed, ImageFeed, at_size, canvas, decoded
 from visus.training.cost import forward_flops, training_flops
-from visus.training.frozen_trunk import Front, through_front
+from visus.training.frozen_trunk import FrozenTrunk, run_frozen_trunk
 from visus.training.loop import Learner
 from visus.training.networks import Built, FromCut, OverFeatures, build
 from visus.training.regimes import REGIMES
@@ -29,8 +29,8 @@ SAME = 4  # images on which a cut network must agree with the whole one
 class Prepared:
     """A regime ready to train. network: feed input -> logits, by parts of the classifier. cut: whether it begins at the last block.
 
-    preprocess: of the pictures as they are trained and tested on. seconds: what the preparation took. note: what a reader should know.
-    front_flops: what the frozen front took for the training pictures, once.
+    preprocess: of the images as they are trained and tested on. seconds: what the preparation took. note: what a reader should know.
+    trunk_flops: what the frozen front took for the training images, once.
     """
 
     built: Built
@@ -38,7 +38,7 @@ class Prepared:
     feed: Feed
     preprocess: Preprocess
     seconds: float = 0.0
-    front_flops: float = 0.0
+    trunk_flops: float = 0.0
     note: str = ""
 
     @property
@@ -46,7 +46,7 @@ class Prepared:
         """What the loop trains: parts of the classifier, whose tensors are kept."""
         return Learner(self.network, self.built.train_mode, self.built.classifier)
 
-    def flops_a_picture(self) -> float:
+    def flops_an_image(self) -> float:
         """Of one forward and backward pass, counted on a copy: a pass in training mode moves BatchNorm's statistics."""
         self.built.train_mode()
         twin = copy.deepcopy(self.network).to("cpu")
@@ -66,7 +66,7 @@ def prepare(
     device: str,
     seed: int,
 ) -> Prepared:
-    """Put the regime's input into memory: pictures, or what the frozen front makes of them.
+    """Put the regime's input into memory: images, or what the frozen front makes of them.
 
     size: side in pixels for regimes over the whole network (default: the model's own). Raises DataError for more classes than images.
     """
@@ -82,7 +82,7 @@ def prepare(
     elif trains == "last-block":
         found = _over_cut(built, backbone, data, settings, device=device, seed=seed)
     else:
-        found = _over_pictures(built, backbone, data, settings, size=size, seed=seed)
+        found = _over_images(built, backbone, data, settings, size=size, seed=seed)
     return replace(found, seconds=time.perf_counter() - start)
 
 
@@ -104,16 +104,16 @@ def _over_features(
     built: Built, backbone: Backbone, data: TrainingData, settings: Settings, *, device: str, seed: int
 ) -> Prepared:
     """The head alone, over features that are computed once."""
-    front = Front(built.classifier.trunk, _features, backbone.preprocess)
+    front = FrozenTrunk(built.classifier.trunk, _features, backbone.preprocess)
     if data.late is not None and not settings.views:
         held = {part: data.late[part] for part in ("validation", "test")}
         x = data.late["train"][None]
         feed = CachedFeed(x, data.labels[data.train], held, data.held, seed)
-        flops = len(data.train) * _front_flops(front)
+        flops = len(data.train) * _trunk_flops(front)
     else:
         feed, flops = _cached(front, backbone, data, settings, device=device, seed=seed)
     network = OverFeatures(built.classifier)
-    return Prepared(built, network, feed, backbone.preprocess, front_flops=flops)
+    return Prepared(built, network, feed, backbone.preprocess, trunk_flops=flops)
 
 
 def _features(trunk: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
@@ -134,31 +134,31 @@ class _Entering:
 def _over_cut(
     built: Built, backbone: Backbone, data: TrainingData, settings: Settings, *, device: str, seed: int
 ) -> Prepared:
-    """The last block and the head, over what enters the block, computed once; over pictures where the network cannot be cut."""
+    """The last block and the head, over what enters the block, computed once; over images where the network cannot be cut."""
     few = decoded(data.images, data.train[:SAME], backbone.preprocess, what="a few")
     if not can_cut(built.classifier, built.path, backbone.preprocess.normalize(torch.from_numpy(few))):
         note = "the frozen front ran in every epoch, as this architecture cannot be cut before its last block"
         log(f"last-block: {note}")
         plain = replace(settings, augment=bool(settings.views))
-        return replace(_over_pictures(built, backbone, data, plain, size=None, seed=seed), note=note)
-    front = Front(built.classifier, _Entering(built.path), backbone.preprocess)
+        return replace(_over_images(built, backbone, data, plain, size=None, seed=seed), note=note)
+    front = FrozenTrunk(built.classifier, _Entering(built.path), backbone.preprocess)
     feed, flops = _cached(front, backbone, data, settings, device=device, seed=seed)
     network = FromCut(built.classifier, built.path, backbone.preprocess.size)
-    return Prepared(built, network, feed, backbone.preprocess, front_flops=flops)
+    return Prepared(built, network, feed, backbone.preprocess, trunk_flops=flops)
 
 
 def _cached(
-    front: Front, backbone: Backbone, data: TrainingData, settings: Settings, *, device: str, seed: int
+    front: FrozenTrunk, backbone: Backbone, data: TrainingData, settings: Settings, *, device: str, seed: int
 ) -> tuple[CachedFeed, float]:
-    """Everything through a frozen front, once: the feed, and the operations that the training pictures took."""
+    """Everything through a frozen front, once: the feed, and the operations that the training images took."""
     preprocess, views = backbone.preprocess, settings.views
     maps = {}
     for part in ("train", "validation", "test"):
         larger = canvas(preprocess) if views and part == "train" else preprocess
-        pictures = decoded(data.images, data.rows(part), larger, what=part)
-        maps[part] = through_front(
+        images = decoded(data.images, data.rows(part), larger, what=part)
+        maps[part] = run_frozen_trunk(
             front,
-            pictures,
+            images,
             views=views if part == "train" else 0,
             seed=seed,
             device=device,
@@ -166,20 +166,20 @@ def _cached(
             what=f"the frozen front, {part} pictures",
         )
     held = {part: maps[part][0] for part in ("validation", "test")}
-    flops = maps["train"].shape[0] * maps["train"].shape[1] * _front_flops(front)
+    flops = maps["train"].shape[0] * maps["train"].shape[1] * _trunk_flops(front)
     return CachedFeed(maps["train"], data.labels[data.train], held, data.held, seed), flops
 
 
-def _front_flops(front: Front) -> float:
-    """Of one picture."""
+def _trunk_flops(front: FrozenTrunk) -> float:
+    """Of one image."""
     few = torch.zeros((4, *front.preprocess.size, 3), dtype=torch.uint8)
     return forward_flops(front, lambda n: few[:n])
 
 
-def _over_pictures(
+def _over_images(
     built: Built, backbone: Backbone, data: TrainingData, settings: Settings, *, size: int | None, seed: int
 ) -> Prepared:
-    """The whole network, over pictures in memory as bytes."""
+    """The whole network, over images in memory as bytes."""
     preprocess = backbone.preprocess
     if size is not None and size != min(preprocess.size):
         preprocess = at_size(preprocess, size)
@@ -187,5 +187,5 @@ def _over_pictures(
     train = decoded(data.images, data.train, larger, what="training")
     held = {part: decoded(data.images, data.rows(part), preprocess, what=part) for part in PARTS}
     labels = data.labels[data.train]
-    feed = PictureFeed(train, labels, held, data.held, preprocess, seed, settings.augment)
+    feed = ImageFeed(train, labels, held, data.held, preprocess, seed, settings.augment)
     return Prepared(built, built.classifier, feed, preprocess)

@@ -19,7 +19,7 @@ INSIDE = re.compile(r"(^|\.)(blocks|layers)\.\d+\.")  # names of what stands ins
 class Recipe:
     """Settings of one training.
 
-    epochs: at most. lr: the peak. batch: pictures an optimizer step, in `accumulate` forward passes. weight_decay: of matrices and
+    epochs: at most. lr: the peak. batch: images an optimizer step, in `accumulate` forward passes. weight_decay: of matrices and
     kernels; biases and norms get none. warmup: share of the steps. clip: largest gradient norm. smoothing: of the labels.
     patience: epochs without a better validation accuracy before it stops (0: never). optimizer: see `optimizer_for`. schedule: of the
     learning rate, see `lr_factor`; 'constant' has neither warm-up nor decay.

@@ -1,4 +1,4 @@
-"""A small classifier trained in seconds on pictures in memory, for a feature space in which samples are judged."""
+"""A small classifier trained in seconds on images in memory, for a feature space in which samples are judged."""
 
 from __future__ import annotations
 
@@ -40,27 +40,27 @@ class SmallCnn(nn.Module):
         self.head = nn.Linear(WIDTH, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits [b, classes] of pictures in [0, 1], float [b, c, h, w]."""
+        """Logits [b, classes] of images in [0, 1], float [b, c, h, w]."""
         logits: torch.Tensor = self.head(self.trunk(x))
         return logits
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A feed (see batches.Feed) of uint8 pictures [n, h, w, c] as they are, in [0, 1]."""
+    """A feed (see batches.Feed) of uint8 images [n, h, w, c] as they are, in [0, 1]."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     y: np.ndarray
-    held_pictures: dict[str, np.ndarray]
+    held_images: dict[str, np.ndarray]
     held: dict[str, np.ndarray]
 
     def batch(self, rows: np.ndarray, *, epoch: int, device: torch.device) -> torch.Tensor:
         """float32 [b, c, h, w]."""
-        return as_floats(self.pictures[rows], device)
+        return as_floats(self.images[rows], device)
 
     def held_batch(self, part: str, rows: np.ndarray, *, device: torch.device) -> torch.Tensor:
         """float32 [b, c, h, w]."""
-        return as_floats(self.held_pictures[part][rows], device)
+        return as_floats(self.held_images[part][rows], device)
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,17 @@ class SmallClassifier:
     network: SmallCnn
     validation: float
 
-    def features(self, pictures: np.ndarray, *, device: str = "cpu") -> np.ndarray:
-        """float32 [n, 128]: what the last layer reads, of uint8 pictures [n, h, w, c]."""
+    def features(self, images: np.ndarray, *, device: str = "cpu") -> np.ndarray:
+        """float32 [n, 128]: what the last layer reads, of uint8 images [n, h, w, c]."""
         self.network.to(device)
         try:
             with torch.inference_mode():
 
                 def run(at: slice) -> np.ndarray:
-                    features: np.ndarray = self.network.trunk(as_floats(pictures[at], device)).cpu().numpy()
+                    features: np.ndarray = self.network.trunk(as_floats(images[at], device)).cpu().numpy()
                     return features
 
-                found = [x for _, x in halving(len(pictures), BATCH, run, what="features of the small classifier")]
+                found = [x for _, x in halving(len(images), BATCH, run, what="features of the small classifier")]
         finally:
             self.network.to("cpu")
         return np.concatenate(found)
@@ -89,7 +89,7 @@ class SmallClassifier:
 def small_classifier(
     train: np.ndarray, y: np.ndarray, held: np.ndarray, held_y: np.ndarray, *, classes: int, devices: Devices, seed: int
 ) -> SmallClassifier:
-    """Train a SmallCnn on uint8 pictures [n, h, w, c] with labels int64 [n]; `held` are the validation pictures, which choose the epoch.
+    """Train a SmallCnn on uint8 images [n, h, w, c] with labels int64 [n]; `held` are the validation images, which choose the epoch.
 
     AdamW at 2e-3 with cosine decay. Raises DataError for fewer than two classes in the training part.
     """

@@ -1,4 +1,4 @@
-"""How fast this machine trains a network: a few steps at each size of picture, before a plan is fitted to the time given."""
+"""How fast this machine trains a network: a few steps at each size of image, before a plan is fitted to the time given."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def throughput_of_last_block(
     devices: Devices,
     whole: Throughput,
 ) -> Throughput:
-    """Of the last block: the frozen front once for every picture and view, then steps over what it gave."""
+    """Of the last block: the frozen front once for every image and view, then steps over what it gave."""
     size = min(backbone.preprocess.size)
     passes = len(data.train) * max(settings.views, 1) + len(data.validation) + len(data.test)
     entered = entering(
@@ -89,7 +89,7 @@ def throughput_of_last_block(
 def _seconds(
     built: Built, network: torch.nn.Module, x: torch.Tensor, recipe: Recipe, devices: Devices
 ) -> tuple[float, float]:
-    """Seconds a picture of a training step and of a forward pass. The weights are as they were before."""
+    """Seconds an image of a training step and of a forward pass. The weights are as they were before."""
     fabric = devices.fabric() if devices.count == 1 else Devices(devices.kind, 1, devices.precision).fabric()
     before = {k: v.clone() for k, v in built.classifier.state_dict().items()}
     built.train_mode()

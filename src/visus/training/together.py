@@ -98,7 +98,7 @@ def add_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         if p.requires_grad:
             groups.setdefault((p.dtype, p.device), []).append(p)
     for live in groups.values():
-        # A process whose share did not reach a parameter (a picture without a name) has no gradient of it.
+        # A process whose share did not reach a parameter (an image without a name) has no gradient of it.
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in live])
         used = torch.tensor([p.grad is not None for p in live], dtype=torch.int32)
         distributed.all_reduce(flat)

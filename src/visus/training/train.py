@@ -42,7 +42,7 @@ def train(
     devices: Devices,
     folder: Path,
 ) -> Run:
-    """Choose the learning rate on validation, train with it, and look at the test pictures once. The classifier holds the best epoch.
+    """Choose the learning rate on validation, train with it, and look at the test images once. The classifier holds the best epoch.
 
     folder: checkpoints, trials and the finished run; a second call with the same arguments goes on, or returns what is finished.
     Raises DivergedError where every learning rate, or the run itself, breaks down.
@@ -147,7 +147,7 @@ class _Work:
 
 @dataclass(frozen=True)
 class _Few:
-    """A feed with some of the training pictures of another."""
+    """A feed with some of the training images of another."""
 
     feed: Feed
     rows: np.ndarray

@@ -40,9 +40,9 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for every regime. views: augmented views of every picture that a frozen front keeps (0: none, the pictures as they stand).
+    """What holds for every regime. views: augmented views of every image that a frozen front keeps (0: none, the images as they stand).
 
-    augment: whether regimes over the whole network see augmented pictures. engine: what runs a frozen front.
+    augment: whether regimes over the whole network see augmented images. engine: what runs a frozen front.
     """
 
     views: int = 0

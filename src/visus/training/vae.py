@@ -28,7 +28,7 @@ from visus.training.together import share, total
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-EVALUATED = 500  # held-out pictures a forward pass
+EVALUATED = 500  # held-out images a forward pass
 FORMAT = 1  # of what is kept; a change makes old trainings strangers
 
 
@@ -59,10 +59,10 @@ class KLSchedule:
 
 
 class Elbo(Objective):
-    """Reconstruction + beta x KL, in nats per image, of pictures that are kept in memory as bytes.
+    """Reconstruction + beta x KL, in nats per image, of images that are kept in memory as bytes.
 
     train, validation: uint8 [n, h, w, c]. `parts` tells the training and validation means of the epoch: reconstruction, kl, beta.
-    Validation: one sample of z a picture, the same noise in every epoch; its loss is the objective at the full beta.
+    Validation: one sample of z an image, the same noise in every epoch; its loss is the objective at the full beta.
     """
 
     def __init__(self, train: np.ndarray, validation: np.ndarray, pressure: KLSchedule, *, seed: int) -> None:
@@ -79,7 +79,7 @@ class Elbo(Objective):
 
     @property
     def n(self) -> int:
-        """Training pictures."""
+        """Training images."""
         return len(self.train)
 
     def batches(self, recipe: Recipe, epoch: int) -> list[np.ndarray]:
@@ -106,7 +106,7 @@ class Elbo(Objective):
     def terms(
         self, model: torch.nn.Module, x: torch.Tensor, beta: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(objective, reconstruction, KL) of float pictures [b, c, h, w], in nats per image."""
+        """(objective, reconstruction, KL) of float images [b, c, h, w], in nats per image."""
         reconstruction, mu, logvar = model(x)
         kl = kl_terms(mu, logvar)
         reconstruction = reconstruction.mean()
@@ -118,16 +118,14 @@ class Elbo(Objective):
         draw = torch.Generator().manual_seed(self.seed)
         reconstruction, terms = 0.0, torch.zeros((), dtype=torch.float64)
         for start in range(0, len(self.validation), EVALUATED):
-            pictures = self.validation[start : start + EVALUATED]
-            noise = torch.randn(len(pictures), latent_of(model), generator=draw)
+            images = self.validation[start : start + EVALUATED]
+            noise = torch.randn(len(images), latent_of(model), generator=draw)
 
-            def run(
-                at: slice, pictures: np.ndarray = pictures, noise: torch.Tensor = noise
-            ) -> tuple[float, torch.Tensor]:
-                nats, mu, logvar = model(as_floats(pictures[at], fabric.device), noise[at].to(fabric.device))
+            def run(at: slice, images: np.ndarray = images, noise: torch.Tensor = noise) -> tuple[float, torch.Tensor]:
+                nats, mu, logvar = model(as_floats(images[at], fabric.device), noise[at].to(fabric.device))
                 return float(nats.double().sum()), kl_terms(mu, logvar).double().sum(dim=0).cpu()
 
-            for _, (nats, kls) in halving(len(pictures), EVALUATED, run, what="validation"):
+            for _, (nats, kls) in halving(len(images), EVALUATED, run, what="validation"):
                 reconstruction += nats
                 terms = terms + kls
         n = len(self.validation)
@@ -207,13 +205,13 @@ class TrainedVae:
 
 
 def train_vae(train: np.ndarray, validation: np.ndarray, plan: VaePlan, *, content: str, root: Path) -> TrainedVae:
-    """Train a ConvVae on pictures in memory, uint8 [n, h, w, c]; resumed, and read when it is finished, by the same call.
+    """Train a ConvVae on images in memory, uint8 [n, h, w, c]; resumed, and read when it is finished, by the same call.
 
-    content: what tells these pictures from others. root: a folder; each training has one of its own in it, named by the content and the
-    plan. Raises DataError: a batch larger than the set, pictures of other sizes, constant pictures; DivergedError (naming the step; the
+    content: what tells these images from others. root: a folder; each training has one of its own in it, named by the content and the
+    plan. Raises DataError: a batch larger than the set, images of other sizes, constant images; DivergedError (naming the step; the
     last whole epoch is kept).
     """
-    check_pictures(train, plan)
+    check_images(train, plan)
     folder = root / plan.key(content)
     model = folder / "model"
     network = new_vae(plan.sizes, plan.decoder, seed=plan.recipe.seed)
@@ -233,8 +231,8 @@ def train_vae(train: np.ndarray, validation: np.ndarray, plan: VaePlan, *, conte
     return TrainedVae(plan, done, wrap(network, plan.name, info={"folder": str(model)}), model)
 
 
-def check_pictures(train: np.ndarray, plan: VaePlan) -> None:
-    """Raise DataError for pictures that this plan cannot be trained on."""
+def check_images(train: np.ndarray, plan: VaePlan) -> None:
+    """Raise DataError for images that this plan cannot be trained on."""
     s = plan.sizes
     if train.ndim != 4 or train.shape[1:] != (s.height, s.width, s.channels):
         raise DataError(

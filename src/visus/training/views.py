@@ -13,8 +13,8 @@ from visus.training.augment import Augmentation, augmented, cached_draws
 
 @dataclass(frozen=True)
 class Drop:
-    """share: of patch tokens, left out of every training picture, faster and harder to learn by heart (FLIP, Li et al. 2023); whole:
-    last share of the epochs, in which pictures are seen whole, as they will be used."""
+    """share: of patch tokens, left out of every training image, faster and harder to learn by heart (FLIP, Li et al. 2023); whole:
+    last share of the epochs, in which images are seen whole, as they will be used."""
 
     share: float = 0.5
     whole: float = 0.1
@@ -32,12 +32,10 @@ class Views:
     augmentation: Augmentation
     drop: Drop
 
-    def of(
-        self, pictures: np.ndarray, rows: np.ndarray, *, seed: int, epoch: int, device: torch.device
-    ) -> torch.Tensor:
+    def of(self, images: np.ndarray, rows: np.ndarray, *, seed: int, epoch: int, device: torch.device) -> torch.Tensor:
         """Of uint8 [n, h, w, 3] those at `rows` as an epoch shows them: normalised float32 [b, 3, h, w] on the device."""
-        raw = torch.from_numpy(pictures[rows]).to(device, non_blocking=True)
-        dice = cached_draws(len(pictures), seed, epoch)[rows]
+        raw = torch.from_numpy(images[rows]).to(device, non_blocking=True)
+        dice = cached_draws(len(images), seed, epoch)[rows]
         views = augmented(raw, self.preprocess.size, dice, self.augmentation).permute(0, 2, 3, 1)
         return self.preprocess.normalize(views).contiguous()
 

@@ -1,4 +1,4 @@
-"""A vision transformer from nothing on few pictures: classes, and beside them the names of all pictures that have one."""
+"""A vision transformer from nothing on few images: classes, and beside them the names of all images that have one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from visus.memory import halving
-from visus.training.distillation import guide_head, guide_loss
+from visus.training.distillation import distillation_head, distillation_loss
 from visus.training.objective import Objective, balanced, weight
 from visus.training.recipe import Recipe
 from visus.training.views import Views, dropped
@@ -23,8 +23,8 @@ UNKNOWN = -1
 EVALUATED = 256
 
 
-class NamedViT(nn.Module):
-    """A timm ViT as the loop trains it: pictures -> (logits of classes, of names, a teacher's features).
+class MultitaskViT(nn.Module):
+    """A timm ViT as the loop trains it: images -> (logits of classes, of names, a teacher's features).
 
     The second and third heads sit on the same CLS feature and are dropped when the model is saved.
     """
@@ -36,14 +36,14 @@ class NamedViT(nn.Module):
         if self.names is not None:
             nn.init.trunc_normal_(self.names.weight, std=0.02)
             nn.init.zeros_(self.names.bias)
-        self.guide = guide_head(vit.num_features, dims)
+        self.guide = distillation_head(vit.num_features, dims)
 
     def forward(
-        self, pictures: torch.Tensor, drop: float = 0.0
+        self, images: torch.Tensor, drop: float = 0.0
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """float [b, 3, h, w] -> [b, classes], [b, names] or None, [b, dims] or None. drop: share of patch tokens left out."""
         vit = self.vit
-        x = vit.norm_pre(vit._pos_embed(vit.patch_embed(pictures)))
+        x = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))
         if drop:
             x = dropped(x, drop, vit.num_prefix_tokens)
         feature = vit.forward_head(vit.norm(vit.blocks(x)), pre_logits=True)
@@ -55,26 +55,26 @@ class NamedViT(nn.Module):
 
 
 @dataclass(frozen=True)
-class NamedPictures:
-    """pictures: uint8 [n, h, w, 3]. classes, names: int64 [n], UNKNOWN where a picture has none. balance, guides: as in
-    CaptionedPictures."""
+class MultitaskImages:
+    """images: uint8 [n, h, w, 3]. classes, names: int64 [n], UNKNOWN where an image has none. balance, guides: as in
+    CaptionedImages."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     classes: np.ndarray
     names: np.ndarray
     balance: np.ndarray | None = None
     guides: np.ndarray | None = None
 
 
-class Named(Objective):
-    """Cross-entropy of classes plus that of names, each over the pictures that have one; validation: accuracy of classes."""
+class Multitask(Objective):
+    """Cross-entropy of classes plus that of names, each over the images that have one; validation: accuracy of classes."""
 
     cuts = True
 
     def __init__(
         self,
-        train: NamedPictures,
-        held: NamedPictures,
+        train: MultitaskImages,
+        held: MultitaskImages,
         views: Views,
         recipe: Recipe,
     ) -> None:
@@ -82,7 +82,7 @@ class Named(Objective):
 
     @property
     def n(self) -> int:
-        """Training pictures."""
+        """Training images."""
         return len(self.train.classes)
 
     def batches(self, recipe: Recipe, epoch: int) -> list[np.ndarray]:
@@ -94,7 +94,7 @@ class Named(Objective):
     ) -> tuple[torch.Tensor, torch.Tensor, int]:
         """Their part of the sum of both mean cross-entropies in nats, the number of classes right, out of how many that are known."""
         step = rows if whole is None else whole
-        x = self.views.of(self.train.pictures, rows, seed=self.recipe.seed, epoch=epoch, device=fabric.device)
+        x = self.views.of(self.train.images, rows, seed=self.recipe.seed, epoch=epoch, device=fabric.device)
         classes, names, guided = model(x, self.views.drop.at(epoch, self.recipe.epochs))
         y = torch.from_numpy(self.train.classes[rows]).to(fabric.device)
         loss = self._cross_entropy(classes, y, self.train.classes[step])
@@ -102,7 +102,7 @@ class Named(Objective):
             said = torch.from_numpy(self.train.names[rows]).to(fabric.device)
             loss = loss + self._cross_entropy(names, said, self.train.names[step])
         if guided is not None and self.train.guides is not None:
-            beside = guide_loss(guided, torch.from_numpy(self.train.guides[rows]).to(fabric.device))
+            beside = distillation_loss(guided, torch.from_numpy(self.train.guides[rows]).to(fabric.device))
             loss = loss + weight(rows, whole) * beside
         return loss, (classes.detach().argmax(1) == y).sum(), int((self.train.classes[rows] != UNKNOWN).sum())
 
@@ -114,13 +114,13 @@ class Named(Objective):
         return total / max(int((whole != UNKNOWN).sum()), 1)
 
     def validate(self, model: nn.Module, fabric: Fabric) -> tuple[float, float]:
-        """(mean cross-entropy in nats, accuracy) of the classes of the held-out pictures."""
+        """(mean cross-entropy in nats, accuracy) of the classes of the held-out images."""
 
         def run(at: slice) -> torch.Tensor:
-            raw = torch.from_numpy(self.held.pictures[at]).to(fabric.device)
+            raw = torch.from_numpy(self.held.images[at]).to(fabric.device)
             logits: torch.Tensor = model(self.views.preprocess.normalize(raw))[0].float()
             return logits
 
-        found = [x for _, x in halving(len(self.held.pictures), EVALUATED, run, what="validation")]
+        found = [x for _, x in halving(len(self.held.images), EVALUATED, run, what="validation")]
         logits, y = torch.cat(found).cpu(), torch.from_numpy(self.held.classes)
         return float(functional.cross_entropy(logits, y)), float((logits.argmax(1) == y).float().mean())

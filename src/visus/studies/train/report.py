@@ -351,7 +351,7 @@ def _result(
     seconds = done.fit.seconds
     said = [
         *findings,
-        f"{len(epochs)} epochs over {done.pictures:,} images took {seconds / 60:.1f} minutes; epoch {best.number} was kept "
+        f"{len(epochs)} epochs over {done.images:,} images took {seconds / 60:.1f} minutes; epoch {best.number} was kept "
         f"({done.parameters / 1e6:.1f} M parameters). The model is in {folder}, and loads by that path.",
     ]
     warnings = [*warnings]

@@ -228,7 +228,7 @@ def _trained(
     every = settings.augment if built.regime in WHOLE else bool(prepared.note and settings.views)
     views = f"{settings.views} cached views" if settings.views and built.regime not in WHOLE else ""
     cost = {
-        "flops": pictures * prepared.flops_a_picture() + prepared.front_flops,
+        "flops": pictures * prepared.flops_an_image() + prepared.trunk_flops,
         "seconds": max(time.perf_counter() - begun, prepared.seconds + sum(run.seconds for run in runs)),
         "peak_memory": peak.bytes,
         "side": min(prepared.preprocess.size),
