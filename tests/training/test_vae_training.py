@@ -17,6 +17,7 @@ from visus.training import checkpoint
 from visus.training.devices import Devices
 from visus.training.effective_beta import measured_beta
 from visus.training.epoch import DivergedError
+from visus.training.loop import Learner, fit
 from visus.training.recipe import Recipe
 from visus.training.small_cnn import small_classifier
 from visus.training.vae import Elbo, KLSchedule, TrainedVae, VaePlan, train_vae
@@ -94,8 +95,6 @@ def test_it_learns_and_says_each_side_by_epoch(tmp_path: Path) -> None:
 
 
 def test_one_step_is_adam_by_hand(tmp_path: Path) -> None:
-    from visus.training.loop import Learner, fit
-
     x = blobs(32)
     network, twin = (new_vae(SIZES, Decoder(), seed=0) for _ in range(2))
     objective = Elbo(x, x, KLSchedule(), seed=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from visus.errors import SpecError
@@ -147,8 +147,3 @@ def _largest(a: RegimeBudget, pace: Throughput, sizes: Sizes, seconds: float) ->
         if epochs >= min(WORTHWHILE, a.epochs):
             break
     return best
-
-
-def sizes_to_try(native: int, runs: Sequence[int]) -> tuple[int, ...]:
-    """Sides in pixels worth training at, largest first: `native`, and of `runs` (that the network can take) those below it."""
-    return (native, *sorted((s for s in runs if s < native), reverse=True))

@@ -59,6 +59,7 @@ class ClipTrainer(nn.Module):
     def __init__(self, clip: Any, dims: int = 0, meaning: int = 0) -> None:
         super().__init__()
         self.clip = clip
+        # Named in checkpoints, which must be read again.
         self.guide = distillation_head(clip.config.vision_config.hidden_size, dims)
         self.meaning = distillation_head(clip.config.projection_dim, meaning)
 
@@ -129,7 +130,7 @@ class CaptionedImages:
     """Images with captions in memory.
 
     images: uint8 [n, h, w, 3]. captions: n tuples of texts, the first of which names what is shown. keys: int64 [n], equal where
-    two images show the same thing. balance: int64 [n], what every batch holds equally of (artists), or None. guides: float32 [n, d],
+    two images show the same thing. balance: int64 [n], what every batch holds equally of (artists), or None. teacher_features: float32 [n, d],
     a teacher's features, or None.
     """
 
@@ -137,7 +138,7 @@ class CaptionedImages:
     captions: Sequence[Sequence[str]]
     keys: np.ndarray
     balance: np.ndarray | None = None
-    guides: np.ndarray | None = None
+    teacher_features: np.ndarray | None = None
 
 
 class Contrastive(Objective):
@@ -184,7 +185,7 @@ class Contrastive(Objective):
         own = mine if self.meanings is None else np.concatenate([mine, self.n + mine])
         tokens = without_padding(torch.from_numpy(ids[own]), self.pad)
         x = self.views.of(self.train.images, mine, seed=self.recipe.seed, epoch=epoch, device=fabric.device)
-        images, texts, scale, guided, understood = model(
+        images, texts, scale, predicted, understood = model(
             x, tokens.to(fabric.device), self.views.drop.at(epoch, self.recipe.epochs)
         )
         images, texts = gathered(images, n, fabric), gathered(texts[: len(mine)], n, fabric)
@@ -192,8 +193,10 @@ class Contrastive(Objective):
         same = (keys[:, None] == keys) | (worded[:, None] == worded)
         # The same number in every process, each adding its part; what stands beside is the mean over its own rows.
         loss = info_nce(images, texts, scale, same)
-        if guided is not None and self.train.guides is not None:
-            loss = loss + distillation_loss(guided, torch.from_numpy(self.train.guides[mine]).to(fabric.device))
+        if predicted is not None and self.train.teacher_features is not None:
+            loss = loss + distillation_loss(
+                predicted, torch.from_numpy(self.train.teacher_features[mine]).to(fabric.device)
+            )
         if understood is not None and meant is not None:
             targets = torch.from_numpy(np.concatenate([self.shown[mine], meant[own]])).to(fabric.device)
             loss = loss + distillation_loss(understood[: len(mine)], targets[: len(mine)])

@@ -22,7 +22,9 @@ DIMS = 256
 WEIGHT = 10.0  # of the teacher's loss, beside cross-entropies of a few nats
 
 
-def guides(sources: Sequence[tuple[ImageSet, np.ndarray]], teacher: Backbone, *, device: str, seed: int) -> np.ndarray:
+def teacher_features(
+    sources: Sequence[tuple[ImageSet, np.ndarray]], teacher: Backbone, *, device: str, seed: int
+) -> np.ndarray:
     """float32 [n, d <= DIMS], of unit length: the teacher's late features of the images, standardised and reduced by PCA.
 
     sources: image sets with the positions that count, one after the other. The images pass through the teacher once, not augmented.

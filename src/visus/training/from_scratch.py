@@ -26,7 +26,7 @@ from visus.training.captioned import artists, candidates, names_of, with_more
 from visus.training.captions import keywords, learn_tokenizer
 from visus.training.contrastive import CaptionedImages, ClipTrainer, Contrastive
 from visus.training.devices import Devices
-from visus.training.distillation import guides
+from visus.training.distillation import teacher_features
 from visus.training.loop import Fit
 from visus.training.objective import Objective
 from visus.training.parts import Parts, parts_of
@@ -103,11 +103,11 @@ class Plan:
         """How training images are shown."""
         return Views(preprocess, DRAWINGS, Drop(self.drop))
 
-    def guides(self, sources: Sequence[tuple[ImageSet, np.ndarray]]) -> np.ndarray | None:
+    def teacher_features(self, sources: Sequence[tuple[ImageSet, np.ndarray]]) -> np.ndarray | None:
         """The teacher's features of the training images."""
         if self.teacher is None:
             return None
-        return guides(sources, self.teacher, device=self.devices.kind, seed=self.recipe.seed)
+        return teacher_features(sources, self.teacher, device=self.devices.kind, seed=self.recipe.seed)
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
     if plan.beside is not None:
         train, rows = with_more(train, plan.beside, imageset, parts, preprocess)
         sources += [(plan.beside, rows)]
-    train = replace(train, guides=plan.guides(sources))
+    train = replace(train, teacher_features=plan.teacher_features(sources))
     tokenizer = learn_tokenizer((c for cs in train.captions for c in cs), size=VOCABULARY, context=sizes.context)
     meanings: Meanings | None = None
     if plan.vectors is not None:
@@ -171,7 +171,7 @@ def _train_clip(imageset: ImageSet, plan: Plan) -> tuple[Trained, Tokenizer]:
     if meanings is not None:
         start_from(clip, tokenizer, meanings, seed=recipe.seed)
     with _seeded(recipe.seed + 1):
-        towers = ClipTrainer(clip, _width(train.guides), _width(plan.vectors.rows if plan.vectors else None))
+        towers = ClipTrainer(clip, _width(train.teacher_features), _width(plan.vectors.rows if plan.vectors else None))
     folder = plan.folder  # alone: a plan holds image sets and a teacher, which other processes need not get
 
     def save() -> None:
@@ -219,10 +219,10 @@ def _train_vit(imageset: ImageSet, plan: Plan, named: ImageSet | None) -> Traine
         forbidden = {p.tobytes() for p in (*held.images, *tested)}
         rows = parts_of(named, seed=recipe.seed).train
         train, names, sources = _with_names(train, imageset, parts.train, named, rows, preprocess, forbidden)
-    train = replace(train, guides=plan.guides(sources))
+    train = replace(train, teacher_features=plan.teacher_features(sources))
     vit = new_vit(sizes, len(imageset.classes), seed=recipe.seed)
     with _seeded(recipe.seed + 1):
-        network = MultitaskViT(vit, names, _width(train.guides))
+        network = MultitaskViT(vit, names, _width(train.teacher_features))
     objective = Multitask(train, held, plan.views(preprocess), recipe)
 
     folder, classes = plan.folder, imageset.classes  # alone, as in _train_clip
@@ -368,8 +368,8 @@ def _content(imageset: ImageSet) -> str:
     return f"{imageset.fingerprint} {xxhash.xxh3_128(repr((labels, imageset.classes, imageset.captions)).encode()).hexdigest()}"
 
 
-def _width(guided: np.ndarray | None) -> int:
-    return 0 if guided is None else int(guided.shape[1])
+def _width(predicted: np.ndarray | None) -> int:
+    return 0 if predicted is None else int(predicted.shape[1])
 
 
 @contextmanager

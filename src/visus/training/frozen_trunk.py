@@ -23,7 +23,7 @@ from visus.training.augment import augmented, draws
 from visus.training.batches import room
 
 CUDA_BATCH = 64
-Enter = Callable[[torch.Tensor], torch.Tensor]
+PRECISION = "fp32"
 
 
 class FrozenTrunk(torch.nn.Module):
@@ -91,7 +91,6 @@ def run_frozen_trunk(
     seed: int = 0,
     device: str,
     engine: str = "auto",
-    precision: str = "fp32",
     what: str = "the frozen front",
 ) -> np.ndarray:
     """float32 [max(views, 1), n, ...]: what the front gives for every image, in `views` augmented views or (0) as it stands.
@@ -107,7 +106,7 @@ def run_frozen_trunk(
         for view in range(len(out)):
             dice = draws(len(images), seed=seed, epoch=view) if views else None
             run = _on_cpu if device == "cpu" else _on_cuda
-            run(front, images, dice, flat[view], device, engine, precision, progress.advance)
+            run(front, images, dice, flat[view], device, engine, progress.advance)
     return out
 
 
@@ -118,7 +117,6 @@ def _on_cpu(
     out: np.ndarray,
     device: str,
     engine: str,
-    precision: str,
     advance: Callable[[int], None],
 ) -> None:
     size = front.preprocess.size
@@ -128,7 +126,7 @@ def _on_cpu(
     fill = _Rows(images, size, batch, dice)
     numbers = range(-(-len(images) // batch))
     workers = min(threads.count(), len(numbers))
-    slots = _slots(front, fill, engine, workers, precision)
+    slots = _slots(front, fill, engine, workers)
     with engines.one_thread_each(), closing(pipeline.carry(numbers, fill, slots)) as results:  # type: ignore[arg-type]
         for number, (vectors,), _ in results:
             part = out[number * batch : (number + 1) * batch]
@@ -136,17 +134,17 @@ def _on_cpu(
             advance(len(part))
 
 
-def _slots(front: FrozenTrunk, fill: _Rows, engine: str, workers: int, precision: str) -> list[pipeline.Slot]:
+def _slots(front: FrozenTrunk, fill: _Rows, engine: str, workers: int) -> list[pipeline.Slot]:
     if engines.choose_engine(engine, "cpu") == "openvino":
         sample = np.zeros(fill.shape, fill.dtype)
         fill(0, sample)
         from visus.features.openvino_engine import openvino_slots  # an optional extra
 
         try:
-            return openvino_slots(front, workers, precision, sample)
+            return openvino_slots(front, workers, PRECISION, sample)
         except engines.EngineError as error:
             log(f"{error}; PyTorch does it")
-    return engines.torch_slots(front, workers, precision)
+    return engines.torch_slots(front, workers, PRECISION)
 
 
 def _on_cuda(
@@ -156,7 +154,6 @@ def _on_cuda(
     out: np.ndarray,
     device: str,
     engine: str,
-    precision: str,
     advance: Callable[[int], None],
 ) -> None:
     fill = _Rows(images, front.preprocess.size, CUDA_BATCH, None)
@@ -165,7 +162,7 @@ def _on_cuda(
 
         def run(at: slice) -> np.ndarray:
             raw = torch.from_numpy(images[at]).to(device)
-            with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
+            with torch.inference_mode():
                 if dice is not None:
                     views = augmented(raw, fill.size, dice[at])
                     raw = views.round_().to(torch.uint8).permute(0, 2, 3, 1)

@@ -42,7 +42,7 @@ class KLSchedule:
     free_bits: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raise DataError for what is no pressure."""
+        """Raise DataError for what is no schedule."""
         if not 0 <= self.beta < float("inf") or not 0 <= self.free_bits < float("inf") or self.warmup < 0:
             raise DataError(
                 f"beta {self.beta}, warm-up {self.warmup} and free bits {self.free_bits} must be 0 or more, and finite"
@@ -65,9 +65,9 @@ class Elbo(Objective):
     Validation: one sample of z an image, the same noise in every epoch; its loss is the objective at the full beta.
     """
 
-    def __init__(self, train: np.ndarray, validation: np.ndarray, pressure: KLSchedule, *, seed: int) -> None:
-        self.train, self.validation, self.pressure, self.seed = train, validation, pressure, seed
-        self._beta = pressure.beta
+    def __init__(self, train: np.ndarray, validation: np.ndarray, schedule: KLSchedule, *, seed: int) -> None:
+        self.train, self.validation, self.schedule, self.seed = train, validation, schedule, seed
+        self._beta = schedule.beta
         self._seen: list[tuple[float, torch.Tensor]] = []
         self._parts: dict[str, float] = {}
         self._kl = torch.zeros(0)  # of the last batch, by dimension
@@ -75,7 +75,7 @@ class Elbo(Objective):
     @property
     def cuts(self) -> bool:
         """Free bits look at the mean over the whole batch."""
-        return not self.pressure.free_bits
+        return not self.schedule.free_bits
 
     @property
     def n(self) -> int:
@@ -84,7 +84,7 @@ class Elbo(Objective):
 
     def batches(self, recipe: Recipe, epoch: int) -> list[np.ndarray]:
         """A permutation, cut; the last short batch is left out."""
-        self._seen, self._beta = [], self.pressure.beta_at(epoch)
+        self._seen, self._beta = [], self.schedule.beta_at(epoch)
         return shuffled(self.n, recipe, epoch)
 
     def loss(
@@ -97,7 +97,7 @@ class Elbo(Objective):
         loss, reconstruction, kl = self.terms(model, x, self._beta)
         if not self.cuts and fabric.world_size > 1:
             # What free bits cost is looked up in the mean over the whole batch: every process holds all of it and adds its part.
-            loss = reconstruction + self._beta * self.pressure.cost(total(part * self._kl)[None])
+            loss = reconstruction + self._beta * self.schedule.cost(total(part * self._kl)[None])
         loss = part * loss
         # Steps whose passes were cut count once; what a process saw of a step is its part of it.
         self._seen.append((part, torch.stack([reconstruction.detach(), kl.detach()])))
@@ -111,7 +111,7 @@ class Elbo(Objective):
         kl = kl_terms(mu, logvar)
         reconstruction = reconstruction.mean()
         self._kl = kl.mean(dim=0)
-        return reconstruction + beta * self.pressure.cost(kl), reconstruction, self._kl.sum()
+        return reconstruction + beta * self.schedule.cost(kl), reconstruction, self._kl.sum()
 
     def validate(self, model: torch.nn.Module, fabric: Fabric) -> tuple[float, float]:
         """(objective at the full beta, 0)."""
@@ -139,8 +139,8 @@ class Elbo(Objective):
             "val_kl": kl,
             "beta": self._beta,
         }
-        cost = float(self.pressure.cost(by_dimension[None]))
-        return reconstruction / n + self.pressure.beta * cost, 0.0
+        cost = float(self.schedule.cost(by_dimension[None]))
+        return reconstruction / n + self.schedule.beta * cost, 0.0
 
     def _trained(self, fabric: Fabric) -> list[float]:
         """Means of the epoch's reconstruction and KL, over all passes and processes."""
@@ -167,12 +167,12 @@ def latent_of(model: Any) -> int:
 
 @dataclass(frozen=True)
 class VaePlan:
-    """What is trained and how: a name that people read, sizes, likelihood, pressure, recipe. allowed: seconds, or None."""
+    """What is trained and how: a name that people read, sizes, likelihood, schedule, recipe. allowed: seconds, or None."""
 
     name: str
     sizes: VaeSizes
     decoder: Decoder
-    pressure: KLSchedule
+    schedule: KLSchedule
     recipe: Recipe
     devices: Devices = field(default_factory=Devices)
     allowed: float | None = None
@@ -182,7 +182,7 @@ class VaePlan:
         return {
             "sizes": asdict(self.sizes),
             "decoder": asdict(self.decoder),
-            "pressure": asdict(self.pressure),
+            "pressure": asdict(self.schedule),  # called so in the keys of trainings that are kept
             "recipe": asdict(self.recipe),
             "devices": asdict(self.devices),
             "seconds": self.allowed,
@@ -215,7 +215,7 @@ def train_vae(train: np.ndarray, validation: np.ndarray, plan: VaePlan, *, conte
     folder = root / plan.key(content)
     model = folder / "model"
     network = new_vae(plan.sizes, plan.decoder, seed=plan.recipe.seed)
-    objective = Elbo(train, validation, plan.pressure, seed=plan.recipe.seed)
+    objective = Elbo(train, validation, plan.schedule, seed=plan.recipe.seed)
     waiting = f"another process is training {plan.name} in {folder}; waiting for it, its result will be used"
     with locked(folder, waiting=waiting):
         done = fit_resumable(

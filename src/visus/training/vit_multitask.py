@@ -36,6 +36,7 @@ class MultitaskViT(nn.Module):
         if self.names is not None:
             nn.init.trunc_normal_(self.names.weight, std=0.02)
             nn.init.zeros_(self.names.bias)
+        # Named in checkpoints, which must be read again.
         self.guide = distillation_head(vit.num_features, dims)
 
     def forward(
@@ -56,14 +57,14 @@ class MultitaskViT(nn.Module):
 
 @dataclass(frozen=True)
 class MultitaskImages:
-    """images: uint8 [n, h, w, 3]. classes, names: int64 [n], UNKNOWN where an image has none. balance, guides: as in
+    """images: uint8 [n, h, w, 3]. classes, names: int64 [n], UNKNOWN where an image has none. balance, teacher_features: as in
     CaptionedImages."""
 
     images: np.ndarray
     classes: np.ndarray
     names: np.ndarray
     balance: np.ndarray | None = None
-    guides: np.ndarray | None = None
+    teacher_features: np.ndarray | None = None
 
 
 class Multitask(Objective):
@@ -95,14 +96,14 @@ class Multitask(Objective):
         """Their part of the sum of both mean cross-entropies in nats, the number of classes right, out of how many that are known."""
         step = rows if whole is None else whole
         x = self.views.of(self.train.images, rows, seed=self.recipe.seed, epoch=epoch, device=fabric.device)
-        classes, names, guided = model(x, self.views.drop.at(epoch, self.recipe.epochs))
+        classes, names, predicted = model(x, self.views.drop.at(epoch, self.recipe.epochs))
         y = torch.from_numpy(self.train.classes[rows]).to(fabric.device)
         loss = self._cross_entropy(classes, y, self.train.classes[step])
         if names is not None:
             said = torch.from_numpy(self.train.names[rows]).to(fabric.device)
             loss = loss + self._cross_entropy(names, said, self.train.names[step])
-        if guided is not None and self.train.guides is not None:
-            beside = distillation_loss(guided, torch.from_numpy(self.train.guides[rows]).to(fabric.device))
+        if predicted is not None and self.train.teacher_features is not None:
+            beside = distillation_loss(predicted, torch.from_numpy(self.train.teacher_features[rows]).to(fabric.device))
             loss = loss + weight(rows, whole) * beside
         return loss, (classes.detach().argmax(1) == y).sum(), int((self.train.classes[rows] != UNKNOWN).sum())
 
