@@ -7,7 +7,6 @@ import torch
 from tests.training.tiny import network
 
 from visus.training.recipe import Recipe, lr_factor, optimizer_for, parameter_groups
-from visus.training.regimes import REGIMES, TRAINED
 
 
 def test_the_learning_rate_warms_up_in_a_line_and_comes_down_as_torch_does_it() -> None:
@@ -51,8 +50,3 @@ def test_frozen_parameters_do_not_decay_even_with_a_gradient_left_on_them() -> N
     optimizer.step()
     assert torch.equal(net[0].weight, before)
     assert not torch.equal(net[4].weight, network()[4].weight)
-
-
-def test_every_regime_has_a_grid_of_rising_learning_rates() -> None:
-    grids = [REGIMES[name].grid for name in TRAINED]
-    assert all(list(g) == sorted(g) and len(g) >= 3 for g in grids)

@@ -17,12 +17,14 @@ from visus.training import batches, learning_rates
 from visus.training import prepared as prepared_module
 from visus.training import train as train_module
 from visus.training.batches import CachedFeed, ImageFeed
+from visus.training.budget import LEAST_IMPORTANT
 from visus.training.devices import Devices
 from visus.training.epoch import DivergedError
 from visus.training.networks import build, trained_backbone
 from visus.training.prepared import Prepared, prepare
 from visus.training.recipe import Recipe
 from visus.training.records import Trial
+from visus.training.regimes import REGIMES, STANDARD, TRAINED, WHOLE
 from visus.training.train import train
 from visus.training.training_data import Settings, TrainingData
 
@@ -59,6 +61,19 @@ def ready(
 def run(prepared: Prepared, folder: Path, **kwargs):  # type: ignore[no-untyped-def]
     settings = {"grid": (3e-3,), "trial_epochs": 1, "devices": Devices(), "folder": folder} | kwargs
     return train(prepared, Recipe(3e-3, epochs=2, batch=12, weight_decay=0.5), **settings)
+
+
+def test_what_runs_as_a_rule_and_what_runs_the_whole_network_in_every_epoch() -> None:
+    assert STANDARD == ("probe", "head", "last-block", "full", "scratch")
+    assert TRAINED == ("head", "last-block", "lora", "full", "scratch")
+    assert WHOLE == ("lora", "full", "scratch")
+    assert {name for name, r in REGIMES.items() if r.share} == set(WHOLE)
+    assert set(LEAST_IMPORTANT) == set(TRAINED) - {"head"}
+
+
+def test_every_regime_has_a_grid_of_rising_learning_rates() -> None:
+    grids = [REGIMES[name].grid for name in TRAINED]
+    assert all(list(g) == sorted(g) and len(g) >= 3 for g in grids)
 
 
 @pytest.mark.parametrize("regime", ["head", "last-block"])
@@ -225,7 +240,7 @@ def test_learning_rates_are_tried_from_the_middle_to_both_sides_of_the_best(
         asked.append(grid.index(lr))
         return Trial(lr, accuracies[grid.index(lr)], 1.0, 1.0, 0.0)
 
-    found = learning_rates.walk(grid, tried)
+    found = learning_rates.search(grid, tried)
     assert tuple(grid.index(t.lr) for t in found) == expected
     assert len(asked) == len(set(asked))
     assert max(t.val_accuracy for t in found) == max(accuracies)

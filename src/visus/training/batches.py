@@ -98,7 +98,7 @@ def _ready(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def room(shape: tuple[int, ...], dtype: type | np.dtype) -> np.ndarray:
+def allocate(shape: tuple[int, ...], dtype: type | np.dtype) -> np.ndarray:
     """An array in memory, or, where it would fill more than a third of what is free, on disk in a nameless temporary file."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if size <= psutil.virtual_memory().available / 3:
@@ -146,7 +146,7 @@ def decoded(
     unread: takes the places in `rows` of images that cannot be decoded, with the reason; without it the first one raises DecodeError.
     pixels: uint8 [len(rows), 16], takes the hashes of the decoded images.
     """
-    out = room((len(rows), *preprocess.size, 3), preprocess.dtype)
+    out = allocate((len(rows), *preprocess.size, 3), preprocess.dtype)
 
     def work(chunk: range) -> int:
         for i in chunk:

@@ -20,7 +20,7 @@ from visus.memory import free_cached, halving
 from visus.models.preprocess import Preprocess
 from visus.progress import log, task
 from visus.training.augment import augmented, draws
-from visus.training.batches import room
+from visus.training.batches import allocate
 
 CUDA_BATCH = 64
 PRECISION = "fp32"
@@ -100,7 +100,7 @@ def run_frozen_trunk(
     size = front.preprocess.size
     shape = entering_shape(front, size)
     front = front.eval()
-    out = room((max(views, 1), len(images), *shape), np.float32)
+    out = allocate((max(views, 1), len(images), *shape), np.float32)
     flat = out.reshape(len(out), len(images), -1)
     with task(what, len(out) * len(images)) as progress:
         for view in range(len(out)):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from visus.training.records import Trial
 
 
-def walk(grid: tuple[float, ...], tried: Callable[[float], Trial]) -> list[Trial]:
+def search(grid: tuple[float, ...], tried: Callable[[float], Trial]) -> list[Trial]:
     """Try learning rates from the middle of the grid towards the better side, until they get worse or the grid ends.
 
     Validation accuracy over the logarithm of the learning rate rises and then falls: what lies beyond a fall need not be tried.

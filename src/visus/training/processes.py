@@ -111,7 +111,7 @@ def _watch(children: Sequence[subprocess.Popen[bytes]], folder: Path) -> None:
             said.put(line)
 
     Thread(target=listen, name="visus-listen", daemon=True).start()
-    show = _Shown()
+    show = _Relay()
     try:
         while True:
             codes = [child.poll() for child in children]
@@ -129,7 +129,7 @@ def _watch(children: Sequence[subprocess.Popen[bytes]], folder: Path) -> None:
         show.close()
 
 
-def _drain(said: SimpleQueue[bytes], show: _Shown, *, wait: float) -> None:
+def _drain(said: SimpleQueue[bytes], show: _Relay, *, wait: float) -> None:
     try:
         show(said.get(timeout=wait))
         while True:
@@ -138,7 +138,7 @@ def _drain(said: SimpleQueue[bytes], show: _Shown, *, wait: float) -> None:
         return
 
 
-class _Shown:
+class _Relay:
     """The first process's progress, as this process's own."""
 
     def __init__(self) -> None:

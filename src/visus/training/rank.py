@@ -22,7 +22,7 @@ FAILED = 1
 def main(folder: Path, rank: int) -> int:
     """Load the work of `folder`, meet the others, do it; the exit code."""
     try:
-        with collecting() as remarks, reporting(Said(_channel() if rank == 0 else None, remarks)):
+        with collecting() as remarks, reporting(JsonReporter(_channel() if rank == 0 else None, remarks)):
             # Only now: what a library prints as it is imported must not stand among the reports, and where it fails the others are told.
             from visus.training.worker import work_of
 
@@ -46,7 +46,7 @@ def main(folder: Path, rank: int) -> int:
         return FAILED
 
 
-class Said:
+class JsonReporter:
     """A reporter that writes what it hears as JSON, a line each, where there is somebody to read it."""
 
     def __init__(self, channel: IO[str] | None, remarks: Any) -> None:

@@ -27,7 +27,7 @@ class PeerOutOfMemoryError(MemoryError):
     """Another process of this training has run out of memory: this one does as if it had, too."""
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether this is one of several processes."""
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
@@ -51,7 +51,7 @@ def agree(*, trouble: bool = False) -> None:
     Called before everything that the processes do together in a step, and once by a process in trouble, so that nobody waits for it.
     On the CPU, whatever the device: a GPU is not waited for.
     """
-    if not several():
+    if not is_distributed():
         return
     said = torch.tensor(int(trouble))
     distributed.all_reduce(said, op=distributed.ReduceOp.MAX)
@@ -77,7 +77,7 @@ class _Total(torch.autograd.Function):
 
 def total(x: torch.Tensor) -> torch.Tensor:
     """The sum of the processes' x, differentiable: a gradient reaches the x of every process."""
-    return _Total.apply(x) if several() else x
+    return _Total.apply(x) if is_distributed() else x
 
 
 def gathered(x: torch.Tensor, n: int, fabric: Fabric) -> torch.Tensor:
@@ -91,7 +91,7 @@ def gathered(x: torch.Tensor, n: int, fabric: Fabric) -> torch.Tensor:
 
 def add_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Replace every gradient by the sum over the processes; one call for each dtype and device."""
-    if not several():
+    if not is_distributed():
         return
     groups: dict[tuple[torch.dtype, torch.device], list[torch.nn.Parameter]] = {}
     for p in parameters:
@@ -113,7 +113,7 @@ def add_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 @torch.no_grad()
 def same_start(module: torch.nn.Module) -> None:
     """Give every process the parameters and buffers of the first one."""
-    if several():
+    if is_distributed():
         for tensor in module.state_dict().values():
             sent = tensor.detach().contiguous()
             distributed.broadcast(sent, src=0)
@@ -125,7 +125,7 @@ def global_batchnorm() -> AbstractContextManager[Any]:
 
     PyTorch's SyncBatchNorm does so for layers that are exactly its own, and on GPUs alone; here the function that all layers call is met.
     """
-    return _GlobalBatchNorm() if several() else nullcontext()
+    return _GlobalBatchNorm() if is_distributed() else nullcontext()
 
 
 class _GlobalBatchNorm(TorchFunctionMode):

@@ -18,7 +18,7 @@ from visus.training import checkpoint
 from visus.training.batches import Feed
 from visus.training.devices import Devices
 from visus.training.epoch import DivergedError
-from visus.training.learning_rates import best, walk
+from visus.training.learning_rates import best, search
 from visus.training.loop import fit, shorter
 from visus.training.networks import restore
 from visus.training.objective import Classification, held_logits
@@ -109,7 +109,7 @@ class _Work:
         kept = json.loads(file.read_text("utf-8")) if file.is_file() else []
         tried_before: list[Trial] = fabric.broadcast([Trial(**t) for t in kept])  # as the first process found them
         whole, begin = p.built.classifier, checkpoint.tensors_of(p.built.classifier)
-        feed = p.feed if self.trial_pictures is None else _Few(p.feed, self._few())
+        feed = p.feed if self.trial_pictures is None else _Subset(p.feed, self._few())
         known: dict[float, Trial] = {t.lr: t for t in tried_before}
 
         def tried(lr: float) -> Trial:
@@ -132,7 +132,7 @@ class _Work:
                 write_text(file, json.dumps([asdict(t) for t in known.values()]))
             return known[lr]
 
-        trials = walk(self.grid, tried)
+        trials = search(self.grid, tried)
         checkpoint.put_back(whole, begin)
         if all(t.val_loss == float("inf") for t in trials):
             raise DivergedError(
@@ -146,7 +146,7 @@ class _Work:
 
 
 @dataclass(frozen=True)
-class _Few:
+class _Subset:
     """A feed with some of the training images of another."""
 
     feed: Feed
