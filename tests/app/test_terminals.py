@@ -37,7 +37,7 @@ def door(**arguments):
     findings = (Finding("90 % ± 2 → \\U0001f431"), Finding("caf\\u00e9 \\udcff.png"), Finding("c …", kind="caution"))
     section = Section(key="s", title="?", source="visus.studies.s", findings=findings, tables=(table,))
     return Result(study="s", title="t • \\u043a\\u043e\\u0448\\u043a\\u0430", sections=(section,), warnings=("w …",), provenance={"seed": 1})
-cli.app = lambda **_: cli._run(door, as_json="--json" in sys.argv, arguments={"out": "out"})
+cli.app = lambda **_: cli.execute(door, as_json="--json" in sys.argv, arguments={"out": "out"})
 cli.main()
 """.encode("ascii", "backslashreplace").decode()  # a source that every locale reads
 ENVIRONMENTS = {
@@ -148,7 +148,7 @@ def _study(**_: object) -> None:
     with task("encoding images", 400) as t:
         for _i in range(4):
             t.advance(100)
-        log("one picture set aside")
+        log("one image set aside")
 
 
 class Handle:
@@ -182,7 +182,7 @@ def test_a_notebooks_cell_has_one_line_that_moves_and_says_how_it_ended(notebook
         _study()
     assert notebook.shown[:2] == ["visus ...", "encoding images 0/400"]
     assert re.fullmatch(r"encoding images 200/400, \d+ s left", notebook.shown[3])
-    assert any(line.endswith("one picture set aside") for line in notebook.shown)
+    assert any(line.endswith("one image set aside") for line in notebook.shown)
     assert re.fullmatch(r"visus clip finished, \d+ s", notebook.shown[-1])
     with pytest.raises(KeyboardInterrupt), where_watched("vit"):
         raise KeyboardInterrupt

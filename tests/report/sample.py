@@ -157,7 +157,7 @@ def maps(n: int, count: int, classes: tuple[str, ...]) -> Section:
         key="maps",
         title="What lies together?",
         source="visus.studies.transfer.maps",
-        findings=(Finding("Pictures of one class lie together in the late layer.", shows=("map-0", "maps")),),
+        findings=(Finding("Images of one class lie together in the late layer.", shows=("map-0", "maps")),),
         figures=(*figures, grid),
     )
 
@@ -237,12 +237,12 @@ def sample(n: int = 800, count: int = 6, classes: tuple[str, ...] = CLASSES) -> 
     return Result(
         study="transfer",
         title="How good are the features of two models on 4,800 emoji by an unseen hand?",
-        answer="The late features name 84 of 100 pictures; training them further shows no clear gain.",
+        answer="The late features name 84 of 100 images; training them further shows no clear gain.",
         headline=(*late, "difference", "seconds"),
         sections=(layers(), training(), mistakes(classes), maps(n, count, classes)),
         warnings=(
             "The penalty chosen for effnet-lite0 lies at the edge of the path; a wider path may change its accuracy.",
-            "3 pictures were set aside; see the table of pictures that could not be used.",
+            "3 images were set aside; see the table of images that could not be used.",
         ),
         notes=("labels: column `label`, 4,800 of 4,803 rows matched",),
         predictions={

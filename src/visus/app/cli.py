@@ -92,7 +92,7 @@ def command(name: str) -> Callable[..., None]:
     parameters.append(inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=as_json))
 
     def run(*, as_json: bool, **arguments: Any) -> None:
-        _run(door, as_json=as_json, arguments=arguments)
+        execute(door, as_json=as_json, arguments=arguments)
 
     run.__name__, run.__doc__ = name, text
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -100,7 +100,7 @@ def command(name: str) -> Callable[..., None]:
     return run
 
 
-def _run(door: Callable[..., Any], *, as_json: bool, arguments: dict[str, Any]) -> None:
+def execute(door: Callable[..., Any], *, as_json: bool, arguments: dict[str, Any]) -> None:
     try:
         with on_stderr():
             result = door(**arguments)

@@ -14,7 +14,7 @@ from visus.report.faults import attempt
 from visus.report.gallery import checked_images, columns_of, gallery_rows
 from visus.report.map_data import MapData
 from visus.report.scatter import map_points, trust_texts
-from visus.report.sprites import picture
+from visus.report.sprites import image_uri
 from visus.report.svg import inline
 from visus.report.text import clean, line
 
@@ -31,7 +31,7 @@ class PageFigures:
     """
 
     def __init__(self, files: Mapping[str, str], faults: list[str], *, linked: frozenset[str] | None) -> None:
-        self.files = files
+        self._files = files
         self._numbers = {key: number for number, key in enumerate(files, 1)}
         self._faults, self._linked = faults, linked
         self._maps = MapData()
@@ -42,7 +42,7 @@ class PageFigures:
         """The figures of a section in order; maps in a row with equal classes share a legend."""
         blocks: list[Block] = []
         for figure in figures:
-            file = self.files[figure.key]
+            file = self._files[figure.key]
             block = attempt(f"figure {file}", partial(self._block, figure), self._faults)
             if block is None:
                 continue
@@ -64,7 +64,7 @@ class PageFigures:
 
     def _block(self, figure: Figure) -> Block:
         """One figure as the template reads it. Raises whatever drawing it raises."""
-        file, number = self.files[figure.key], self._numbers[figure.key]
+        file, number = self._files[figure.key], self._numbers[figure.key]
         linked = self._linked or frozenset()
         block: Block = {
             "number": number,
@@ -102,7 +102,10 @@ def _gallery(figure: Gallery) -> dict[str, Any]:
     """The gallery's rows with its images as data URIs."""
     images, captions = checked_images(figure.images, figure.key), figure.captions
     rows = [
-        (name, [{"src": picture(images[i]), "caption": clean(captions[i]), "alt": line(captions[i])} for i in members])
+        (
+            name,
+            [{"src": image_uri(images[i]), "caption": clean(captions[i]), "alt": line(captions[i])} for i in members],
+        )
         for name, members in gallery_rows(figure)
     ]
     return {

@@ -1,4 +1,4 @@
-"""Thumbnails and pictures as data URIs, small enough for a page that is sent by mail."""
+"""Thumbnails and images as data URIs, small enough for a page that is sent by mail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 _BUDGET = 2_000_000  # bytes of one sprite sheet; base64 adds a third
 _CELL = 48  # pixels: the largest thumbnail in a sheet
-_PICTURE = 192  # pixels: the largest picture in a gallery
+_IMAGE = 192  # pixels: the largest image in a gallery
 _SIDE = 16_000  # pixels: WebP ends at 16,383
 # (cell, quality), tried in this order until the sheet is small enough. Cells of whole 16-pixel blocks do not bleed.
 _TRIES = ((48, 78), (48, 55), (48, 35), (32, 50), (32, 30), (16, 50), (16, 20), (8, 10))
@@ -28,7 +28,7 @@ def sprite_sheet(images: np.ndarray) -> dict[str, Any]:
     for cell, quality in _TRIES:
         columns = int(np.ceil(np.sqrt(len(images))))
         rows = -(-len(images) // columns)
-        # A tiny picture (a digit of 28 pixels) is kept as it is; the browser enlarges it.
+        # A tiny image (a digit of 28 pixels) is kept as it is; the browser enlarges it.
         cell = min(cell, max(16, -(-largest // 16) * 16))
         if columns * cell > _SIDE and cell > 8:
             continue
@@ -40,7 +40,7 @@ def sprite_sheet(images: np.ndarray) -> dict[str, Any]:
 
 
 def _sheet(images: np.ndarray, cell: int, columns: int, rows: int) -> np.ndarray:
-    """uint8 [rows * cell, columns * cell, 3]: each picture whole, centred in its cell on grey."""
+    """uint8 [rows * cell, columns * cell, 3]: each image whole, centred in its cell on grey."""
     sheet = np.full((rows * cell, columns * cell, 3), 128, np.uint8)
     height, width = images.shape[1:3]
     scale = cell / max(height, width)
@@ -60,12 +60,12 @@ def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size, how))
 
 
-def picture(image: np.ndarray) -> str:
-    """One picture, uint8 [h, w, 3], as a WebP data URI; lossless below 65 pixels, at most 192 pixels wide or high."""
+def image_uri(image: np.ndarray) -> str:
+    """One image, uint8 [h, w, 3], as a WebP data URI; lossless below 65 pixels, at most 192 pixels wide or high."""
     height, width = image.shape[:2]
     if max(height, width) <= 64:
         return _uri(_webp(image, None))
-    scale = min(1.0, _PICTURE / max(height, width))
+    scale = min(1.0, _IMAGE / max(height, width))
     return _uri(_webp(_resized(image, (max(1, round(width * scale)), max(1, round(height * scale)))), 82))
 
 
