@@ -50,6 +50,12 @@ class Comparison:
         """Of the finding that tells it."""
         return "undecided" if self.undecided else "result"
 
+    def reversed(self) -> Comparison:
+        """The same comparison as b minus a."""
+        return replace(
+            self, a=self.b, b=self.a, difference=-self.difference, low=-self.high, high=-self.low, only_a=self.only_b, only_b=self.only_a
+        )  # fmt: skip
+
     def text(self) -> str:
         """'+2.1 points, 95 % interval -0.3 to +4.5'."""
         return points_text(self.difference, self.low, self.high)

@@ -21,9 +21,9 @@ class Proportion:
     high: float
     n: int
 
-    def text(self) -> str:
-        """'83.1 % of 600 (95 % interval 80.0 to 86.0 %)'."""
-        return f"{percent(self.value)} of {self.n:,} ({interval_text(self.low, self.high)})"
+    def text(self, what: str = "test images") -> str:
+        """'83.1 % of 600 test images (95 % interval 80.0 to 86.0 %)'."""
+        return f"{percent(self.value)} of {self.n:,} {what} ({interval_text(self.low, self.high)})"
 
     def metric(
         self, key: str, *, label: str, better: Literal["higher", "lower"] | None = "higher", split: str = "test"

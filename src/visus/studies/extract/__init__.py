@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from visus.studies.common.schema1 import Result
+    from visus.result import Result
 
 
 def extract(
@@ -47,64 +47,8 @@ def extract(
 
     Returns a Result whose table names the folder of every tap. Raises VisusError for anything a user can mend.
     """
-    from pathlib import Path
+    # The lazy seam: nothing below is imported until the study runs.
+    from visus.studies.extract.run import Forward, Images, Options, run
 
-    from visus.features import extract as run
-    from visus.images import load_images
-    from visus.models import load_backbone
-    from visus.outputs import mark
-    from visus.studies.common.schema1 import Result, Table
-    from visus.studies.common.shared import chosen_taps, quarantine_table
-
-    imageset = load_images(
-        images, labels=labels, label_column=label_column, groups=groups, classes="wanted", download=download
-    )
-    imageset = imageset.limit(limit, seed=seed)
-    backbone = load_backbone(model, seed=seed, download=download)
-    store = Path(out) / "features" if out else None
-    if out:
-        mark(out, ["features/"])
-    features = run(
-        imageset,
-        backbone,
-        chosen_taps(backbone, taps),
-        pool=pool,
-        precision=precision,
-        engine=engine,
-        device=device,
-        batch=batch,
-        store=store,
-        labelled=True,
-    )
-    by_name = {tap.name: tap for tap in backbone.taps}
-    rows = []
-    for name, folder in features.folders.items():
-        tap = by_name[name]
-        width = next(features.blocks(name, 1)).shape[1]
-        rows.append((name, "×".join(map(str, tap.shape)), len(features), width, str(folder)))
-    tables = {
-        "features": Table(
-            ("layer", "output shape", "images", "features", "folder"),
-            tuple(rows),
-            title="Where the features are",
-            note="Folders of Parquet files: index, id (unique among all sets), name, label, pixels (hash of the decoded image), vector.",
-        )
-    }
-    set_aside = (*imageset.quarantine, *features.quarantine)
-    if set_aside:
-        tables["quarantine"] = quarantine_table(set_aside)
-    speed = (
-        "they were in the store already"
-        if features.cost.get("cached")
-        else f"at {features.cost['images_per_second']:,.0f} images/s"
-    )
-    finding = f"{len(features):,} images went through {backbone.spec} once, {len(rows)} layers tapped; {speed}."
-    provenance = {
-        "model": model,
-        "model fingerprint": backbone.fingerprint,
-        "images": images,
-        "images fingerprint": imageset.fingerprint,
-        "seed": seed,
-        "cost": dict(features.cost),
-    }
-    return Result("extract", f"Features of {images} under {model}", (finding,), tables, (), {}, (), provenance)
+    asked = Images(images, labels, label_column, groups, limit)
+    return run(Options(model, asked, Forward(taps, pool, precision, engine, device, batch), seed, download, out))

@@ -68,7 +68,7 @@ def pool(
     from visus.measures.repeats import repeats
     from visus.progress import log, task
     from visus.studies.common.shared import labels_of, pixels_of, random_control
-    from visus.studies.transfer import common_ground
+    from visus.studies.common.valid import valid_indices
 
     assert viewer.layout is not None
     y, backbone = labels_of(imageset), viewer.backbone
@@ -82,7 +82,7 @@ def pool(
             twin = _extracted(random_control(viewer.spec, seed=seed), imageset, layers, flat=viewer.flat, device=device)
         except VisusError as error:
             log(f"no random-init control for {viewer.spec}: {error}")
-    kept, splits = common_ground(imageset.split(seed=seed), [*found, *(twin or [])], len(imageset))
+    kept, splits = valid_indices(imageset.split(seed=seed), [*found, *(twin or [])], len(imageset))
     y = y[kept]
     vectors = _vectors(found, backbone, layers, kept)
     of_twin = _vectors(twin, backbone, layers, kept) if twin else {}

@@ -246,12 +246,12 @@ def fitted(backbone: Backbone, imageset: ImageSet, *, device: str, seed: int) ->
     from visus.features import extract
     from visus.measures.probe import linear_probe
     from visus.studies.common.shared import labels_of
-    from visus.studies.transfer import common_ground
+    from visus.studies.common.valid import valid_indices
 
     y = labels_of(imageset)
     tap = backbone.aliases["late"]
     features = extract(imageset, backbone, [tap], device=device)
-    kept, moved = common_ground(imageset.split(seed=seed), [features], len(imageset))
+    kept, moved = valid_indices(imageset.split(seed=seed), [features], len(imageset))
     return linear_probe(
         features[tap],
         y[kept],

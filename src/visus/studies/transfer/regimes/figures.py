@@ -3,114 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from visus.studies.common.schema1 import Figure
-from visus.studies.transfer.regimes.scores import Epoch, Regimes, RegimeScore, chosen
+from visus.figures import AnyFigure, CurvePanel, Curves, Front, FrontPanel, FrontPoint, Mark, Series
+from visus.studies.transfer.regimes.measure import RegimesMeasures
+from visus.studies.transfer.regimes.scores import Epoch, chosen, short
+
+COSTS = {"flops": ("training operations (FLOPs)", True), "seconds": ("wall time, seconds", False)}  # name, SI prefixes
 
 
-def draw(s: Regimes) -> tuple[Figure, ...]:
+def figures(m: RegimesMeasures) -> tuple[AnyFigure, ...]:
     """Every figure, in reading order: the front first, which is the study's main figure."""
-    figures = [_front(s)]
-    if any(run.epochs for score in s.scores for run in score.runs):
-        figures.append(
-            _curves(s, "loss", "loss, nats", "How the loss falls", lambda e: e.train_loss, lambda e: e.val_loss)
-        )
-        figures.append(
-            _curves(
-                s, "learning", "accuracy, %", "How the accuracy rises",
-                lambda e: 100 * e.train_accuracy, lambda e: 100 * e.val_accuracy,
-            )
+    found: list[AnyFigure] = [_front(m)]
+    scores = [r.score for r in m.rows]
+    if any(run.epochs for score in scores for run in score.runs):
+        loss = Curves(
+            key="loss", title="How the loss falls", caption=_by_epoch(m), x_label="epoch", y_label="loss", unit="nats",
+            panels=_panels(m, lambda e: e.train_loss, lambda e: e.val_loss),
         )  # fmt: skip
-    if any(len(run.trials) > 1 for score in s.scores for run in score.runs):
-        figures.append(_learning_rates(s))
-    return tuple(figures)
+        learning = Curves(
+            key="learning", title="How the accuracy rises", caption=_by_epoch(m), x_label="epoch", y_label="accuracy", unit="share",
+            panels=_panels(m, lambda e: e.train_accuracy, lambda e: e.val_accuracy),
+        )  # fmt: skip
+        found += [loss, learning]
+    if any(len(run.trials) > 1 for score in scores for run in score.runs):
+        found.append(_learning_rates(m))
+    return tuple(found)
 
 
-def short(regime: str) -> str:
-    """A regime beside its marker: 'last-block' -> 'last block'."""
-    return "LoRA" if regime == "lora" else regime.replace("-", " ")
-
-
-def _front(s: Regimes) -> Figure:
-    from visus.measures.front import pareto
-
-    accuracy = np.array([s.accuracy(score) for score in s.scores])
-    points = []
-    for score, value in zip(s.scores, accuracy, strict=True):
-        low, high = s.interval(score)
-        points.append(
-            {"label": short(score.regime), "group": score.model, "y": 100 * value, "low": 100 * low, "high": 100 * high}
-        )
-    panels: list[dict[str, Any]] = []
-    missing: list[str] = []
-    costs: dict[str, tuple[Callable[[RegimeScore], float], bool]] = {
-        "training operations (FLOPs)": (lambda score: score.flops, True),
-        "wall time, seconds": (lambda score: score.seconds, False),
-    }
-    for label, (of, si) in costs.items():
-        x = np.array([of(score) for score in s.scores], dtype=np.float64)
-        # A logarithmic axis has no place for nothing, and what was not counted has no place at all.
-        x[~((x > 0) & np.isfinite(x))] = np.nan
-        missing += [f"{s.name(c)} ({label.split(',')[0]})" for c, v in zip(s.scores, x, strict=True) if np.isnan(v)]
-        panels.append({"x_label": label, "x": x.tolist(), "front": pareto(x, accuracy).tolist(), "si": si})
+def _front(m: RegimesMeasures) -> Front:
+    points = tuple(
+        FrontPoint(label=short(r.regime), group=r.model, y=r.accuracy.value, low=r.accuracy.low, high=r.accuracy.high)
+        for r in m.rows
+    )
+    panels, missing = [], []
+    for what, (label, si) in COSTS.items():
+        x, front = m.fronts[what]
+        missing += [f"{m.name(r)} ({label.split(',')[0]})" for r, v in zip(m.rows, x, strict=True) if np.isnan(v)]
+        panels.append(FrontPanel(x_label=label, x=x, front=front, si=si))
     caption = (
-        f"Accuracy on {len(s.test_y):,} test images with 95 % Wilson intervals, against what training cost in all: learning rates "
-        f"tried{', every seed' if s.seeds > 1 else ''} and what a frozen front computes once included. Up and to the left is better; no "
+        f"Accuracy on {m.n:,} test images with 95 % Wilson intervals, against what training cost in all: learning rates "
+        f"tried{', every seed' if m.seeds > 1 else ''} and what a frozen front computes once included. Up and to the left is better; no "
         "regime is both cheaper and more accurate on these images than one on the Pareto front, which describes them and chooses "
         "nothing: the best trade-off is chosen on validation images."
     )
     if missing:
         caption += f" Not shown, as the cost is unknown: {', '.join(missing)}."
-    data = {"y_label": "test accuracy, %", "points": points, "panels": panels}
-    return Figure("front", "front", "What does more training buy?", caption, data)
+    return Front(
+        key="front", title="What does more training buy?", caption=caption, y_label="test accuracy", unit="share",
+        points=points, panels=tuple(panels),
+    )  # fmt: skip
 
 
-def _curves(
-    s: Regimes, name: str, y_label: str, title: str, train: Callable[[Epoch], float], held: Callable[[Epoch], float]
-) -> Figure:
-    panels = []
-    for score in s.scores:
-        runs = [run for run in score.runs if run.epochs]
-        series = [
-            {"name": part, "x": [e.number for e in run.epochs], "y": [float(of(e)) for e in run.epochs]}
-            for part, of in (("training", train), ("validation", held))
-            for run in runs
-        ]
-        kept = [run.epochs[run.best] for run in runs]
-        marks = [{"label": "epoch that was kept", "x": e.number, "y": float(held(e))} for e in kept]
-        if runs:
-            where = short(score.regime) if len(s.models) == 1 else f"{short(score.regime)} · {score.model}"
-            panels.append({"title": where, "series": series, "marks": marks})
+def _by_epoch(m: RegimesMeasures) -> str:
     caption = (
         "By epoch, on the same axes. Training values are of the batches as they were trained on (augmented, with dropout and label "
         "smoothing where the regime has them, while the weights move), so that they may lie on the wrong side of validation; "
         "how the distance changes is what tells. The kept epoch is the one with the best validation accuracy."
     )
-    if s.seeds > 1:
-        caption += " One curve a seed."
-    return Figure(name, "curves", title, caption, {"x_label": "epoch", "y_label": y_label, "panels": panels})
+    return caption + " One curve a seed." if m.seeds > 1 else caption
 
 
-def _learning_rates(s: Regimes) -> Figure:
+def _panels(
+    m: RegimesMeasures, train: Callable[[Epoch], float], held: Callable[[Epoch], float]
+) -> tuple[CurvePanel, ...]:
     panels = []
-    for regime in dict.fromkeys(score.regime for score in s.scores):
-        series, marks = [], []
-        for score in (c for c in s.scores if c.regime == regime):
-            for run in score.runs:
+    for r in m.rows:
+        runs = [run for run in r.score.runs if run.epochs]
+        series = tuple(
+            Series(name=part, x=[e.number for e in run.epochs], y=[float(of(e)) for e in run.epochs])
+            for part, of in (("training", train), ("validation", held))
+            for run in runs
+        )
+        best = [run.epochs[run.best] for run in runs]
+        marks = tuple(Mark("epoch that was kept", e.number, float(held(e))) for e in best)
+        if runs:
+            where = short(r.regime) if len(m.models) == 1 else f"{short(r.regime)} · {r.model}"
+            panels.append(CurvePanel(title=where, series=series, marks=marks))
+    return tuple(panels)
+
+
+def _learning_rates(m: RegimesMeasures) -> Curves:
+    panels = []
+    for regime in dict.fromkeys(r.regime for r in m.rows):
+        series: list[Series] = []
+        marks: list[Mark] = []
+        for r in (r for r in m.rows if r.regime == regime):
+            for run in r.score.runs:
                 trials = sorted(run.trials, key=lambda t: t.lr)
-                y = [100 * t.val_accuracy for t in trials]
                 if len(trials) > 1:
-                    series.append({"name": score.model, "x": [t.lr for t in trials], "y": y})
-                marks += [
-                    {"label": "trained with", "x": t.lr, "y": 100 * t.val_accuracy}
-                    for t in trials
-                    if len(trials) > 1 and chosen(t, run)
-                ]
+                    series.append(Series(name=r.model, x=[t.lr for t in trials], y=[t.val_accuracy for t in trials]))
+                    marks += [Mark("trained with", t.lr, t.val_accuracy) for t in trials if chosen(t, run)]
         if series:
-            panels.append({"title": short(regime), "series": series, "marks": marks})
-    data = {"x_label": "learning rate", "y_label": "validation accuracy, %", "x_log": True, "panels": panels}
-    caption = "Validation accuracy of every learning rate tried. A ring at the end of a curve is a warning: a better one may lie beyond."
-    return Figure("learning-rates", "curves", "How the learning rates were chosen", caption, data)
+            panels.append(CurvePanel(title=short(regime), series=tuple(series), marks=tuple(marks)))
+    return Curves(
+        key="learning-rates",
+        title="How the learning rates were chosen",
+        caption="Validation accuracy of every learning rate tried. A ring at the end of a curve is a warning: a better one may lie beyond.",
+        x_label="learning rate",
+        y_label="validation accuracy",
+        unit="share",
+        x_log=True,
+        panels=tuple(panels),
+    )

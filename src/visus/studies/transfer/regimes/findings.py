@@ -1,40 +1,147 @@
-"""What the training regimes say: findings made from their numbers, and warnings."""
+"""What the training regimes say: the trade-off, what each step gains, overfitting, and what to know before trusting it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import pairwise
 
 import numpy as np
 
-from visus.studies.common.pairs import Pair
-from visus.studies.common.shared import interval_text, percent
-from visus.studies.transfer.regimes.scores import Regimes, RegimeScore, Run, duration, operations, trade_off
-from visus.studies.transfer.regimes.tables import rate
+from visus.formats import percent, points_text
+from visus.result import Finding, Metric, key_of
+from visus.studies.common.comparisons import Comparison
+from visus.studies.transfer.regimes.measure import RegimeRow, RegimesMeasures, Step, Trade
+from visus.studies.transfer.regimes.scores import RegimeScore, Run, duration, operations, rate
 
-# From the least that is trained to the most: each is set against the one before it.
-LADDER = ("probe", "head", "last-block", "full")
 LEAST_RISE = 0.01  # nats of validation loss: less would read as no rise
+COMPARED = ("front", "regimes-compared")
 
 
-def findings(s: Regimes, *, seed: int) -> tuple[str, ...]:
-    """Sentences made from the numbers: the trade-off of each model (its rule: `regime_scores.trade_off`), what each step gains, overfitting."""
-    said = [_trade(s, model, seed=seed) for model in s.models]
-    for model in s.models:
-        have = s.of(model)
-        steps = list(pairwise(have[r] for r in reversed(LADDER) if r in have))
-        if "full" in have and "lora" in have:
-            steps.append((have["lora"], have["full"]))
-        said += [_gain(s, more, less, seed=seed) for more, less in steps]
-        if "full" in have and "scratch" in have:
-            said.append(_pretraining(s, have["full"], have["scratch"], seed=seed))
-    return (*said, *(sentence for score in s.scores if (sentence := overfitting(score))))
+def metrics(m: RegimesMeasures) -> tuple[Metric, ...]:
+    found = []
+    for r in m.rows:
+        label = f"{r.words}, {r.model}"
+        found.append(r.accuracy.metric(_key(r, "accuracy"), label=label))
+        found += [
+            Metric(_key(r, "balanced-accuracy"), r.balanced_accuracy, n=m.n, unit="share", better="higher"),
+            Metric(_key(r, "nll"), r.nll, n=m.n, unit="nats", better="lower"),
+            Metric(
+                _key(r, "validation-accuracy"), r.score.validation, unit="share", better="higher", split="validation"
+            ),
+            Metric(_key(r, "flops"), r.score.flops, unit="FLOP", better="lower", split="train"),
+            Metric(_key(r, "seconds"), r.score.seconds, unit="s", better="lower", split="train"),
+        ]
+    found += [_difference(m, t.comparison, t.pick, t.rival) for t in m.trades if t.comparison and t.rival]
+    return tuple(found)
 
 
-def warnings(s: Regimes) -> tuple[str, ...]:
+def headline(m: RegimesMeasures) -> tuple[str, ...]:
+    """The accuracy of the first model's best trade-off, and how far it is from its rival."""
+    trade = m.trades[0]
+    keys = [_key(trade.pick, "accuracy")]
+    return (*keys, _minus(trade.pick, trade.rival)) if trade.rival else tuple(keys)
+
+
+def _key(r: RegimeRow, *parts: str) -> str:
+    return key_of(r.model, "regime", r.regime, *parts)
+
+
+def _minus(a: RegimeRow, b: RegimeRow) -> str:
+    return _key(a, "minus", b.regime)
+
+
+def _difference(m: RegimesMeasures, c: Comparison, a: RegimeRow, b: RegimeRow) -> Metric:
+    return Metric(_minus(a, b), c.difference, c.low, c.high, m.n, "points", "higher", label=f"{a.words} − {b.words}")
+
+
+def answer(m: RegimesMeasures) -> str:
+    """The study's one sentence."""
+    trade = m.trades[0]
+    text = f"The best trade-off is {trade.pick.words}: {percent(trade.pick.accuracy.value)} of {m.n:,} test images"
+    if trade.comparison is None or trade.rival is None:
+        return text + "."
+    if trade.comparison.undecided:
+        return f"{text}; whether it differs from {trade.rival.words} is undecided."
+    return f"{text}, {100 * trade.comparison.difference:+.1f} points from {trade.rival.words}."
+
+
+def findings(m: RegimesMeasures) -> tuple[Finding, ...]:
+    """The trade-off of each model (its rule: `measure.trade_off`), what each step gains, overfitting, cautions."""
+    said = [f for trade in m.trades for f in _trade(m, trade)]
+    said += [_gain(m, step) for step in m.steps]
+    said += [Finding(text, shows=("loss",)) for r in m.rows if (text := overfitting(r.score))]
+    return (*said, *(Finding(text, kind="caution") for text in cautions(m)))
+
+
+def _trade(m: RegimesMeasures, trade: Trade) -> list[Finding]:
+    top, pick, rival = trade.top, trade.pick, trade.rival
+    key = _key(pick, "accuracy")
+    head = f"The best trade-off of {pick.model} is {pick.words}"
+    if rival is None or trade.comparison is None:
+        why = ", the only one trained"
+    elif pick is not top:
+        given = f"{100 * (top.score.validation - pick.score.validation):.1f} points against {top.words}"
+        why = f", the cheapest that gives up at most a point on validation ({given})"
+    else:
+        no = "every cheaper regime gives up more than a point there" if trade.cheaper else "no other regime is cheaper"
+        why = f", which validation prefers; {no}"
+    said = [Finding(f"{head}{why}.", (_key(pick, "validation-accuracy"),), COMPARED[:1])]
+    reached = f"It gets {pick.accuracy.text()} for {_price(pick.score)}"
+    if rival is not None and pick is not top and np.isfinite(top.score.flops):
+        reached += f", {_share(pick.score.flops / top.score.flops)} of the operations of {top.words}"
+    said.append(Finding(f"{reached}.", (key,), ("regimes", "front")))
+    if pick.spread.n > 1:
+        span = f"{100 * pick.spread.lowest:.1f} to {percent(pick.spread.highest)}"
+        said.append(Finding(f"That is the mean of {pick.spread.n} seeds, from {span}.", (key,), ("regimes",)))
+    if rival is not None and trade.comparison is not None:
+        said.append(_beside(rival, trade.comparison, pick))
+    return said
+
+
+def _beside(rival: RegimeRow, c: Comparison, pick: RegimeRow) -> Finding:
+    """How far the pick is from its rival on the test images, or that it is undecided."""
+    against = f"{rival.words} ({percent(rival.accuracy.value)} for {_price(rival.score)})"
+    if c.undecided:
+        text = f"On the test images it is undecided whether it differs from {against}: {c.text()}."
+    else:
+        text = f"On the test images it is {'ahead of' if c.difference > 0 else 'behind'} {against}: {c.text()}."
+    return Finding(text, (_minus(pick, rival),), ("regimes-compared",), c.kind)
+
+
+def _price(score: RegimeScore) -> str:
+    if not np.isfinite(score.flops):
+        return duration(score.seconds)
+    return f"{operations(score.flops)} and {duration(score.seconds)}"
+
+
+def _share(ratio: float) -> str:
+    """0.0123 -> '1/81'; 0.83 -> '83 %'."""
+    return f"1/{1 / ratio:,.0f}" if 0 < ratio < 0.4 else f"{100 * ratio:.0f} %"
+
+
+def _gain(m: RegimesMeasures, step: Step) -> Finding:
+    more, less = step.more, step.less
+    a = "head by gradient descent" if (more.regime, less.regime) == ("head", "probe") else more.words
+    b = "convex linear probe" if less.regime == "probe" else less.words
+    cost = f"; it took {duration(more.score.seconds)} against {duration(less.score.seconds)}"
+    if less.regime == "scratch":
+        a, b, cost = "full fine-tuning from pretrained weights", "the same network trained from scratch", ""
+    return Finding(f"{more.model}: {_verdict(a, b, step.comparison)}{cost}.", (), COMPARED, step.comparison.kind)
+
+
+def _verdict(a: str, b: str, c: Comparison) -> str:
+    if c.undecided:
+        return f"{a} against {b} is undecided on these images ({c.text()})"
+    gains, sign = c.difference > 0, 1 if c.difference > 0 else -1
+    low, high = sorted((sign * c.low, sign * c.high))
+    span = points_text(sign * c.difference, low, high).split(", ", 1)[1]
+    return f"{a} {'gains' if gains else 'loses'} {100 * abs(c.difference):.1f} points against {b} ({span})"
+
+
+def cautions(m: RegimesMeasures) -> tuple[str, ...]:
     """What a reader must know before trusting a number: choices at an edge, training that ended too early, what was cut."""
     said = []
-    for score in s.scores:
+    for r in m.rows:
+        score = r.score
         name = f"{score.model}, {score.words}"
         if score.probe is not None and score.probe.at_edge:
             said.append(
@@ -42,7 +149,7 @@ def warnings(s: Regimes) -> tuple[str, ...]:
             )
         said += _unique(_edge(name, run) for run in score.runs)
         said += _unique(_ending(name, run) for run in score.runs)
-        if any(not np.isfinite(run.logits).all() for run in score.runs):
+        if not r.finite:
             said.append(f"{name}: some logits are not finite; training broke down, and NLL and ECE are unknown.")
         if score.note:
             said.append(f"{name}: {score.note}")
@@ -62,80 +169,10 @@ def overfitting(score: RegimeScore) -> str:
     low, last = run.epochs[int(np.nanargmin(losses))], run.epochs[-1]
     if not (last.val_loss - low.val_loss >= LEAST_RISE and last.train_loss < low.train_loss):
         return ""
-    before, after = low.val_loss - low.train_loss, last.val_loss - last.train_loss
     return (
         f"{score.model}: {score.words} overfits after epoch {low.number}: by epoch {last.number} the training loss falls from "
-        f"{low.train_loss:.2f} to {last.train_loss:.2f} nats while the validation loss rises from {low.val_loss:.2f} to {last.val_loss:.2f}, "
-        f"so that the gap between them goes from {before:+.2f} to {after:+.2f}."
+        f"{low.train_loss:.2f} to {last.train_loss:.2f} nats, the validation loss rises from {low.val_loss:.2f} to {last.val_loss:.2f}."
     )
-
-
-def _trade(s: Regimes, model: str, *, seed: int) -> str:
-    found, n = trade_off(s, model, seed=seed), len(s.test_y)
-    top, pick = found.top, found.pick
-    reached = f"{percent(s.accuracy(pick))} of {n:,} test images right ({interval_text(*s.interval(pick))})"
-    if len(pick.runs) > 1:
-        each = pick.right(s.test_y).mean(axis=1)
-        reached += f", mean of {len(each)} seeds from {100 * each.min():.1f} to {percent(float(each.max()))}"
-    head = f"The best trade-off of {model} is {pick.words}"
-    if found.rival is None or found.pair is None:
-        return f"{head}, the only one trained: {reached} for {_price(pick)}."
-    if pick is not top:
-        share = f", {_share(pick.flops / top.flops)} of the operations of {top.words}" if np.isfinite(top.flops) else ""
-        given = f"{100 * (top.validation - pick.validation):.1f} points against {top.words}"
-        why = f"the cheapest that gives up at most a point on validation ({given})"
-        return f"{head}, {why}: {reached} for {_price(pick)}{share}. {_beside(s, found.rival, found.pair)}."
-    cheaper = any(c.flops < top.flops for c in s.of(model).values())
-    why = "every cheaper regime gives up more than a point there" if cheaper else "no other regime is cheaper"
-    return (
-        f"{head}, which validation prefers; {why}: {reached} for {_price(pick)}. {_beside(s, found.rival, found.pair)}."
-    )
-
-
-def _beside(s: Regimes, rival: RegimeScore, pair: Pair) -> str:
-    """How far the pick is from its rival on the test images, or that it is undecided."""
-    span = f"{100 * pair.difference:+.1f} points, {_span(s, pair)}"
-    against = f"{rival.words} ({percent(s.accuracy(rival))} for {_price(rival)})"
-    if pair.low <= 0 <= pair.high:
-        return f"On the test images it is undecided whether it differs from {against}: {span}"
-    return f"On the test images it is {'ahead of' if pair.difference > 0 else 'behind'} {against}: {span}"
-
-
-def _price(score: RegimeScore) -> str:
-    if not np.isfinite(score.flops):
-        return duration(score.seconds)
-    return f"{operations(score.flops)} and {duration(score.seconds)}"
-
-
-def _share(ratio: float) -> str:
-    """0.0123 -> '1/81'; 0.83 -> '83 %'."""
-    return f"1/{1 / ratio:,.0f}" if 0 < ratio < 0.4 else f"{100 * ratio:.0f} %"
-
-
-def _span(s: Regimes, pair: Pair) -> str:
-    """The interval, and McNemar's p where there is one run each: of several seeds it would be of the first alone."""
-    p = f", McNemar p = {pair.p:.2g}" if s.seeds == 1 else ""
-    return f"95 % interval {100 * pair.low:+.1f} to {100 * pair.high:+.1f}{p}"
-
-
-def _gain(s: Regimes, more: RegimeScore, less: RegimeScore, *, seed: int) -> str:
-    pair = s.compare(more, less, seed=seed)
-    cost = f"it took {duration(more.seconds)} against {duration(less.seconds)}"
-    a = "head by gradient descent" if (more.regime, less.regime) == ("head", "probe") else more.words
-    b = "convex linear probe" if less.regime == "probe" else less.words
-    return f"{more.model}: {_verdict(s, a, b, pair)}; {cost}."
-
-
-def _pretraining(s: Regimes, full: RegimeScore, scratch: RegimeScore, *, seed: int) -> str:
-    pair = s.compare(full, scratch, seed=seed)
-    return f"{full.model}: {_verdict(s, 'full fine-tuning from pretrained weights', 'the same network trained from scratch', pair)}."
-
-
-def _verdict(s: Regimes, a: str, b: str, pair: Pair) -> str:
-    if pair.low <= 0 <= pair.high:
-        return f"{a} against {b} is undecided on these images ({100 * pair.difference:+.1f} points, {_span(s, pair)})"
-    word = "gains" if pair.difference > 0 else "loses"
-    return f"{a} {word} {100 * abs(pair.difference):.1f} points against {b} ({_span(s, pair)})"
 
 
 def _edge(name: str, run: Run) -> str:
@@ -153,8 +190,8 @@ def _ending(name: str, run: Run) -> str:
         return ""
     last = run.epochs[-1].number
     if run.stopped == "early stopping":
-        kept = run.epochs[run.best].number
-        return f"{name}: stopped early after epoch {last}, as validation had not improved since epoch {kept}."
+        best = run.epochs[run.best].number
+        return f"{name}: stopped early after epoch {last}, as validation had not improved since epoch {best}."
     if run.stopped:
         return f"{name}: training ended after epoch {last} ({run.stopped}), before all that was planned."
     if run.best == len(run.epochs) - 1:

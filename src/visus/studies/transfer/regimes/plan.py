@@ -6,23 +6,24 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from visus.studies.transfer.regimes.runs import Options, TrainingContext, content_key
+from visus.locks import locked
+from visus.models import Backbone
+from visus.paths import home, write_text
+from visus.progress import task
+from visus.studies.transfer.regime_options import RegimeOptions
+from visus.studies.transfer.regimes.runs import TrainingContext, content_key
+from visus.training.budget import RegimeBudget, Sizes, Throughput, fit_to
+from visus.training.networks import Built
 from visus.training.regimes import REGIMES, WHOLE
-
-if TYPE_CHECKING:
-    from visus.models import Backbone
-    from visus.training.budget import RegimeBudget
-    from visus.training.networks import Built
+from visus.training.throughput import sizes_for, throughput_of_last_block, throughput_of_network
 
 TRIED = 0.3  # share of the epochs that a learning rate is tried for
 
 
-def asked_for(regime: str, backbone: Backbone, options: Options) -> RegimeBudget:
+def asked_for(regime: str, backbone: Backbone, options: RegimeOptions) -> RegimeBudget:
     """What a regime may spend when time is no matter."""
-    from visus.training.budget import RegimeBudget
-
     epochs = options.scratch_epochs or options.epochs if regime == "scratch" else options.epochs
     trial = epochs if regime == "head" else max(1, round(TRIED * epochs))
     native = min(backbone.preprocess.size)
@@ -31,22 +32,18 @@ def asked_for(regime: str, backbone: Backbone, options: Options) -> RegimeBudget
 
 
 def planned(
-    shop: TrainingContext, builts: Mapping[str, Built], networks: Mapping[str, Backbone], *, seconds: float | None
+    context: TrainingContext, builts: Mapping[str, Built], networks: Mapping[str, Backbone], *, seconds: float | None
 ) -> tuple[dict[str, RegimeBudget], tuple[str, ...]]:
     """The plan as asked, or fitted to the time; a plan made for the same question is taken again, so that a run can be resumed."""
-    from visus.locks import locked
-    from visus.paths import home, write_text
-    from visus.training.budget import RegimeBudget, fit_to
-
-    asked = {r: asked_for(r, networks[r], shop.options) for r in builts}
+    asked = {r: asked_for(r, networks[r], context.options) for r in builts}
     if seconds is None or not asked:
         return asked, ()
     said = {r: asdict(a) for r, a in asked.items()}
     # Not of the seconds that are left: they differ in a resumed run, which must find its plan.
-    key = content_key(shop.material, networks, said, asdict(shop.options), asdict(shop.devices))
+    key = content_key(context.material, networks, said, asdict(context.options), asdict(context.devices))
     file = home() / "training" / "plans" / f"{key}.json"
     waiting = (
-        f"another process measures how fast this machine trains {shop.material.images.name}; its plan will be used"
+        f"another process measures how fast this machine trains {context.material.images.name}; its plan will be used"
     )
     with locked(file.parent, waiting=waiting, name=f".{key}.lock"):
         if file.is_file():
@@ -54,7 +51,7 @@ def planned(
             plan = {r: RegimeBudget(**{**a, "grid": tuple(a["grid"])}) for r, a in body["plan"].items()}
             return plan, tuple(body["left_out"])
         start = time.perf_counter()
-        paces, sizes = _paces(shop, asked, builts, networks)
+        paces, sizes = _paces(context, asked, builts, networks)
         left = seconds - (time.perf_counter() - start)
         plan, left_out = fit_to(asked, paces, sizes, seconds=max(left, 1.0))
         write_text(file, json.dumps({"plan": {r: asdict(a) for r, a in plan.items()}, "left_out": left_out}))
@@ -62,17 +59,13 @@ def planned(
 
 
 def _paces(
-    shop: TrainingContext,
+    context: TrainingContext,
     asked: Mapping[str, RegimeBudget],
     builts: Mapping[str, Built],
     networks: Mapping[str, Backbone],
 ) -> tuple[dict[str, Any], Any]:
     """Seconds that each regime takes, measured, and the numbers of pictures."""
-    from visus.progress import task
-    from visus.training.budget import Sizes, Throughput
-    from visus.training.throughput import sizes_for, throughput_of_last_block, throughput_of_network
-
-    material, options, recipe, devices = shop.material, shop.options, shop.recipe, shop.devices
+    material, options, recipe, devices = context.material, context.options, context.recipe, context.devices
     paces: dict[str, Throughput] = {}
     whole: Throughput | None = None
     with task("measuring how fast this machine trains", len(asked)) as progress:
@@ -89,7 +82,7 @@ def _paces(
                 if whole is None or native not in whole.held:
                     whole = throughput_of_network(built, backbone, material, (native,), recipe, devices)
                 paces[regime] = throughput_of_last_block(
-                    built, backbone, material, shop.settings, recipe, devices, whole
+                    built, backbone, material, context.settings, recipe, devices, whole
                 )
             else:
                 size, few = asked[regime].size, 2e-5

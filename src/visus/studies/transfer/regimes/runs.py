@@ -8,66 +8,33 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+import xxhash
 
-from visus.errors import SpecError
+from visus.errors import VisusError
+from visus.locks import locked
+from visus.models import Backbone
+from visus.models.tuned import CONFIG, save_tuned
+from visus.paths import home, write_text
+from visus.progress import log
+from visus.studies.transfer.regime_options import RegimeOptions
+from visus.studies.transfer.regimes.scores import RegimeScore
+from visus.training import checkpoint
+from visus.training.batches import at_size
+from visus.training.budget import RegimeBudget
+from visus.training.cost import watching
+from visus.training.devices import Devices
+from visus.training.networks import Built, restore, trained_backbone
+from visus.training.prepared import Prepared, again, prepare
+from visus.training.recipe import Recipe
 from visus.training.regimes import WHOLE
-
-if TYPE_CHECKING:
-    from visus.models import Backbone
-    from visus.studies.transfer.regimes.scores import RegimeScore
-    from visus.training.budget import RegimeBudget
-    from visus.training.devices import Devices
-    from visus.training.networks import Built
-    from visus.training.prepared import Prepared
-    from visus.training.recipe import Recipe
-    from visus.training.training_data import Settings, TrainingData
+from visus.training.train import train
+from visus.training.training_data import Settings, TrainingData
 
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user asked of training. regimes: names, without 'probe'. budget: seconds for the study, or None. size: pixels, or None.
-
-    lr: learning rates instead of the regime's grid. seeds: trainings of every regime. scratch_epochs: of 'scratch' alone.
-    """
-
-    regimes: tuple[str, ...]
-    epochs: int = 10
-    scratch_epochs: int | None = None
-    batch: int = 32
-    accumulate: int = 1
-    lr: tuple[float, ...] = ()
-    seeds: int = 1
-    size: int | None = None
-    views: int = 0
-    augment: bool = True
-    engine: str = "auto"
-    seed: int = 0
-    budget: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in (
-            ("epochs", self.epochs),
-            ("batch", self.batch),
-            ("seeds", self.seeds),
-            ("accumulate", self.accumulate),
-        ):
-            if value < 1:
-                raise SpecError(f"--{name} must be at least 1, not {value}")
-        if self.batch < 2:
-            raise SpecError("--batch must be at least 2: BatchNorm learns nothing from one picture")
-        if self.accumulate > self.batch // 2:
-            raise SpecError(
-                f"--accumulate {self.accumulate} leaves fewer than two pictures a pass of a batch of {self.batch}"
-            )
-        if self.views < 0 or (self.size is not None and self.size < 32):
-            raise SpecError("--views must be 0 or more and --size at least 32 pixels")
-        if any(not 0 < lr < 100 for lr in self.lr):
-            raise SpecError("--lr must lie between 0 and 100")
 
 
 @dataclass(frozen=True)
@@ -75,29 +42,23 @@ class TrainingContext:
     """What every regime of a model shares: the pictures, the settings, the machine. late_seconds: what the frozen features took."""
 
     material: TrainingData
-    options: Options
+    options: RegimeOptions
     devices: Devices
     late_seconds: float = 0.0
 
     @property
     def settings(self) -> Settings:
-        from visus.training.training_data import Settings
-
         return Settings(self.options.views, self.options.augment, self.options.engine)
 
     @property
     def recipe(self) -> Recipe:
         """Without its learning rate and epochs, which the plan gives."""
-        from visus.training.recipe import Recipe
-
         o = self.options
         return Recipe(0.0, batch=o.batch, accumulate=o.accumulate, seed=o.seed)
 
 
 def content_key(material: TrainingData, networks: Mapping[str, Backbone], *parts: Any) -> str:
     """Content hash of everything that a training depends on."""
-    import xxhash
-
     h = xxhash.xxh3_128(material.images.fingerprint.encode())
     for rows in (material.train, material.validation, material.test, material.labels):
         h.update(np.ascontiguousarray(rows, np.int64).tobytes())
@@ -110,7 +71,7 @@ def content_key(material: TrainingData, networks: Mapping[str, Backbone], *parts
 
 
 def run_regime(
-    shop: TrainingContext,
+    context: TrainingContext,
     built: Built,
     backbone: Backbone,
     allowance: RegimeBudget,
@@ -124,14 +85,8 @@ def run_regime(
     model: its name in the score. note: what a reader should know. keep: save the trained network as a model. Returns the score, the
     network with the weights of the first seed, and the folder of everything that was kept.
     """
-    from visus.locks import locked
-    from visus.paths import home, write_text
-    from visus.studies.transfer.regimes.scores import RegimeScore
-    from visus.training import checkpoint
-    from visus.training.networks import restore, trained_backbone
-
-    regime, options, material = built.regime, shop.options, shop.material
-    said = (options.batch, options.accumulate, options.seed, asdict(shop.settings), asdict(shop.devices))
+    regime, options, material = built.regime, context.options, context.material
+    said = (options.batch, options.accumulate, options.seed, asdict(context.settings), asdict(context.devices))
     root = home() / "training" / f"{regime}-{content_key(material, {regime: backbone}, asdict(allowance), said)}"
     folders = [root / f"seed-{options.seed + k}" for k in range(options.seeds)]
     cost_file = root / "cost.json"
@@ -142,14 +97,12 @@ def run_regime(
             cost = json.loads(cost_file.read_text("utf-8"))
             restore(built, folders[0])
         else:
-            runs, cost = _trained(shop, built, backbone, allowance, folders)
+            runs, cost = _trained(context, built, backbone, allowance, folders)
             if regime == "head" and not options.views and material.late is not None:
-                cost["seconds"] += shop.late_seconds
+                cost["seconds"] += context.late_seconds
             write_text(cost_file, json.dumps(cost))
     preprocess = backbone.preprocess
     if cost["side"] != min(preprocess.size):
-        from visus.training.batches import at_size
-
         preprocess = at_size(preprocess, cost["side"])
     names = set(built.names)
     sizes = {n: p.numel() for n, p in built.classifier.named_parameters()}
@@ -177,10 +130,6 @@ def run_regime(
 
 def _keep(folder: Path, built: Built, backbone: Backbone, material: TrainingData, score: RegimeScore) -> None:
     """Save the trained network as a model that every command takes; what cannot be rebuilt from its name is not saved, and said."""
-    from visus.errors import VisusError
-    from visus.models.tuned import CONFIG, save_tuned
-    from visus.progress import log
-
     if (folder / CONFIG).is_file():
         return
     info = {"regime": score.regime, "images": material.images.name, "validation accuracy": score.validation}
@@ -191,16 +140,10 @@ def _keep(folder: Path, built: Built, backbone: Backbone, material: TrainingData
 
 
 def _trained(
-    shop: TrainingContext, built: Built, backbone: Backbone, allowance: RegimeBudget, folders: Sequence[Path]
+    context: TrainingContext, built: Built, backbone: Backbone, allowance: RegimeBudget, folders: Sequence[Path]
 ) -> tuple[list[Any], dict[str, Any]]:
     """The runs, one a seed, and what they took together."""
-    import torch
-
-    from visus.training.cost import watching
-    from visus.training.prepared import again, prepare
-    from visus.training.train import train
-
-    material, options, settings, device = shop.material, shop.options, shop.settings, shop.devices.kind
+    material, options, settings, device = context.material, context.options, context.settings, context.devices.kind
     begun = time.perf_counter()
     runs: list[Any] = []
     grid = allowance.grid
@@ -213,12 +156,12 @@ def _trained(
             allowed = None if allowance.seconds is None else allowance.seconds / len(folders)
             run = train(
                 mine,
-                replace(shop.recipe, epochs=allowance.epochs, seed=options.seed + k),
+                replace(context.recipe, epochs=allowance.epochs, seed=options.seed + k),
                 grid=grid,
                 trial_epochs=allowance.trial_epochs,
                 trial_pictures=allowance.trial_pictures,
                 allowed=allowed,
-                devices=shop.devices,
+                devices=context.devices,
                 folder=folder,
             )
             runs.append(run)

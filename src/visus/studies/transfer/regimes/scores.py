@@ -1,25 +1,18 @@
-"""What training a model in several ways came to: one score a regime, and the comparisons that tables, figures and findings share."""
+"""What training a model in several ways came to: one score a regime."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from visus.errors import DataError
-from visus.studies.common.pairs import Pair, compare_right
+from visus.measures.probe import ProbeResult
+from visus.studies.transfer.evaluation import LayerScore
 from visus.training.records import Epoch, Run, Trial
 from visus.training.regimes import REGIMES
 
-if TYPE_CHECKING:
-    from visus.measures.probe import ProbeResult
-    from visus.studies.transfer.layers.scores import LayerScore
-
-__all__ = ["Epoch", "RegimeScore", "Regimes", "Run", "Trade", "Trial", "trade_off"]
-
-WORTH = 0.01  # what a cheaper regime may give up of validation accuracy
+__all__ = ["Epoch", "RegimeScore", "Regimes", "Run", "Trial"]
 
 
 @dataclass(frozen=True)
@@ -60,10 +53,8 @@ class RegimeScore:
         *,
         flops: float,
         seconds: float,
-        peak_memory: int,
         size: tuple[int, int],
         parameters: int,
-        note: str = "",
     ) -> RegimeScore:
         """The convex linear probe of a layer as a regime: trained on all rows at once, on features computed once, not augmented.
 
@@ -75,7 +66,7 @@ class RegimeScore:
         run = Run(0, float("nan"), (), -1, np.asarray(p.logits, np.float32), (), seconds)
         return RegimeScore(
             model=score.model, regime="probe", runs=(run,), trainable=(score.width + 1) * classes, parameters=parameters,
-            flops=flops, seconds=seconds, peak_memory=peak_memory, batch=0, accumulate=1, size=size, augmented="", note=note, probe=p,
+            flops=flops, seconds=seconds, peak_memory=0, batch=0, accumulate=1, size=size, augmented="", probe=p,
         )  # fmt: skip
 
     @property
@@ -154,70 +145,15 @@ class Regimes:
 
     def best(self, model: str) -> RegimeScore:
         """The regime that validation prefers (test has no say in it); of equals the one with fewer operations."""
-        return max(self.of(model).values(), key=lambda s: (s.validation, -_cost(s)))
+        return max(self.of(model).values(), key=lambda s: (s.validation, -cost(s)))
 
     def name(self, score: RegimeScore) -> str:
         """'last block', or 'model · last block' where there are several models."""
         return score.words if len(self.models) == 1 else f"{score.model} · {score.words}"
 
-    def accuracy(self, score: RegimeScore) -> float:
-        """Test accuracy, mean over runs."""
-        return float(score.right(self.test_y).mean())
 
-    def interval(self, score: RegimeScore) -> tuple[float, float]:
-        """Wilson's 95 % interval of it, over the test images: runs share them, so that more runs do not make it narrower."""
-        from visus.measures.intervals import wilson
-
-        n = len(self.test_y)
-        return wilson(round(self.accuracy(score) * n), n)
-
-    def compare(self, a: RegimeScore, b: RegimeScore, *, seed: int) -> Pair:
-        """Accuracy of a minus accuracy of b on the same test images."""
-        names = (self.name(a), self.name(b))
-        return compare_right(a.right(self.test_y), b.right(self.test_y), names=names, seed=seed)
-
-    def regime_pairs(self, *, seed: int) -> list[Pair]:
-        """Every two regimes of a model."""
-        return [self.compare(a, b, seed=seed) for m in self.models for a, b in combinations(self.of(m).values(), 2)]
-
-    def model_pairs(self, *, seed: int) -> list[Pair]:
-        """Every two models trained in the same regime."""
-        regimes = dict.fromkeys(s.regime for s in self.scores)
-        return [
-            self.compare(a, b, seed=seed)
-            for regime in regimes
-            for a, b in combinations([s for s in self.scores if s.regime == regime], 2)
-        ]
-
-
-@dataclass(frozen=True)
-class Trade:
-    """The best trade-off of a model, chosen on validation. top: the regime that validation prefers; pick: the cheapest that gives up
-    little there, which may be top itself. rival: what pick is set against on the test images, top or, where pick is top, the regime
-    that validation puts next (None: there is no other). pair: accuracy of pick minus that of rival on the test images."""
-
-    top: RegimeScore
-    pick: RegimeScore
-    rival: RegimeScore | None
-    pair: Pair | None
-
-
-def trade_off(s: Regimes, model: str, *, seed: int) -> Trade:
-    """The regime of a model with the fewest training operations among those that give up at most one point of validation accuracy.
-
-    The point is counted from the highest validation accuracy of the model's regimes. Test images have no say in it: they are
-    asked once, how far the pick is from its rival (see Trade). A regime whose operations are unknown is never the cheaper one.
-    """
-    top = s.best(model)
-    # 1e-9: a loss of exactly one point is not to turn on the rounding of a mean.
-    near = [c for c in s.of(model).values() if top.validation - c.validation <= WORTH + 1e-9]
-    pick = min((c for c in near if _cost(c) < _cost(top)), key=_cost, default=top)
-    others = [c for c in s.of(model).values() if c is not pick]
-    rival = top if pick is not top else max(others, key=lambda c: (c.validation, -_cost(c)), default=None)
-    return Trade(top, pick, rival, None if rival is None else s.compare(pick, rival, seed=seed))
-
-
-def _cost(score: RegimeScore) -> float:
+def cost(score: RegimeScore) -> float:
+    """Training operations; infinite where unknown, so that such a regime is never the cheaper one."""
     return score.flops if score.flops == score.flops else float("inf")
 
 
@@ -245,3 +181,13 @@ def duration(seconds: float) -> str:
     if seconds < 119.95:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
+
+
+def rate(lr: float) -> str:
+    """0.00031623 -> '0.00032'."""
+    return f"{lr:.2g}"
+
+
+def short(regime: str) -> str:
+    """A regime beside its marker: 'last-block' -> 'last block'."""
+    return "LoRA" if regime == "lora" else regime.replace("-", " ")

@@ -7,67 +7,63 @@ from typing import Any
 
 import numpy as np
 
-from visus.studies.common.pairs import table_of_pairs
-from visus.studies.common.schema1 import Table
-from visus.studies.transfer.regimes.scores import Regimes, RegimeScore, chosen, operations
-from visus.training.regimes import WHOLE
+from visus.result import Column, Table
+from visus.studies.common.comparisons import comparisons_table
+from visus.studies.transfer.regimes.measure import RegimesMeasures
+from visus.studies.transfer.regimes.scores import RegimeScore, chosen, operations, rate
+
+OF_REGIME = (Column("model", "model"), Column("regime", "regime"))
 
 
-def tables(s: Regimes, *, seed: int) -> dict[str, Table]:
-    """Every table, in reading order. seed: of the bootstrap."""
-    found = {"regimes": _regimes(s), "training cost": _cost(s)}
-    what = "Regimes" if s.seeds == 1 else "Regimes, means over their seeds (McNemar: the first seed),"
-    within, across = s.regime_pairs(seed=seed), s.model_pairs(seed=seed)
-    if within:
-        found["regimes compared"] = table_of_pairs(within, "Regimes of the same model, in pairs", what=what)
-    if across:
-        found["regimes across models"] = table_of_pairs(across, "Models in the same regime, in pairs", what=what)
-    if any(run.trials for score in s.scores for run in score.runs):
-        found["learning rates"] = _learning_rates(s)
-    return found
+def tables(m: RegimesMeasures) -> tuple[Table, ...]:
+    """Every table, in reading order."""
+    found = [_regimes(m), _cost(m)]
+    what = "Regimes" if m.seeds == 1 else "Regimes, means over their seeds (McNemar: the first seed),"
+    if m.within:
+        found.append(comparisons_table("regimes-compared", "Regimes of the same model, in pairs", m.within, what=what))
+    if m.across:
+        found.append(
+            comparisons_table("regimes-across-models", "Models in the same regime, in pairs", m.across, what=what)
+        )
+    if any(run.trials for r in m.rows for run in r.score.runs):
+        found.append(_learning_rates(m))
+    return (*found, _trained(m)) if m.trained else tuple(found)
 
 
-def quality(s: Regimes, score: RegimeScore) -> tuple[float, float, float]:
-    """Macro recall, NLL in nats and ECE over 15 bins on the test images, means over runs; NLL and ECE NaN where a logit is not finite."""
-    from scipy.special import softmax
-
-    from visus.measures.calibration import ece, nll
-    from visus.measures.confusion import balanced_accuracy
-
+def _regimes(m: RegimesMeasures) -> Table:
+    repeated = m.seeds > 1
+    columns = [
+        *OF_REGIME,
+        Column("accuracy", "accuracy", "share"),
+        Column("low", "low", "share"),
+        Column("high", "high", "share"),
+        Column("n", "n"),
+    ]
+    if repeated:
+        columns += [
+            Column("seeds", "seeds"),
+            Column("lowest", "lowest", "share"),
+            Column("highest", "highest", "share"),
+            Column("sd", "sd", "share"),
+        ]
+    columns += [
+        Column("balanced_accuracy", "balanced accuracy", "share"),
+        Column("nll", "NLL"),
+        Column("ece", "ECE"),
+        Column("validation", "validation", "share", better="higher"),
+        Column("chosen", "chosen"),
+        Column("epochs", "epochs"),
+        Column("best_epoch", "best epoch"),
+    ]
     rows = []
-    for run, predicted in zip(score.runs, score.predictions, strict=True):
-        recall, row = balanced_accuracy(s.test_y, predicted, n_classes=len(s.classes)), (float("nan"), float("nan"))
-        if np.isfinite(run.logits).all():
-            p = softmax(run.logits.astype(np.float64), axis=1)
-            row = nll(p, s.test_y), ece(p, s.test_y)
-        rows.append((recall, *row))
-    recall, likelihood, calibration = np.mean(rows, axis=0).tolist()
-    return recall, likelihood, calibration
-
-
-def rate(lr: float) -> str:
-    """0.00031623 -> '0.00032'."""
-    return f"{lr:.2g}"
-
-
-def _regimes(s: Regimes) -> Table:
-    n, repeated = len(s.test_y), s.seeds > 1
-    rows = []
-    for score in s.scores:
-        low, high = s.interval(score)
-        recall, likelihood, calibration = quality(s, score)
-        row: list[Any] = [score.model, score.words, s.accuracy(score), low, high, n]
+    for r in m.rows:
+        row: list[Any] = [r.model, r.words, r.accuracy.value, r.accuracy.low, r.accuracy.high, r.accuracy.n]
         if repeated:
-            each = score.right(s.test_y).mean(axis=1)
-            row += [len(each), float(each.min()), float(each.max())]
-            row.append(float(each.std(ddof=1)) if len(each) > 1 else None)
-        row += [recall, likelihood, calibration, score.validation, _chosen(score)]
-        row += [_among(len(r.epochs) for r in score.runs if r.epochs)]
-        row += [_among(r.epochs[r.best].number for r in score.runs if r.epochs)]
+            row += [r.spread.n, r.spread.lowest, r.spread.highest, r.spread.deviation]
+        runs = [run for run in r.score.runs if run.epochs]
+        row += [r.balanced_accuracy, r.nll, r.ece, r.score.validation, _chosen(r.score)]
+        row += [_among(len(run.epochs) for run in runs), _among(run.epochs[run.best].number for run in runs)]
         rows.append(tuple(row))
-    columns = ["model", "regime", "accuracy", "low", "high", "n"]
-    columns += ["seeds", "lowest", "highest", "sd"] if repeated else []
-    columns += ["macro recall", "NLL", "ECE", "validation", "chosen", "epochs", "best epoch"]
     note = (
         "low, high: 95 % Wilson interval. Learning rate, λ, epoch and the best regime (bold) were chosen on validation images; the test "
         "images were used once. NLL in nats, ECE over 15 bins. The linear probe is the convex fit, with no epochs."
@@ -77,13 +73,8 @@ def _regimes(s: Regimes) -> Table:
             " Numbers are means over seeds; lowest, highest and sd (n − 1) are of the accuracy over seeds, and say how far another "
             "start would move it; the interval says how far other test images would."
         )
-    return Table(
-        tuple(columns),
-        tuple(rows),
-        title="What each way of training reaches on the test images",
-        note=note,
-        bold={"validation": "max"},
-    )
+    title = "What each way of training reaches on the test images"
+    return Table(key="regimes", title=title, columns=tuple(columns), rows=rows, note=note)
 
 
 def _chosen(score: RegimeScore) -> str:
@@ -100,53 +91,45 @@ def _among(values: Iterable[int]) -> int | str | None:
     return known[0] if min(known) == max(known) else f"{min(known)}–{max(known)}"
 
 
-def _cost(s: Regimes) -> Table:
+def _cost(m: RegimesMeasures) -> Table:
     rows = [
         (
-            score.model,
-            score.words,
-            score.trainable,
-            score.parameters,
-            operations(score.flops),
-            float(score.seconds),
-            throughput(s, score),
-            score.peak_memory / 1e6,
-            _batch(score),
-            f"{score.size[0]} × {score.size[1]}",
-            score.augmented or "no",
+            r.model,
+            r.words,
+            r.score.trainable,
+            r.score.parameters,
+            operations(r.score.flops),
+            r.score.flops,
+            float(r.score.seconds),
+            r.throughput,
+            r.score.peak_memory / 1e6,
+            _batch(r.score),
+            f"{r.score.size[0]} × {r.score.size[1]}",
+            r.score.augmented or "no",
         )
-        for score in s.scores
+        for r in m.rows
     ]
     return Table(
-        (
-            "model",
-            "regime",
-            "trainable",
-            "parameters",
-            "training operations",
-            "seconds",
-            "images/s",
-            "peak memory, MB",
-            "batch",
-            "pixels",
-            "augmented",
-        ),
-        tuple(rows),
+        key="training-cost",
         title="What each way of training costs",
+        columns=(
+            *OF_REGIME,
+            Column("trainable", "trainable"),
+            Column("parameters", "parameters"),
+            Column("operations", "training operations"),
+            Column("flops", "FLOP", digits=0),
+            Column("seconds", "time", "s", digits=1),
+            Column("images_per_second", "images/s", digits=1),
+            Column("peak_memory", "peak memory", "MB", digits=1),
+            Column("batch", "batch"),
+            Column("pixels", "pixels"),
+            Column("augmented", "augmented"),
+        ),
+        rows=rows,
         note="Operations: forward and backward, a multiply-add being two; what a frozen front computes is counted once, as it was "
         "computed once. Operations and seconds are of all of it: learning rates tried, every seed, and the test. images/s: in "
         "an epoch of training and validation, where the whole network runs in every epoch.",
-        digits=1,
     )
-
-
-def throughput(s: Regimes, score: RegimeScore) -> float | None:
-    """Images trained on a second, in the median epoch; None where an epoch runs on cached features, or the number is unknown."""
-    whole = score.regime in WHOLE or score.augmented == "every epoch"
-    seconds = [e.seconds for run in score.runs for e in run.epochs]
-    if not whole or s.fitted is None or not seconds or np.median(seconds) <= 0:
-        return None
-    return float(s.fitted / np.median(seconds))
 
 
 def _batch(score: RegimeScore) -> str:
@@ -155,42 +138,42 @@ def _batch(score: RegimeScore) -> str:
     return f"{score.batch}" if score.accumulate == 1 else f"{score.batch} in {score.accumulate} passes"
 
 
-def _learning_rates(s: Regimes) -> Table:
-    many = any(len(score.runs) > 1 and score.runs[1].trials for score in s.scores)
+def _learning_rates(m: RegimesMeasures) -> Table:
+    scores = [r.score for r in m.rows]
+    many = any(len(score.runs) > 1 and score.runs[1].trials for score in scores)
     rows = []
-    for score in s.scores:
+    for score in scores:
         for run in score.runs:
             for trial in sorted(run.trials, key=lambda t: t.lr):
-                finite = bool(np.isfinite(trial.val_loss))
-                rows.append(
-                    (
-                        score.model,
-                        score.words,
-                        *((run.seed,) if many else ()),
-                        rate(trial.lr),
-                        trial.val_accuracy if finite else None,
-                        trial.val_loss if finite else None,
-                        float(trial.epochs),
-                        float(trial.seconds),
-                        chosen(trial, run),
-                    )
-                )
-    grids = {score.words: sorted({t.lr for r in score.runs for t in r.trials}) for score in s.scores}
+                known = (trial.val_accuracy, trial.val_loss) if np.isfinite(trial.val_loss) else (None, None)
+                seed = (run.seed,) if many else ()
+                cost = (float(trial.epochs), float(trial.seconds))
+                rows.append((score.model, score.words, *seed, trial.lr, *known, *cost, chosen(trial, run)))
+    grids = {score.words: sorted({t.lr for r in score.runs for t in r.trials}) for score in scores}
     stated = "; ".join(f"{words}: {', '.join(map(rate, grid))}" for words, grid in grids.items() if grid)
-    seed = ("seed",) if many else ()
     return Table(
-        (
-            "model",
-            "regime",
-            *seed,
-            "learning rate",
-            "validation accuracy",
-            "validation loss",
-            "epochs tried",
-            "seconds",
-            "chosen",
-        ),
-        tuple(rows),
+        key="learning-rates",
         title="How the learning rate was chosen",
+        columns=(
+            *OF_REGIME,
+            *((Column("seed", "seed"),) if many else ()),
+            Column("lr", "learning rate", digits=5),
+            Column("validation_accuracy", "validation accuracy", "share"),
+            Column("validation_loss", "validation loss", "nats"),
+            Column("epochs", "epochs tried", digits=1),
+            Column("seconds", "time", "s", digits=1),
+            Column("chosen", "chosen"),
+        ),
+        rows=rows,
         note=f"By validation accuracy, then loss; no test image was looked at. The grid: {stated}. A dash: training broke down.",
+    )
+
+
+def _trained(m: RegimesMeasures) -> Table:
+    return Table(
+        key="trained-models",
+        title="Where the trained networks are",
+        columns=(*OF_REGIME, Column("folder", "folder")),
+        rows=m.trained,
+        note="Each is a model to every command: visus predict --model FOLDER. $VISUS_HOME is the lab's cache folder.",
     )

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.studies import regime_sample as sample
+from tests.studies.transfer import regime_sample as sample
 
 from visus.report import render_page
 from visus.report.draw import draw as draw_figure

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.studies import regime_sample as sample
+from tests.studies.transfer import regime_sample as sample
 
 from visus.studies.transfer.regimes.findings import findings, overfitting, warnings
 from visus.studies.transfer.regimes.scores import Regimes, Trial

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.studies import regime_sample as sample
+from tests.studies.transfer import regime_sample as sample
 
 from visus.errors import DataError
 from visus.studies.common.schema1 import Table
@@ -133,7 +133,7 @@ def test_learning_rates_list_every_trial_and_name_the_chosen() -> None:
 
 def test_a_convex_probe_stands_in_the_same_table_with_its_own_numbers() -> None:
     from visus.measures.probe import linear_probe
-    from visus.studies.transfer.layers.scores import LayerScore
+    from visus.studies.transfer.evaluation import LayerScore
 
     rng = np.random.default_rng(0)
     y = np.arange(300) % len(CLASSES)

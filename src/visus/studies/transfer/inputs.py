@@ -1,0 +1,104 @@
+"""What a transfer study looks at: labelled images with their split, and the features of every model on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from visus.errors import VisusError
+from visus.features import Features, extract
+from visus.images import ImageSet, Splits, load_images
+from visus.measures.reduce import pca_from_train
+from visus.models import Backbone, load_backbone
+from visus.progress import log
+from visus.studies.common.shared import chosen_taps, labels_of, random_control, rows_of
+from visus.studies.common.valid import valid_indices
+from visus.studies.transfer.options import FeatureOptions, ImageOptions
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """The images that are judged on. valid_indices: int64 [n], positions in the ImageSet of those that every extraction could decode;
+    y: int64 [n], their labels; splits: in the numbering of valid_indices."""
+
+    imageset: ImageSet
+    splits: Splits
+    valid_indices: np.ndarray
+    y: np.ndarray
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.imageset.classes)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Names of the valid images."""
+        return tuple(self.imageset.ids[i] for i in self.valid_indices)
+
+    @property
+    def test_y(self) -> np.ndarray:
+        found: np.ndarray = self.y[self.splits.test]
+        return found
+
+    @property
+    def test_positions(self) -> np.ndarray:
+        """int64 [n_test], positions in the ImageSet."""
+        found: np.ndarray = self.valid_indices[self.splits.test]
+        return found
+
+
+@dataclass(frozen=True)
+class ModelFeatures:
+    """One model's features of the images, and those of the same architecture with random weights (None: no such control)."""
+
+    backbone: Backbone
+    features: Features
+    random_control: Features | None
+    taps: tuple[str, ...]
+
+    @property
+    def spec(self) -> str:
+        return self.backbone.spec
+
+
+def load_labelled(options: ImageOptions, *, seed: int, download: bool) -> tuple[ImageSet, Splits]:
+    """The images and their split. Raises DataError where they have no labels."""
+    imageset = load_images(
+        options.spec, labels=options.labels, label_column=options.label_column, groups=options.groups, download=download
+    )
+    imageset = imageset.limit(options.limit, seed=seed, by_class=True)
+    labels_of(imageset)
+    return imageset, imageset.split(seed=seed)
+
+
+def extract_features(spec: str, imageset: ImageSet, options: FeatureOptions, *, controls: bool) -> ModelFeatures:
+    """The features of one model at its taps, and of its architecture with random weights where controls are asked for."""
+    backbone = load_backbone(spec, seed=options.seed, download=options.download)
+    names = chosen_taps(backbone, options.taps)
+
+    def run(network: Backbone) -> Features:
+        o = options
+        return extract(imageset, network, names, pool=o.pool, precision=o.precision, engine=o.engine, device=o.device)
+
+    features = run(backbone)
+    control = None
+    if controls and not backbone.random:
+        try:
+            control = run(random_control(spec, seed=options.seed))
+        except VisusError as error:
+            log(f"no random-init control for {spec}: {error}")
+    return ModelFeatures(backbone, features, control, tuple(names))
+
+
+def valid_images(imageset: ImageSet, splits: Splits, features: Sequence[Features]) -> LabelledImages:
+    """The images that every extraction could decode, with the splits in their numbering. Raises DataError when a split is left empty."""
+    valid, moved = valid_indices(splits, features, len(imageset))
+    return LabelledImages(imageset, moved, valid, labels_of(imageset)[valid])
+
+
+def vectors(features: Features, tap: str, images: LabelledImages, *, pool: str, seed: int) -> np.ndarray:
+    """float32 [n, d]: one tap's vectors of the valid images; flattened ones are reduced by PCA fitted on training images."""
+    x = rows_of(features, tap, images.valid_indices)
+    return pca_from_train(x, images.splits.train, seed=seed) if pool == "flatten" else x
