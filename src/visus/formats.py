@@ -24,9 +24,14 @@ def interval_text(low: float, high: float) -> str:
     return f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
 
 
+def signed(value: float, digits: int = 1) -> str:
+    """2.13 -> '+2.1'; what rounds to nought has no minus."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
 def points_text(difference: float, low: float, high: float) -> str:
     """The difference of two proportions with its interval: '+2.1 points, 95 % interval -0.3 to +4.5'."""
-    return f"{100 * difference:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
+    return f"{signed(100 * difference)} points, 95 % interval {signed(100 * low)} to {signed(100 * high)}"
 
 
 def factor(unit: str) -> float:

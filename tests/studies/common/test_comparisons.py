@@ -51,7 +51,9 @@ def test_a_proportion_carries_wilsons_interval_and_n() -> None:
     found = proportion(np.array([True] * 8 + [False] * 2))
     assert (found.value, found.n) == (0.8, 10)
     assert (found.low, found.high) == wilson(8, 10)
-    assert found.text("images") == f"80.0 % of 10 images (95 % interval {100 * found.low:.1f} to {100 * found.high:.1f} %)"
+    assert (
+        found.text("images") == f"80.0 % of 10 images (95 % interval {100 * found.low:.1f} to {100 * found.high:.1f} %)"
+    )
     assert found.metric("a/b", label="x").unit == "share"
 
 

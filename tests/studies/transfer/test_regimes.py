@@ -11,16 +11,20 @@ import pytest
 from tests.studies.transfer import regime_sample as sample
 
 from visus.errors import DataError
-from visus.studies.common.schema1 import Table
-from visus.studies.transfer.regimes.scores import Regimes, RegimeScore, Trial, duration, operations, trade_off
-from visus.studies.transfer.regimes.tables import tables
+from visus.result import Table
+from visus.studies.transfer import regimes
+from visus.studies.transfer.regimes.measure import measure
+from visus.studies.transfer.regimes.scores import Regimes, RegimeScore, Trial, duration, operations
 
 Y, CLASSES = sample.Y, sample.CLASSES
 
 
+def tables(s: Regimes, *, seed: int) -> dict[str, Table]:
+    return {table.key: table for table in regimes.tables(measure(s, seed=seed))}
+
+
 def column(table: Table, name: str) -> list[Any]:
-    at = table.columns.index(name)
-    return [row[at] for row in table.rows]
+    return list(table.column(name))
 
 
 def _slow(z: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:
@@ -54,12 +58,12 @@ def test_what_regimes_reach_equals_slow_loops(seeds: int) -> None:
     for i, score in enumerate(s.scores):
         each = np.array([_slow(run.logits, s.test_y) for run in score.runs])
         accuracy, recall, nll, ece = each.mean(axis=0)
-        for name, expected in (("accuracy", accuracy), ("macro recall", recall), ("NLL", nll), ("ECE", ece)):
+        for name, expected in (("accuracy", accuracy), ("balanced_accuracy", recall), ("nll", nll), ("ece", ece)):
             assert column(table, name)[i] == pytest.approx(expected, rel=1e-6), (name, score.regime)
         low, high = _wilson(round(accuracy * len(Y)) / len(Y), len(Y))
         assert (column(table, "low")[i], column(table, "high")[i]) == pytest.approx((low, high), rel=1e-9)
         assert column(table, "validation")[i] == pytest.approx(np.mean([r.epochs[2].val_accuracy for r in score.runs]))
-        assert column(table, "best epoch")[i] == 3
+        assert column(table, "best_epoch")[i] == 3
         assert column(table, "epochs")[i] == 4
         assert column(table, "chosen")[i] == "lr 0.001"
         if seeds > 1:
@@ -69,13 +73,13 @@ def test_what_regimes_reach_equals_slow_loops(seeds: int) -> None:
             assert column(table, "highest")[i] == max(tops)
             assert column(table, "sd")[i] == pytest.approx(spread)
             assert column(table, "seeds")[i] == seeds
-    assert ("sd" in table.columns) == (seeds > 1)
+    assert ("sd" in [c.key for c in table.columns]) == (seeds > 1)
 
 
 def test_pairs_are_all_there_with_exact_tests_and_holms_correction() -> None:
     s = sample.study(("a", "b"))
     found = tables(s, seed=3)
-    within, across = found["regimes compared"], found["regimes across models"]
+    within, across = found["regimes-compared"], found["regimes-across-models"]
     assert len(within.rows) == 2 * comb(6, 2)
     assert len(across.rows) == 6
     by_name = {s.name(score): score for score in s.scores}
@@ -86,7 +90,7 @@ def test_pairs_are_all_there_with_exact_tests_and_holms_correction() -> None:
         m = only_a + only_b
         tail = sum(comb(m, k) for k in range(min(only_a, only_b) + 1)) / 2**m
         ps.append(min(1.0, 2 * tail))
-        assert row[2] == pytest.approx(100 * (a.mean() - b.mean()))
+        assert row[2] == pytest.approx(a.mean() - b.mean())
         assert row[3] < row[2] < row[4]
         assert row[5:7] == (only_a, only_b)
         assert row[7] == pytest.approx(ps[-1], rel=1e-9)
@@ -100,34 +104,34 @@ def test_several_seeds_are_compared_by_their_means() -> None:
     a = sample.score("full", [sample.run(sample.mixed(p, seed=k), val=0.9, seed=k) for k, p in enumerate((0.9, 0.8))])
     b = sample.score("head", [sample.run(sample.mixed(0.7, seed=9), val=0.7)])
     s = sample.regimes([a, b])
-    (row,) = tables(s, seed=0)["regimes compared"].rows
-    assert row[2] == pytest.approx(100 * (0.85 - 0.7))
+    (row,) = tables(s, seed=0)["regimes-compared"].rows
+    assert row[2] == pytest.approx(0.85 - 0.7)
     first, other = a.runs[0].logits.argmax(1) == s.test_y, b.runs[0].logits.argmax(1) == s.test_y
     assert row[5] == sum(first & ~other)
     # The interval is that of the mean over seeds, resampled image by image.
     delta = (np.mean([r.logits.argmax(1) == s.test_y for r in a.runs], axis=0) - other).astype(float)
     rng = np.random.default_rng(1)
     means = [delta[rng.integers(0, len(delta), len(delta))].mean() for _ in range(4000)]
-    assert row[3:5] == pytest.approx(100 * np.quantile(means, [0.025, 0.975]), abs=0.35)
+    assert row[3:5] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.0035)
 
 
 def test_costs_are_stated_and_images_a_second_only_where_the_network_runs() -> None:
-    table = tables(sample.study(), seed=0)["training cost"]
-    by = dict(zip(column(table, "regime"), table.rows, strict=True))
-    at = table.columns.index
-    assert by["full fine-tuning"][at("images/s")] == pytest.approx(600 / 2.0)
-    assert by["head"][at("images/s")] is None
-    assert by["last block"][at("training operations")] == "40.0 TFLOP"
-    assert by["head"][at("peak memory, MB")] == 512.0
+    table = tables(sample.study(), seed=0)["training-cost"]
+    by = {row["regime"]: row for row in table.records()}
+    assert by["full fine-tuning"]["images_per_second"] == pytest.approx(600 / 2.0)
+    assert by["head"]["images_per_second"] is None
+    assert by["last block"]["operations"] == "40.0 TFLOP"
+    assert by["last block"]["flops"] == 4e13
+    assert by["head"]["peak_memory"] == 512.0
 
 
 def test_learning_rates_list_every_trial_and_name_the_chosen() -> None:
     broken = (*sample.run(sample.first(0.8), val=0.8).trials, Trial(1e-1, 0.0, float("inf"), 0.2, 1.0))
     s = sample.regimes([sample.score("head", [sample.run(sample.first(0.8), val=0.8, trials=broken)])])
-    table = tables(s, seed=0)["learning rates"]
-    assert column(table, "learning rate") == ["0.0003", "0.001", "0.003", "0.1"]
+    table = tables(s, seed=0)["learning-rates"]
+    assert column(table, "lr") == [0.0003, 0.001, 0.003, 0.1]
     assert column(table, "chosen") == [False, True, False, False]
-    assert column(table, "validation accuracy")[-1] is None
+    assert column(table, "validation_accuracy")[-1] is None
     assert "0.0003, 0.001, 0.003, 0.1" in table.note
 
 
@@ -143,20 +147,19 @@ def test_a_convex_probe_stands_in_the_same_table_with_its_own_numbers() -> None:
         x, y, folds=[(rows[:150], rows[150:200])], train=rows[:200], test=rows[200:], n_classes=len(CLASSES)
     )
     layer = LayerScore("tiny", "late", "late", 6, probe, None, None, {1: 0.5}, 1, y[200:], 0.0, 0.0)
-    score = RegimeScore.from_probe(layer, flops=1e9, seconds=2.0, peak_memory=10**8, size=(64, 64), parameters=528)
+    score = RegimeScore.from_probe(layer, flops=1e9, seconds=2.0, size=(64, 64), parameters=528)
     assert score.trainable == 7 * 4
     s = Regimes("planted", CLASSES, y[200:], (score,), fitted=200)
     found = tables(s, seed=0)
-    (row,) = found["regimes"].rows
-    values = dict(zip(found["regimes"].columns, row, strict=True))
+    (values,) = found["regimes"].records()
     for name, expected in (
-        ("accuracy", probe.top1), ("macro recall", probe.balanced_accuracy), ("NLL", probe.nll), ("ECE", probe.ece),
-        ("validation", probe.validation_accuracy), ("epochs", None), ("best epoch", None),
+        ("accuracy", probe.top1), ("balanced_accuracy", probe.balanced_accuracy), ("nll", probe.nll), ("ece", probe.ece),
+        ("validation", probe.validation_accuracy), ("epochs", None), ("best_epoch", None),
     ):  # fmt: skip
         assert values[name] == (expected if expected is None else pytest.approx(expected, rel=1e-5)), name
     assert values["chosen"].startswith("λ ")
     assert np.array_equal(score.predictions[0], probe.predictions)
-    assert set(found) == {"regimes", "training cost"}
+    assert set(found) == {"regimes", "training-cost"}
 
 
 def test_logits_that_broke_down_leave_gaps_and_no_crash() -> None:
@@ -164,7 +167,7 @@ def test_logits_that_broke_down_leave_gaps_and_no_crash() -> None:
     z[3] = np.nan
     s = sample.regimes([sample.score("full", [sample.run(sample.first(0.5), val=0.5, logits=z)])])
     table = tables(s, seed=0)["regimes"]
-    assert np.isnan(column(table, "NLL")[0])
+    assert column(table, "nll") == [None]
     assert 0.49 < column(table, "accuracy")[0] < 0.51
 
 
@@ -196,9 +199,9 @@ def test_the_trade_off_takes_the_cheapest_that_gives_up_little_on_validation(
     reach: dict[str, float], cost: dict[str, float], pick: str
 ) -> None:
     s = _ladder(reach, **cost)
-    found = trade_off(s, "tiny", seed=0)
+    found = measure(s, seed=0).trades[0]
     assert found.pick.regime == pick
-    assert (found.rival is None) == (found.pair is None) == (len(reach) == 1)
+    assert (found.rival is None) == (found.comparison is None) == (len(reach) == 1)
     if found.pick is not found.top:
         assert found.rival is found.top
 
@@ -209,18 +212,19 @@ def test_test_images_have_no_say_in_the_trade_off(test: tuple[float, float]) -> 
     for val, pick in ((0.85, "full"), (0.895, "head")):
         runs = {"head": sample.run(sample.first(test[0]), val=val), "full": sample.run(sample.first(test[1]), val=0.90)}
         s = sample.regimes([sample.score(r, [one]) for r, one in runs.items()])
-        found = trade_off(s, "tiny", seed=0)
+        found = measure(s, seed=0).trades[0]
         assert found.pick.regime == pick
-        assert found.pair is not None
+        assert found.comparison is not None
         sign = 1 if pick == "head" else -1
-        assert found.pair.difference == pytest.approx(sign * (test[0] - test[1]))
+        assert found.comparison.difference == pytest.approx(sign * (test[0] - test[1]))
 
 
 def test_where_the_dearest_is_picked_its_rival_is_what_validation_puts_next() -> None:
     s = _ladder({"head": 0.70, "last-block": 0.80, "lora": 0.75, "full": 0.90})
-    found = trade_off(s, "tiny", seed=0)
+    found = measure(s, seed=0).trades[0]
     assert found.pick is found.top
-    assert found.rival is s.of("tiny")["last-block"]
+    assert found.rival is not None
+    assert found.rival.score is s.of("tiny")["last-block"]
 
 
 def test_test_images_have_no_say_in_which_regime_is_best() -> None:
@@ -234,7 +238,7 @@ def test_test_images_have_no_say_in_which_regime_is_best() -> None:
         )
         again = replace(s, scores=swapped)
         assert again.best("tiny").regime == best
-        assert trade_off(again, "tiny", seed=0).top.regime == best
+        assert measure(again, seed=0).trades[0].top.regime == best
 
 
 def test_what_does_not_fit_is_named_in_one_line() -> None:

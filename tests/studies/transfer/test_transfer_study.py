@@ -124,8 +124,9 @@ def test_unlabelled_images_are_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_layers_and_models_are_chosen_by_validation_not_by_test(result: Result) -> None:
-    from visus.studies.transfer.evaluation import LayerScore
     from visus.studies.transfer.layers.subject import Subject
+
+    from visus.studies.transfer.evaluation import LayerScore
 
     def score(tap: str, validation: float, top1: float) -> LayerScore:
         class Probe:

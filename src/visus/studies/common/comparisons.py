@@ -52,9 +52,10 @@ class Comparison:
 
     def reversed(self) -> Comparison:
         """The same comparison as b minus a."""
-        return replace(
-            self, a=self.b, b=self.a, difference=-self.difference, low=-self.high, high=-self.low, only_a=self.only_b, only_b=self.only_a
-        )  # fmt: skip
+        # Added to 0, as the negative of 0 would be written -0.
+        low, high = 0.0 - self.high, 0.0 - self.low
+        turned = replace(self, a=self.b, b=self.a, difference=0.0 - self.difference, low=low, high=high)
+        return replace(turned, only_a=self.only_b, only_b=self.only_a)
 
     def text(self) -> str:
         """'+2.1 points, 95 % interval -0.3 to +4.5'."""

@@ -48,11 +48,7 @@ def measure(imageset: ImageSet, backbone: Backbone, features: Features) -> Featu
 
 
 def metrics(m: FeaturesMeasures) -> tuple[Metric, ...]:
-    found = [Metric("images", m.n, split="all", label="images")]
-    if m.images_per_second is not None:
-        rate = Metric("images-per-second", m.images_per_second, better="higher", split="all", label="images a second")
-        found.append(rate)
-    return tuple(found)
+    return (Metric("images", m.n, split="all", label="images"),)
 
 
 def tables(m: FeaturesMeasures) -> tuple[Table, ...]:
