@@ -15,13 +15,25 @@ from sklearn.metrics import silhouette_samples, silhouette_score
 from tests.features import tiny
 
 from visus.errors import DataError, SpecError
+from visus.figures import Maps
 from visus.images import ImageSet, Splits
 from visus.measures import holm, paired_bootstrap, wilson
 from visus.models import Backbone
 from visus.report.draw import draw, to_bytes
-from visus.studies.common.schema1 import Table
-from visus.studies.common.upgrade import upgraded_figure
-from visus.studies.transfer.before_after.measure import BeforeAfter, before_after
+from visus.result import Section, Table
+from visus.studies.common.section import section
+from visus.studies.transfer import before_after
+from visus.studies.transfer.before_after import measure as measuring
+from visus.studies.transfer.before_after.measure import (
+    BeforeAfterMeasures,
+    FeatureChange,
+    Known,
+    map_taps,
+    measure_change,
+)
+from visus.studies.transfer.evaluation import LayerScore
+from visus.studies.transfer.inputs import LabelledImages
+from visus.studies.transfer.options import FeatureOptions, ProbeOptions
 
 CLASSES = ("dark", "blue", "red", "violet")  # red and blue off or on; without blue 0 is 1 and 2 is 3
 EACH = 35
@@ -62,9 +74,34 @@ def splits(images: ImageSet) -> Splits:
     return images.split(seed=0)
 
 
-def run(images: ImageSet, splits: Splits, states: Mapping[str, Backbone], **more: Any) -> BeforeAfter:
-    settings: dict[str, Any] = {"engine": "torch", "maps": False, "kept": np.arange(len(images)), "y": images.labels}
-    return before_after(images, states, splits=splits, **(settings | more))
+def run(
+    images: ImageSet,
+    splits: Splits,
+    states: Mapping[str, Backbone],
+    *,
+    taps: tuple[str, ...] | None = None,
+    maps: bool = False,
+    known: Known | None = None,
+    valid: tuple[np.ndarray, np.ndarray] | None = None,
+    pool: str = "mean",
+) -> FeatureChange:
+    """valid: positions of the valid images, and their labels; default all."""
+    indices, y = valid or (np.arange(len(images)), np.asarray(images.labels))
+    features = FeatureOptions(taps, pool, engine="torch", device="cpu")
+    data = LabelledImages(images, splits, indices, y)
+    return measure_change(data, states, features, ProbeOptions(maps=maps), known or Known({}, {}))
+
+
+def told(change: FeatureChange) -> Section:
+    return section(before_after, BeforeAfterMeasures((change,)))
+
+
+def tables(change: FeatureChange) -> dict[str, Table]:
+    return {t.key.removeprefix("before-and-after").strip("-") or "layers": t for t in told(change).tables}
+
+
+def sentences(change: FeatureChange) -> list[str]:
+    return [f.text for f in told(change).findings if f.kind != "caution"]
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +114,33 @@ def states() -> dict[str, Backbone]:
 
 
 @pytest.fixture(scope="module")
+def scores() -> dict[tuple[str, str], LayerScore]:
+    """What was evaluated on the way to `found`."""
+    return {}
+
+
+@pytest.fixture(scope="module")
 def found(
-    images: ImageSet, splits: Splits, states: dict[str, Backbone], tmp_path_factory: pytest.TempPathFactory
-) -> BeforeAfter:
+    images: ImageSet,
+    splits: Splits,
+    states: dict[str, Backbone],
+    scores: dict[tuple[str, str], LayerScore],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> FeatureChange:
+    real = measuring.evaluate_layer
+
+    def kept(x: np.ndarray, data: LabelledImages, layer: Any, options: ProbeOptions) -> LayerScore:
+        scores[layer.model, layer.tap] = score = real(x, data, layer, options)
+        return score
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VISUS_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setattr(measuring, "evaluate_layer", kept)
         return run(images, splits, states, maps=True)
 
 
 def column(table: Table, name: str) -> list[Any]:
-    return [row[table.columns.index(name)] for row in table.rows]
+    return list(table.column(name))
 
 
 def slow_cka(x: np.ndarray, y: np.ndarray) -> float:
@@ -105,197 +159,207 @@ def slow_cka(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def test_numbers_are_those_of_plain_pytorch_picture_by_picture(
-    found: BeforeAfter, images: ImageSet, splits: Splits, states: dict[str, Backbone]
+    found: FeatureChange,
+    scores: dict[tuple[str, str], LayerScore],
+    images: ImageSet,
+    splits: Splits,
+    states: dict[str, Backbone],
 ) -> None:
     y = images.labels[splits.test]  # type: ignore[index]
     taps = ["stem", "body", "head"]
     test = images.subset(splits.test)
     slow = {(s, t): tiny.reference(test, states[s], t).astype(np.float64) for s in states for t in taps}
-    layers, moves = found.tables["before and after"], found.tables["before and after, difference"]
+    layers, moves = tables(found)["layers"], tables(found)["difference"]
     assert column(layers, "silhouette") == pytest.approx(
         [silhouette_score(slow[s, t], y, metric="cosine") for s in states for t in taps], abs=1e-5
     )
     after = list(states)[1:]
     cka = [slow_cka(slow["pretrained", t], slow[s, t]) for s in after for t in taps]
-    assert column(moves, "CKA") == pytest.approx(cka, abs=1e-5)
-    right = {key: float(np.mean(score.probe.predictions == y)) for key, score in found.scores.items()}
+    assert column(moves, "cka") == pytest.approx(cka, abs=1e-5)
+    right = {key: float(np.mean(score.probe.predictions == y)) for key, score in scores.items()}
     assert column(layers, "probe") == pytest.approx([right[s, t] for s in states for t in taps])
-    expected = [100 * (right[s, t] - right["pretrained", t]) for s in after for t in taps]
-    assert column(moves, "probe, points") == pytest.approx(expected)
-    assert column(moves, "Holm p") == pytest.approx(holm(np.array(column(moves, "McNemar p"))))
+    expected = [right[s, t] - right["pretrained", t] for s in after for t in taps]
+    assert column(moves, "probe") == pytest.approx(expected)
+    assert column(moves, "p_holm") == pytest.approx(holm(np.array(column(moves, "p_mcnemar"))))
     apart = dict(zip(slow, column(layers, "silhouette"), strict=True))
     expected = [apart[s, t] - apart["pretrained", t] for s in after for t in taps]
-    assert column(moves, "silhouette change") == pytest.approx(expected, abs=1e-5)
-    intervals = zip(*(column(moves, f"silhouette {n}") for n in ("low", "change", "high")), strict=True)
+    assert column(moves, "silhouette") == pytest.approx(expected, abs=1e-5)
+    intervals = zip(*(column(moves, f"silhouette{n}") for n in ("_low", "", "_high")), strict=True)
     for (state, tap), (low, value, high) in zip([(s, t) for s in after for t in taps], intervals, strict=True):
         each = [silhouette_samples(slow[s, tap], y, metric="cosine") for s in (state, "pretrained")]
         boot = paired_bootstrap(*each, seed=0)
         assert (low, value, high) == pytest.approx((boot.low, boot.difference, boot.high), abs=1e-4)
         assert (low < value < high) == ((state, tap) != (after[0], "stem"))  # whose stem the training left as it was
-    for table, names in ((layers, ("probe low", "probe", "probe high")), (layers, ("kNN low", "kNN", "kNN high"))):
+    for table, names in ((layers, ("probe_low", "probe", "probe_high")), (layers, ("knn_low", "knn", "knn_high"))):
         for low, value, high in zip(*(column(table, n) for n in names), strict=True):
             assert (low, high) == pytest.approx(wilson(round(value * len(y)), len(y)))
 
 
-def test_what_was_learned_behind_the_first_layer_shows_there_and_only_there(found: BeforeAfter) -> None:
-    moves = found.tables["before and after, difference"]
-    early, middle, late = moves.rows[:3]
-    at = moves.columns.index
-    assert [row[at("layer")] for row in (early, middle, late)] == ["early (stem)", "middle (body)", "late (head)"]
-    assert early[at("CKA")] == pytest.approx(1, abs=1e-6)
-    assert early[at("probe, points")] == early[at("low")] == early[at("high")] == 0
-    assert early[at("silhouette change")] == pytest.approx(0, abs=1e-6)
-    assert late[at("CKA")] < 0.95
-    assert late[at("probe, points")] > 30
-    assert late[at("low")] > 0
-    assert late[at("Holm p")] < 0.01
-    assert late[at("silhouette low")] > 0
-    assert found.scores["pretrained", "head"].probe.top1 < 0.7
-    assert found.scores["fine-tuned (full)", "head"].probe.top1 > 0.9
+def test_what_was_learned_behind_the_first_layer_shows_there_and_only_there(found: FeatureChange) -> None:
+    early, middle, late = tables(found)["difference"].records()[:3]
+    assert [row["layer"] for row in (early, middle, late)] == ["early (stem)", "middle (body)", "late (head)"]
+    assert early["cka"] == pytest.approx(1, abs=1e-6)
+    assert early["probe"] == early["low"] == early["high"] == 0
+    assert early["silhouette"] == pytest.approx(0, abs=1e-6)
+    assert late["cka"] < 0.95
+    assert late["probe"] > 0.30
+    assert late["low"] > 0
+    assert late["p_holm"] < 0.01
+    assert late["silhouette_low"] > 0
+    assert found.layers["pretrained", "head"].probe.value < 0.7
+    assert found.layers["fine-tuned (full)", "head"].probe.value > 0.9
 
 
-def test_the_classes_that_differ_in_blue_alone_stop_being_confused(found: BeforeAfter) -> None:
-    table = found.tables["before and after, mistakes"]
+def test_the_classes_that_differ_in_blue_alone_stop_being_confused(found: FeatureChange) -> None:
+    table = tables(found)["mistakes"]
     assert set(column(table, "networks")) == {"pretrained → fine-tuned (full)"}, "no mistakes against random weights"
-    assert set(column(table, "judged by")) == {"probe, late (head)"}
-    fell = [r for r in table.rows if r[table.columns.index("change")] < 0]
+    assert set(column(table, "judge")) == {"probe, late (head)"}
+    fell = [r for r in table.records() if r["change"] < 0]
     assert fell
-    pairs = [{r[table.columns.index("class")], r[table.columns.index("taken for")]} for r in fell]
-    assert all(pair in ({"dark", "blue"}, {"red", "violet"}) for pair in pairs)
-    assert column(table, "change") == [
-        a - b for a, b in zip(column(table, "after"), column(table, "before"), strict=True)
-    ]
+    assert all({r["class"], r["taken_for"]} in ({"dark", "blue"}, {"red", "violet"}) for r in fell)
+    assert all(r["change"] == r["after"] - r["before"] for r in table.records())
 
 
-def test_findings_say_where_it_moved_what_stayed_and_which_mistake_went(found: BeforeAfter) -> None:
-    where, last, first, mistake = found.findings
-    moves = found.tables["before and after, difference"]
-    cka = column(moves, "CKA")
+def test_findings_say_where_it_moved_what_stayed_and_which_mistake_went(found: FeatureChange) -> None:
+    where, random, last, silhouette, first, mistake = sentences(found)
+    moves = tables(found)["difference"]
+    cka = column(moves, "cka")
     most = column(moves, "layer")[int(np.argmin(cka[:3]))]
     assert f"moved the most at {most}: linear CKA {min(cka[:3]):.2f}" in where
     assert "least" in where
-    assert f"random weights have {cka[3 + int(np.argmin(cka[:3]))]:.2f} there" in where
+    assert random == f"Random weights have a CKA of {cka[3 + int(np.argmin(cka[:3]))]:.2f} there."
     assert last.startswith("At late (head) the linear probe goes from")
-    assert "chance" not in last
+    assert "undecided" not in last
+    assert "no clear change" not in silhouette
     assert "early (stem), stayed as it was: CKA 1.00, probe +0.0 points" in first
     assert mistake.startswith("Taking ")
     assert "probe, late (head)" in mistake
+    metrics = {m.key for m in told(found).metrics}
+    shown = {t.key for t in told(found).tables} | {f.key for f in told(found).figures}
+    for finding in told(found).findings:
+        assert len(finding.text.split()) <= 35
+        assert set(finding.metrics) <= metrics
+        assert set(finding.shows) <= shown
 
 
-def test_maps_share_rows_columns_and_a_frame(found: BeforeAfter, splits: Splits) -> None:
-    figure = next(f for f in found.figures if f.kind == "maps")
-    panels = figure.data["panels"]
-    assert [p["row"] for p in panels] == [s for s in ("pretrained", "fine-tuned (full)", "random") for _ in range(3)]
+def test_maps_share_rows_columns_and_a_frame(found: FeatureChange, splits: Splits) -> None:
+    (figure,) = [f for f in told(found).figures if isinstance(f, Maps)]
+    panels = figure.panels
+    assert [p.row for p in panels] == [s for s in ("pretrained", "fine-tuned (full)", "random") for _ in range(3)]
     for panel in panels:
-        points = found.arrays[panel["points"]].astype(np.float64)
+        points = panel.points.astype(np.float64)
         assert points.shape == (len(splits.test), 2)
         np.testing.assert_allclose(points.mean(0), 0, atol=1e-5)
         assert np.sqrt((points**2).sum(1).mean()) == pytest.approx(1, abs=1e-5)
-        assert 0 <= panel["trust"]["neighbours_kept"] <= panel["trust"]["trustworthiness"] <= 1
-    assert len(found.arrays[figure.data["labels"]]) == len(splits.test)
+        trust = panel.trust
+        assert 0 <= float(trust["neighbours_kept"] or 0) <= float(trust["trustworthiness"] or 0) <= 1
+    assert len(figure.labels) == len(splits.test)
     # Nothing was learned in front of the first tap, so its maps are one and the same.
-    np.testing.assert_allclose(found.arrays[panels[0]["points"]], found.arrays[panels[3]["points"]], atol=1e-4)
+    np.testing.assert_allclose(panels[0].points, panels[3].points, atol=1e-4)
     # Of every column's maps none could be turned closer to the first.
     for first, other in ((panels[2], panels[5]), (panels[1], panels[7])):
-        goal, points = (found.arrays[p["points"]].astype(np.float64) for p in (first, other))
+        goal, points = (p.points.astype(np.float64) for p in (first, other))
         least = ((points - goal) ** 2).sum()
         for angle in np.linspace(0, 2 * np.pi, 361):
             turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
             for flip in (-1.0, 1.0):
                 assert ((points @ turn * [flip, 1.0] - goal) ** 2).sum() > least - 1e-3
-    assert np.abs(found.arrays[panels[2]["points"]] - found.arrays[panels[5]["points"]]).max() > 0.1
+    assert np.abs(panels[2].points - panels[5].points).max() > 0.1
 
 
-def test_every_figure_is_drawn_and_carries_the_numbers_of_the_tables(found: BeforeAfter) -> None:
-    by_name = {f.name: f for f in found.figures}
-    assert list(by_name) == [
-        "before-after-maps",
-        "before-after-probe",
-        "before-after-separability",
-        "before-after-cka",
-    ]
-    for figure in found.figures:
+def test_every_figure_is_drawn_and_carries_the_numbers_of_the_tables(found: FeatureChange) -> None:
+    by_key: dict[str, Any] = {f.key: f for f in told(found).figures}
+    assert list(by_key) == ["before-after-maps", "before-after-probe", "before-after-separability", "before-after-cka"]
+    for figure in by_key.values():
         for form in ("png", "svg", "pdf"):
-            assert to_bytes(draw(upgraded_figure(figure, found.arrays)), form)  # type: ignore[arg-type]
-    layers, moves = found.tables["before and after"], found.tables["before and after, difference"]
-    series = by_name["before-after-separability"].data["series"]
-    assert [v for s in series for v in s["y"]] == column(layers, "silhouette")
-    assert [s["x"] for s in series] == [[0.3, 0.7, 1.0]] * 3
-    cka = by_name["before-after-cka"].data["series"]
-    assert [s["name"] for s in cka] == [s["name"] for s in series], "one colour a network in all figures"
-    assert [v for s in cka for v in s["y"]] == [1.0] * 3 + column(moves, "CKA")
-    groups = by_name["before-after-probe"].data["groups"]
-    assert [v for g in groups for v in g["values"]] == pytest.approx([100 * v for v in column(layers, "probe")])
+            assert to_bytes(draw(figure), form)  # type: ignore[arg-type]
+    layers, moves = tables(found)["layers"], tables(found)["difference"]
+    series = by_key["before-after-separability"].series
+    assert [v for s in series for v in s.y] == column(layers, "silhouette")
+    assert [s.x for s in series] == [(0.3, 0.7, 1.0)] * 3
+    cka = by_key["before-after-cka"].series
+    assert [s.name for s in cka] == [s.name for s in series], "one colour a network in all figures"
+    assert [v for s in cka for v in s.y] == [1.0] * 3 + column(moves, "cka")
+    assert [v for g in by_key["before-after-probe"].groups for v in g.values] == column(layers, "probe")
+
+
+def test_of_several_models_every_name_holds_its_own(found: FeatureChange) -> None:
+    both = section(before_after, BeforeAfterMeasures((found, replace(found, model="other"))))
+    assert len({t.key for t in both.tables}) == len(both.tables) == 6
+    assert len({f.key for f in both.figures}) == len(both.figures) == 8
+    assert sum(f.text.startswith("other: ") for f in both.findings) == len(told(found).findings)
 
 
 def test_the_same_weights_are_no_change(images: ImageSet, splits: Splits) -> None:
     same = run(images, splits, {"before": network(blue=True), "after": network(blue=True)})
-    moves = same.tables["before and after, difference"]
-    assert column(moves, "CKA") == pytest.approx([1, 1, 1], abs=1e-12)
-    for name in ("probe, points", "low", "high", "silhouette change", "silhouette low", "silhouette high"):
+    moves = tables(same)["difference"]
+    assert column(moves, "cka") == pytest.approx([1, 1, 1], abs=1e-12)
+    for name in ("probe", "low", "high", "silhouette", "silhouette_low", "silhouette_high"):
         assert column(moves, name) == [0, 0, 0]
-    assert column(moves, "McNemar p") == [1, 1, 1]
-    assert "before and after, mistakes" not in same.tables
-    assert "every layer" in same.findings[0]
-    assert not any("Taking" in f for f in same.findings)
+    assert column(moves, "p_mcnemar") == [1, 1, 1]
+    assert "mistakes" not in tables(same)
+    assert "every layer" in sentences(same)[0]
+    assert not any("Taking" in f for f in sentences(same))
 
 
 def test_what_is_known_is_not_computed_again(
-    found: BeforeAfter,
+    found: FeatureChange,
+    scores: dict[tuple[str, str], LayerScore],
     images: ImageSet,
     splits: Splits,
     states: dict[str, Backbone],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from visus.studies.transfer.layers import scores as layers
-
     asked: list[tuple[str, str]] = []
-    real = layers.score_layer
+    real = measuring.evaluate_layer
 
-    def counted(*args: Any, **more: Any) -> Any:
-        asked.append((more["model"], more["tap"]))
-        return real(*args, **more)
+    def counted(x: np.ndarray, data: LabelledImages, layer: Any, options: ProbeOptions) -> LayerScore:
+        asked.append((layer.model, layer.tap))
+        return real(x, data, layer, options)
 
-    monkeypatch.setattr(layers, "score_layer", counted)
-    known = {key: score for key, score in found.scores.items() if key != ("random", "body")}
-    again = run(images, splits, states, known=known)
+    monkeypatch.setattr(measuring, "evaluate_layer", counted)
+    known = {key: score for key, score in scores.items() if key != ("random", "body")}
+    again = run(images, splits, states, known=Known(known, {}))
     assert asked == [("random", "body")]
-    assert again.tables == found.tables
-    assert again.findings == found.findings
+    assert tables(again) == tables(found)
+    assert sentences(again) == sentences(found)
     short = replace(splits, test=splits.test[:-1])
     with pytest.raises(DataError, match="use one split"):
-        run(images, short, states, known=known)
+        run(images, short, states, known=Known(known, {}))
 
 
 def test_the_classifiers_own_answers_are_compared_and_spoken_of(
-    found: BeforeAfter, images: ImageSet, splits: Splits, states: dict[str, Backbone]
+    found: FeatureChange,
+    scores: dict[tuple[str, str], LayerScore],
+    images: ImageSet,
+    splits: Splits,
+    states: dict[str, Backbone],
 ) -> None:
     y = images.labels[splits.test]  # type: ignore[index]
     early = np.where(y == 3, 0, y)
     late = np.where(y == 1, 2, y)
     early[np.flatnonzero(y == 2)[:2]] = late[np.flatnonzero(y == 2)[:2]] = 0  # a mistake that both make
-    both = run(images, splits, states, known=found.scores, test_predictions={"head only": early, "full": late})
-    table = both.tables["before and after, mistakes"]
-    own = [row for row in table.rows if row[0] == "classifier"]
+    both = run(images, splits, states, known=Known(scores, {"head only": early, "full": late}))
+    own = [row for row in tables(both)["mistakes"].rows if row[0] == "classifier"]
     n, m = int((y == 3).sum()), int((y == 1).sum())
     assert [row[1:8] for row in own] == [
         ("head only → full", "violet", "dark", n, 0, -n, n),
         ("head only → full", "blue", "red", 0, m, m, m),
     ]
     assert own[0][8] == pytest.approx(2 * 0.5**n)
-    assert f"Taking violet for dark stopped: {n} of {n} test images with head only, 0 with full" in both.findings[-1]
+    assert f"Taking violet for dark stopped: {n} of {n} test images with head only, 0 with full" in sentences(both)[-1]
     with pytest.raises(DataError, match="one classifier"):
-        run(images, splits, states, test_predictions={"full": late})
+        run(images, splits, states, known=Known({}, {"full": late}))
 
 
 def test_weights_trained_in_place_are_not_mistaken_for_those_before(images: ImageSet, splits: Splits) -> None:
     trained = network(blue=False)
     assert trained.fingerprint == network(blue=False).fingerprint
     trained.module.load_state_dict(network(blue=True).module.state_dict())
-    found = run(images, splits, {"before": network(blue=False), "after": trained}, taps=["late"])
-    assert column(found.tables["before and after, difference"], "CKA")[0] < 0.95
-    assert len(found.findings) == 3
-    assert [f.kind for f in found.figures] == ["intervals"]
+    found = run(images, splits, {"before": network(blue=False), "after": trained}, taps=("late",))
+    assert column(tables(found)["difference"], "cka")[0] < 0.95
+    assert len(sentences(found)) == 4
+    assert [f.kind for f in told(found).figures] == ["intervals"]
 
 
 def test_a_network_of_other_taps_and_other_wrong_input_is_refused(images: ImageSet, splits: Splits) -> None:
@@ -311,9 +375,14 @@ def test_a_network_of_other_taps_and_other_wrong_input_is_refused(images: ImageS
     with pytest.raises(DataError, match="at least one after"):
         run(images, splits, {"one": one})
     with pytest.raises(SpecError, match="nowhere"):
-        run(images, splits, {"one": one, "other": network(blue=False)}, taps=["nowhere"])
-    with pytest.raises(DataError, match="label of every kept image"):
-        run(images, splits, {"one": one, "other": network(blue=False)}, y=np.zeros(3, np.int64))
+        run(images, splits, {"one": one, "other": network(blue=False)}, taps=("nowhere",))
+    with pytest.raises(DataError, match="label of every valid image"):
+        run(
+            images,
+            splits,
+            {"one": one, "other": network(blue=False)},
+            valid=(np.arange(len(images)), np.zeros(3, np.int64)),
+        )
 
 
 def test_a_picture_that_cannot_be_decoded_may_not_be_among_those_kept(images: ImageSet, splits: Splits) -> None:
@@ -322,7 +391,7 @@ def test_a_picture_that_cannot_be_decoded_may_not_be_among_those_kept(images: Im
     broken = replace(images, source=tiny.Pictures(tuple(files)))
     pair = {"a": network(blue=False), "b": network(blue=True)}
     with pytest.raises(DataError, match="1 of the images"):
-        run(broken, splits, pair, taps=["late"])
+        run(broken, splits, pair, taps=("late",))
     kept = np.delete(np.arange(len(images)), 7)
     where = np.cumsum(np.isin(np.arange(len(images)), kept)) - 1
 
@@ -330,29 +399,35 @@ def test_a_picture_that_cannot_be_decoded_may_not_be_among_those_kept(images: Im
         return where[rows[rows != 7]]
 
     moved = Splits(move(splits.train), tuple((move(a), move(b)) for a, b in splits.folds), move(splits.test))
-    found = run(broken, moved, pair, taps=["late"], kept=kept, y=images.labels[kept])  # type: ignore[index]
-    assert found.scores["b", "head"].probe.top1 > 0.9
+    found = run(broken, moved, pair, taps=("late",), valid=(kept, np.asarray(images.labels)[kept]))
+    assert found.layers["b", "head"].probe.value > 0.9
 
 
 def test_a_dead_layer_has_no_cka_and_says_so(images: ImageSet, splits: Splits) -> None:
     dead = network(blue=True)
     with torch.no_grad():
         dead.module.get_submodule("head").weight.zero_()  # type: ignore[operator,union-attr]
-    found = run(images, splits, {"alive": network(blue=True), "dead": dead}, taps=["late"])
-    assert np.isnan(column(found.tables["before and after, difference"], "CKA")[0])
-    assert any("no value" in w for w in found.warnings)
-    assert all("nan" not in f for f in found.findings)
+    found = run(images, splits, {"alive": network(blue=True), "dead": dead}, taps=("late",))
+    assert column(tables(found)["difference"], "cka") == [None]
+    assert any("no value" in f.text for f in told(found).findings if f.kind == "caution")
+    assert all("nan" not in f for f in sentences(found))
 
 
-def test_flattened_layers_are_reduced_on_training_rows(images: ImageSet, splits: Splits) -> None:
-    found = run(images, splits, {"a": network(blue=False), "b": network(blue=True)}, taps=["body"], pool="flatten")
-    assert found.scores["a", "body"].width == min(12 * 16, 256, len(splits.train) - 1)
+def test_flattened_layers_are_reduced_on_training_rows(
+    images: ImageSet, splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths: list[int] = []
+    real = measuring.evaluate_layer
+
+    def seen(x: np.ndarray, data: LabelledImages, layer: Any, options: ProbeOptions) -> LayerScore:
+        widths.append(x.shape[1])
+        return real(x, data, layer, options)
+
+    monkeypatch.setattr(measuring, "evaluate_layer", seen)
+    run(images, splits, {"a": network(blue=False), "b": network(blue=True)}, taps=("body",), pool="flatten")
+    assert widths == [min(12 * 16, 256, len(splits.train) - 1)] * 2
 
 
 def test_many_layers_give_three_columns_of_maps() -> None:
-    from types import SimpleNamespace
-
-    from visus.studies.transfer.before_after.figures import map_taps
-
-    assert map_taps(SimpleNamespace(taps=tuple("abcd"))) == tuple("abcd")  # type: ignore[arg-type]
-    assert map_taps(SimpleNamespace(taps=tuple("abcdefg"))) == ("a", "d", "g")  # type: ignore[arg-type]
+    assert map_taps("abcd") == tuple("abcd")
+    assert map_taps("abcdefg") == ("a", "d", "g")

@@ -15,8 +15,9 @@ from tests.colours import write as write_colours
 
 import visus
 from visus.errors import DataError, SpecError
+from visus.figures import Front
 from visus.models import load_backbone
-from visus.studies.common.schema1 import Result
+from visus.result import Result
 from visus.training import loop
 
 MODEL = "timm:test_resnet?weights=none"
@@ -47,8 +48,7 @@ def result(colours: Path, home: Path) -> Result:
 
 
 def column(result: Result, table: str, name: str) -> list[object]:
-    found = result.tables[table]
-    return [row[found.columns.index(name)] for row in found.rows]
+    return list(result.tables[table].column(name))
 
 
 def test_every_regime_has_its_row_its_cost_and_its_place_on_the_front(result: Result) -> None:
@@ -56,17 +56,18 @@ def test_every_regime_has_its_row_its_cost_and_its_place_on_the_front(result: Re
     assert column(result, "regimes", "regime") == words
     assert column(result, "regimes", "seeds") == [1, 2, 2, 2, 2]
     assert all(0 <= float(v) <= 1 for v in column(result, "regimes", "accuracy"))  # type: ignore[arg-type]
-    trainable = [int(v) for v in column(result, "training cost", "trainable")]  # type: ignore[call-overload]
+    trainable = [int(v) for v in column(result, "training-cost", "trainable")]  # type: ignore[call-overload]
     assert trainable[0] == trainable[1] < trainable[2] < trainable[3] == trainable[4]
-    assert all(float(v) > 0 for v in column(result, "training cost", "seconds")[1:])  # type: ignore[arg-type]
-    assert result.figures[0].kind == "front"
-    assert len(result.figures[0].data["points"]) == 5
-    assert {"regimes compared", "learning rates", "before and after", "accuracy"} <= set(result.tables)
+    assert all(float(v) > 0 for v in column(result, "training-cost", "seconds")[1:])  # type: ignore[arg-type]
+    front = next(iter(result.figures.values()))
+    assert isinstance(front, Front)
+    assert len(front.points) == 5
+    assert {"regimes-compared", "learning-rates", "before-and-after", "accuracy"} <= set(result.tables)
     assert any("best trade-off" in f for f in result.findings)
 
 
 def test_a_trained_network_is_a_model_like_any_other(result: Result, home: Path, colours: Path) -> None:
-    folders = [str(f).replace("$VISUS_HOME", str(home)) for f in column(result, "trained models", "folder")]
+    folders = [str(f).replace("$VISUS_HOME", str(home)) for f in column(result, "trained-models", "folder")]
     assert len(folders) == 4
     assert load_backbone(folders[2]).labels == ("blue", "green", "red")
     found = visus.predict([str(colours / "red" / "03.png")], model=folders[2])
@@ -83,7 +84,7 @@ def test_the_same_command_again_reads_and_trains_nothing(
     again = visus.transfer(
         images=f"folder:{colours}", regime=["head", "last-block,full", "scratch"], budget="none", seeds=2, **ASKED
     )
-    for name in ("regimes", "learning rates", "before and after", "regimes compared"):
+    for name in ("regimes", "learning-rates", "before-and-after", "regimes-compared"):
         assert again.tables[name] == result.tables[name]
 
 
@@ -98,13 +99,11 @@ def test_two_networks_stand_side_by_side_with_adapters_too(colours: Path, tmp_pa
         out=tmp_path,
         **ASKED | {"model": models},
     )
-    assert len(column(found, "regimes across models", "A")) == 3  # probe, head, LoRA
+    assert len(column(found, "regimes-across-models", "a")) == 3  # probe, head, LoRA
     assert set(column(found, "regimes", "model")) == set(models)
     for model in models:
-        assert f"before and after, {model}" in found.tables
+        assert f"before-and-after/{model}" in found.tables
         assert any(f.startswith(f"{model}: ") for f in found.findings)
-    names = [f.name for f in found.figures]
-    assert len(names) == len(set(names))
     assert (tmp_path / "index.html").stat().st_size > 10_000
 
 
@@ -112,21 +111,19 @@ def test_a_budget_that_allows_nothing_leaves_out_and_says_so(colours: Path) -> N
     found = visus.transfer(images=f"folder:{colours}", regime=["full"], budget="1s", **ASKED | {"epochs": 50})
     # Left out, planned shorter, or, where the machine slowed down after the plan was made, cut: each is said.
     said = ("full: left out", "of 50 epochs", "(budget), before all that was planned")
-    assert any(text in warning for text in said for warning in found.warnings)
+    assert any(text in warning for text in said for warning in found.cautions)
 
 
 def test_skips_are_removed_where_named_and_one_by_one(colours: Path) -> None:
     named = visus.transfer(images=f"folder:{colours}", regime=["probe"], ablate_skips="layer2.0-layer3.0", **ASKED)
-    networks = column(named, "skips removed", "network")
+    networks = column(named, "skips-removed", "network")
     assert networks == ["intact", "without skips", "without skips, BatchNorm recalibrated"]
     assert float(column(named, "gradients", "intact")[0]) > 0  # type: ignore[arg-type]
-    assert any(f.name == "skips-curves" for f in named.figures)
+    assert "skips-curves" in named.figures
     swept = visus.transfer(images=f"folder:{colours}", regime=["probe"], ablate_skips="sweep", **ASKED)
-    blocks = column(swept, "skip sweep", "block")
+    blocks = column(swept, "skip-sweep", "block")
     assert len(blocks) >= 3
-    for low, value, high in zip(
-        *(column(swept, "skip sweep", c) for c in ("low", "damage, points", "high")), strict=True
-    ):
+    for low, value, high in zip(*(column(swept, "skip-sweep", c) for c in ("low", "damage", "high")), strict=True):
         assert float(low) <= float(value) <= float(high)  # type: ignore[arg-type]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +14,11 @@ from tests.colours import write as write_colours
 
 import visus
 from visus.errors import DataError
+from visus.figures import Map
 from visus.measures import wilson
-from visus.studies.common.schema1 import Result
+from visus.result import Result
+from visus.studies.common import comparisons
+from visus.studies.transfer.evaluation import LayerScore, best_of
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +38,7 @@ def result(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
 
 
 def _column(result: Result, table: str, column: str) -> list[object]:
-    found = result.tables[table]
-    at = found.columns.index(column)
-    return [row[at] for row in found.rows]
+    return list(result.tables[table].column(column))
 
 
 def test_colours_are_told_apart_and_shuffled_labels_are_not(result: Result) -> None:
@@ -45,7 +48,7 @@ def test_colours_are_told_apart_and_shuffled_labels_are_not(result: Result) -> N
         if "effnet" in str(m)
     ]
     assert min(map(float, real)) > 0.9  # type: ignore[arg-type]
-    assert float(np.mean([float(v) for v in _column(result, "controls", "shuffled labels")])) < 0.75  # type: ignore[arg-type]
+    assert float(np.mean([float(v) for v in _column(result, "controls", "shuffled")])) < 0.75  # type: ignore[arg-type]
 
 
 def test_every_model_and_layer_has_probe_and_knn_with_an_interval(result: Result) -> None:
@@ -61,28 +64,68 @@ def test_every_model_and_layer_has_probe_and_knn_with_an_interval(result: Result
 
 
 def test_models_are_compared_in_pairs_and_findings_speak_of_both(result: Result) -> None:
-    (pair,) = result.tables["models compared"].rows
-    rows = [dict(zip(result.tables["accuracy"].columns, row, strict=True)) for row in result.tables["accuracy"].rows]
-    best = {}
-    for row in (r for r in rows if r["method"] == "linear probe"):
+    (pair,) = result.tables["models-compared"].records()
+    best: dict[str, dict[str, Any]] = {}
+    for row in (r for r in result.tables["accuracy"].records() if r["method"] == "linear probe"):
         if row["model"] not in best or row["validation"] > best[row["model"]]["validation"]:
             best[row["model"]] = row
     first, second = best["visus:effnet-lite0"], best["timm:resnet18?weights=none"]
-    assert str(pair[0]).startswith("visus:effnet-lite0")
-    assert str(pair[1]).startswith("timm:resnet18?weights=none")
-    assert pair[2] == pytest.approx(100 * (first["accuracy"] - second["accuracy"]))
-    assert pair[3] <= pair[2] <= pair[4]
-    (said,) = [f for f in result.findings if str(pair[0]) in f and str(pair[1]) in f]
-    assert ("undecided" in said) == (pair[3] <= 0 <= pair[4])
+    assert pair["a"].startswith("visus:effnet-lite0")
+    assert pair["b"].startswith("timm:resnet18?weights=none")
+    assert pair["difference"] == pytest.approx(first["accuracy"] - second["accuracy"])
+    assert pair["low"] <= pair["difference"] <= pair["high"]
+    (said,) = [f for f in result.findings if pair["a"] in f and pair["b"] in f]
+    assert ("undecided" in said) == (pair["low"] <= 0 <= pair["high"])
+
+
+def test_every_pair_is_resampled_once(colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+    real = comparisons.paired_bootstrap
+
+    def counted(a: np.ndarray, b: np.ndarray, **more: Any) -> Any:
+        asked.append(np.stack([a, b]).tobytes())
+        return real(a, b, **more)
+
+    monkeypatch.setattr(comparisons, "paired_bootstrap", counted)
+    visus.transfer(
+        ["timm:test_resnet?weights=none", "timm:test_vit?weights=none"], f"folder:{colours}", taps=["early", "late"],
+        engine="torch", regime=["probe"], maps=False, controls=False,
+    )  # fmt: skip
+    # Two layers of each model, and the models at their best layers, whatever tells of them.
+    assert len(asked) == 3
+
+
+def test_headline_and_predictions_are_of_the_layer_that_validation_prefers(result: Result) -> None:
+    best = max(
+        (r for r in result.tables["accuracy"].records() if r["method"] == "linear probe"), key=lambda r: r["validation"]
+    )
+    assert result.metrics[result.headline[0]].value == best["accuracy"]
+    found = result.predictions
+    assert float(np.mean(np.asarray(found["label"]) == np.asarray(found["prediction"]))) == best["accuracy"]
+    assert len(result.answer.split()) <= 25
+
+
+def test_each_section_names_the_file_that_made_it(result: Result) -> None:
+    root = Path(visus.__file__).parent
+    for section in result.sections:
+        assert (root / f"{section.file}.py").is_file() or (root / section.file).is_dir()
+        metrics, shown = (
+            {m.key for m in section.metrics},
+            {t.key for t in section.tables} | {f.key for f in section.figures},
+        )
+        for finding in section.findings:
+            assert len(finding.text.split()) <= 35, finding.text
+            assert set(finding.metrics) <= metrics
+            assert set(finding.shows) <= shown
 
 
 def test_maps_carry_trust_figures_and_thumbnails(result: Result) -> None:
-    maps = [f for f in result.figures if f.kind == "map"]
+    maps = [f for f in result.figures.values() if isinstance(f, Map)]
     assert len(maps) == 2 * 2 * 2
     for figure in maps:
-        points = result.arrays[figure.data["points"]]
-        assert len(points) == len(figure.data["ids"]) == len(result.arrays[figure.data["sprite"]])
-        assert 0.5 <= figure.data["trust"]["trustworthiness"] <= 1
+        assert figure.sprite is maps[0].sprite
+        assert len(figure.points) == len(figure.ids) == len(figure.sprite)
+        assert 0.5 <= float(figure.trust["trustworthiness"] or 0) <= 1
 
 
 def test_the_result_survives_saving(result: Result, tmp_path: Path) -> None:
@@ -92,8 +135,6 @@ def test_the_result_survives_saving(result: Result, tmp_path: Path) -> None:
 
 
 def test_a_picture_that_cannot_be_decoded_is_named_and_moves_no_label(colours: Path, tmp_path: Path) -> None:
-    import shutil
-
     broken = tmp_path / "broken"
     shutil.copytree(colours, broken)
     whole = (broken / "green" / "03.png").read_bytes()
@@ -123,22 +164,11 @@ def test_unlabelled_images_are_refused_in_one_line(tmp_path: Path) -> None:
         visus.transfer(images=f"folder:{tmp_path}")
 
 
-def test_layers_and_models_are_chosen_by_validation_not_by_test(result: Result) -> None:
-    from visus.studies.transfer.layers.subject import Subject
-
-    from visus.studies.transfer.evaluation import LayerScore
-
+def test_layers_and_models_are_chosen_by_validation_not_by_test() -> None:
     def score(tap: str, validation: float, top1: float) -> LayerScore:
-        class Probe:
-            validation_accuracy = validation
-
-        probe = Probe()
-        probe.top1 = top1  # type: ignore[attr-defined]
+        probe = SimpleNamespace(validation_accuracy=validation, top1=top1)
         empty = np.zeros(0, np.int64)
         return LayerScore("m", tap, tap, 1, probe, None, None, {}, 1, empty, 0.0, 0.0)  # type: ignore[arg-type]
 
     scores = (score("a", validation=0.9, top1=0.1), score("b", validation=0.2, top1=0.99))
-    subject = Subject(None, None, None, None, (), scores)  # type: ignore[arg-type]
-    assert subject.best.tap == "a"
-    assert subject.best_layer("m").tap == "a"
-    assert replace(subject, scores=scores[::-1]).best.tap == "a"
+    assert best_of(scores).tap == best_of(scores, "m").tap == best_of(scores[::-1]).tap == "a"

@@ -115,8 +115,9 @@ def measure(
             continue
         first = best_of(scores, m)
         second = best_of([s for s in scores if s is not first], m)
-        known = by_layer.get((m, first.tap, second.tap))
-        next_best.append(NextBest(m, first.label, second.label, known or against(first, second)))
+        known, turned = (by_layer.get((m, a.tap, b.tap)) for a, b in ((first, second), (second, first)))
+        comparison = known or (turned.reversed() if turned else against(first, second))
+        next_best.append(NextBest(m, first.label, second.label, comparison))
     cka = None
     if len(scores) > 1 and len(y) >= FEWEST_CKA:
         matrix = cka_matrix([features[s.model, s.tap][test] for s in scores])
