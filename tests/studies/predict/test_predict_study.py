@@ -23,7 +23,7 @@ def photos(tmp_path):
 def test_a_cat_is_a_cat_and_bad_files_are_named(photos):
     result = predict([str(photos / n) for n in ("chelsea.png", "torn.jpg", "coffee.jpg")])
     table = result.tables["predictions"]
-    assert table.columns == ("image", "rank", "label", "probability", "index")
+    assert [c.key for c in table.columns] == ["image", "rank", "label", "probability", "index"]
     assert [row[:2] for row in table.rows] == [(n, r) for n in ("chelsea.png", "coffee.jpg") for r in range(1, 6)]
     assert "cat" in table.rows[0][2]
     assert {row[4] for row in table.rows[:3]} <= {281, 282, 283, 284, 285}  # ImageNet's house cats
