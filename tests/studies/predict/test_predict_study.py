@@ -8,6 +8,7 @@ import skimage
 from PIL import Image
 
 from visus.errors import DataError, SpecError
+from visus.figures import Gallery
 from visus.models.classify import top_classes
 from visus.studies.predict import predict
 
@@ -33,9 +34,10 @@ def test_a_cat_is_a_cat_and_bad_files_are_named(photos):
     assert 0 < sum(p) <= 1
     assert [row[0] for row in result.tables["quarantine"].rows] == ["torn.jpg"]
     assert any("chelsea.png" in f and "cat" in f for f in result.findings)
-    (figure,) = result.figures
-    assert figure.kind == "gallery"
-    assert len(figure.data["captions"]) == len(result.arrays[figure.data["images"]]) == 2
+    (figure,) = result.figures.values()
+    assert isinstance(figure, Gallery)
+    assert len(figure.captions) == len(figure.images) == 2
+    assert list(result.predictions["id"]) == ["chelsea.png", "coffee.jpg"]
 
 
 def test_folders_and_files_go_together_and_limit_holds(photos):
