@@ -148,7 +148,7 @@ def test_imagenets_thousand_names_are_all_different() -> None:
 
 
 def test_clips_prompts_are_made_of_the_names(tmp_path) -> None:
-    from visus.studies.clip.pairs import _meant
+    from visus.studies.clip.encoding import wordings_of
 
     pictures(tmp_path, list(IMAGENETTE)[:2])
-    assert _meant(load_images(str(tmp_path)).classes, None) == [("tench",), ("English springer",)]
+    assert wordings_of(load_images(str(tmp_path)).classes, None) == [("tench",), ("English springer",)]

@@ -33,7 +33,7 @@ from visus.models.tapped_module import TappedModule
 from visus.models.tokens import forward_kept
 from visus.models.vae import Decoder, VaeSizes, new_vae, wrap
 from visus.models.vit import vit_layout
-from visus.studies.clip.pairs import embed
+from visus.studies.clip.encoding import embed
 from visus.studies.vit.masking.measure import answered, dropped, importance
 from visus.studies.vit.subject import EvaluatedModel, Shown
 from visus.training import checkpoint
@@ -431,7 +431,7 @@ def test_the_image_tower_of_a_dual_encoder_runs_where_it_was_moved_to(
     for device in ("cpu", "cuda"):
         homes(device)
         with pretend.on(device)():
-            found.append(embed(encoder, images, device=device)[0])
+            found.append(embed(encoder, images, device=device).vectors)
     assert np.allclose(*found, atol=1e-3)
     assert "native_layer_norm" in worked
 

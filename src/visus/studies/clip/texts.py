@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from visus.errors import DataError
+from visus.images import ImageSet
+from visus.models.dual import DualEncoder
+from visus.models.dual_reading import token_keys
 from visus.progress import caution, note
 
-if TYPE_CHECKING:
-    from visus.images import ImageSet
-    from visus.models.dual import DualEncoder
-
 OWN = "visus:"  # sets that ship with the lab
-NAMED, SAID = 3, 60  # texts over the context that a warning names, and the characters that it shows of each
+NAMED, LENGTH = 3, 60  # texts over the context that a warning names, and the characters that it shows of each
 _FILE = re.compile(r"\S*\.(jpe?g|png|webp|gif|bmp|tiff?|heic|avif|dcm)", re.IGNORECASE)
 
 
@@ -29,13 +27,13 @@ def captions_of(imageset: ImageSet, rows: np.ndarray) -> tuple[np.ndarray, tuple
     """
     assert imageset.captions is not None
     texts = [list(dict.fromkeys(t.strip() for t in imageset.captions[int(i)] if t.strip())) for i in rows]
-    kept = np.array([bool(t) for t in texts], bool)
-    if not kept.any():
+    worded = np.array([bool(t) for t in texts], bool)
+    if not worded.any():
         raise DataError(f"the captions of {imageset.name} are all empty; write at least one word for each image")
-    if not kept.all():
-        first = imageset.ids[int(rows[~kept][0])]
+    if not worded.all():
+        first = imageset.ids[int(rows[~worded][0])]
         caution(
-            f"{int((~kept).sum()):,} of {len(rows):,} images have no caption (the first: {first}) and are left out."
+            f"{int((~worded).sum()):,} of {len(rows):,} images have no caption (the first: {first}) and are left out."
         )
     several = sum(len(t) > 1 for t in texts)
     if several:
@@ -44,24 +42,24 @@ def captions_of(imageset: ImageSet, rows: np.ndarray) -> tuple[np.ndarray, tuple
         note(
             f"captions: {several:,} images have several; {'the first, the name, is taken' if own else 'each is a partner of its image'}"
         )
-    said = tuple(t for of in texts for t in of)
+    captions = tuple(t for of in texts for t in of)
     pairs = np.repeat(rows, [len(of) for of in texts])
     ids = [imageset.ids[int(i)] for i in pairs]
     names = [
-        t for t, i in zip(said, ids, strict=True) if _FILE.fullmatch(t) or t in (i, PurePath(i).name, PurePath(i).stem)
+        t
+        for t, i in zip(captions, ids, strict=True)
+        if _FILE.fullmatch(t) or t in (i, PurePath(i).name, PurePath(i).stem)
     ]
-    if 2 * len(names) > len(said):
+    if 2 * len(names) > len(captions):
         caution(
-            f"{len(names):,} of {len(said):,} captions are names of files (the first: {_short(names[0])!r}), which say little of a picture."
+            f"{len(names):,} of {len(captions):,} captions are names of files (the first: {_short(names[0])!r}), which say little of a picture."
         )
-    return pairs, said
+    return pairs, captions
 
 
-def text_keys(encoder: DualEncoder, said: Sequence[str], what: str) -> np.ndarray:
+def text_keys(encoder: DualEncoder, captions: Sequence[str], what: str) -> np.ndarray:
     """int64 [n]: equal for texts that are one to the model, with what must be known of them: all one, different ones that become one."""
-    from visus.models.dual_reading import token_keys
-
-    distinct, code = np.unique(np.array(said), return_inverse=True)
+    distinct, code = np.unique(np.array(captions), return_inverse=True)
     texts = distinct.tolist()
     keys = token_keys(encoder.words, texts)
     count = int(keys.max()) + 1
@@ -71,12 +69,12 @@ def text_keys(encoder: DualEncoder, said: Sequence[str], what: str) -> np.ndarra
             f"{len(texts):,} different {what} are {count:,} to the model, which reads {encoder.context} tokens, as its tokenizer writes them: "
             f"{_ends(texts[a])!r} and {_ends(texts[b])!r} are one to it."
         )
-    elif len(texts) == 1 and len(said) > 1:
+    elif len(texts) == 1 and len(captions) > 1:
         caution(
-            f"All {len(said):,} {what} are the same ({_short(texts[0])!r}): every image finds its own, which says nothing."
+            f"All {len(captions):,} {what} are the same ({_short(texts[0])!r}): every image finds its own, which says nothing."
         )
     if count == 1 and len(texts) > 1:
-        caution(f"All {len(said):,} {what} are one to the model: every image finds its own, which says nothing.")
+        caution(f"All {len(captions):,} {what} are one to the model: every image finds its own, which says nothing.")
     found_keys: np.ndarray = keys[code.reshape(-1)]
     return found_keys
 
@@ -88,17 +86,17 @@ def warn_of_cuts(encoder: DualEncoder, texts: Sequence[str], what: str) -> list[
         return []
     named = ", ".join(f"{_short(texts[i])!r} ({tokens} tokens)" for i, tokens in cut[:NAMED])
     more = f" and {len(cut) - NAMED:,} more" if len(cut) > NAMED else ""
-    kept = f"{encoder.context - 1} and the end token" if encoder.words.ends else f"{encoder.context}"
+    read = f"{encoder.context - 1} and the end token" if encoder.words.ends else f"{encoder.context}"
     return [
-        f"{len(cut):,} of the {what} are longer than the {encoder.context} tokens that the model reads, and cut to their first {kept}: "
+        f"{len(cut):,} of the {what} are longer than the {encoder.context} tokens that the model reads, and cut to their first {read}: "
         f"{named}{more}."
     ]
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= SAID else text[: SAID - 1] + "…"
+    return text if len(text) <= LENGTH else text[: LENGTH - 1] + "…"
 
 
 def _ends(text: str) -> str:
     """A text with its end, where long ones differ."""
-    return text if len(text) <= SAID else f"{text[: SAID // 2]}…{text[1 - SAID // 2 :]}"
+    return text if len(text) <= LENGTH else f"{text[: LENGTH // 2]}…{text[1 - LENGTH // 2 :]}"

@@ -1,63 +1,33 @@
-"""What alignment comes to, in sentences: whether the gap closed, what it cost, and when the improvement is fiction (P12)."""
+"""What alignment comes to, in sentences: whether the gap closed, what it cost, and when the improvement is fiction."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from visus.formats import percent
+from visus.result import Finding
+from visus.studies.clip.alignment.judge import ACCURACY, RECALL
+from visus.studies.clip.alignment.measure import AlignmentMeasures, Fit
+from visus.studies.clip.alignment.tables import TITLES, fit_key
+from visus.studies.common.comparisons import Comparison
 
-import numpy as np
-
-from visus.studies.common.shared import percent
-
-if TYPE_CHECKING:
-    from visus.studies.clip.alignment.measure import Figures, Fitted
-    from visus.studies.common.pairs import Pair
-
-TITLES = {
-    "procrustes": "Procrustes",
-    "procrustes-raw": "Procrustes, no L2",
-    "centring": "centring",
-    "ridge": "ridge",
-    "whitening": "whitening",
-}
-TOLD = ("procrustes", "centring", "ridge", "whitening")
+SPOKEN = ("procrustes", "centring", "ridge", "whitening")
 NARROW = 0.05  # a distance of centroids below which there is hardly a gap to close
+CURVES = {RECALL: "alignment_recall", ACCURACY: "alignment_accuracy"}
+SCORES = {RECALL: "recall@1 of the text", ACCURACY: "zero-shot accuracy"}
 
 
-def sentences(found: Sequence[Fitted], seed: int) -> tuple[str, ...]:
-    """A sentence for each alignment at the most pairs, and one where figures in-sample rise that fall on other pairs."""
-    most = max(f.n for f in found)
-    base = next(f for f in found if f.kind == "none" and f.n == most)
-    said = [
-        _closed(next(f for f in found if f.kind == kind and f.n == most and not f.both), base, seed) for kind in TOLD
-    ]
-    return (*said, *_fiction(found, seed))
+def findings(m: AlignmentMeasures) -> tuple[Finding, ...]:
+    """For each alignment at the most pairs what became of the gap, and what that gained or cost; then what is fiction, and what to beware of."""
+    if not m.fits:
+        return (Finding(m.left_out, kind="caution"),)
+    found = []
+    for kind in SPOKEN:
+        f = m.at_most(kind)
+        found.append(_closed(m, f))
+        found += [_changed(m, f, what, change) for what, change in _changes(f)]
+    return (*found, *_fiction(m), *_control(m), *_cautions(m))
 
 
-def _closed(f: Fitted, base: Fitted, seed: int) -> str:
-    """Whether the gap of other pairs closed, and what it cost."""
-    changes = {
-        "recall@1 of the text": (base.held.to_text[0], f.held.to_text[0], _pair(f.held.found, base.held.found, seed))
-    }
-    if f.held.right is not None and base.held.right is not None:
-        changes["zero-shot"] = (base.held.accuracy, f.held.accuracy, _pair(f.held.right, base.held.right, seed))
-    costs = [what for what, (_, _, p) in changes.items() if p.high < 0]
-    gains = [what for what, (_, _, p) in changes.items() if p.low > 0]
-    verdict = f"at a cost in {' and '.join(costs)}" if costs else "at no cost that is more than chance"
-    if gains:
-        verdict += f", {'but' if costs else 'and'} gains {' and '.join(gains)}"
-    where = "between images and texts moved into a space of their own" if f.kind == "whitening" else "images moved"
-    told = "; ".join(
-        f"{what} goes from {percent(a or 0)} to {percent(b or 0)} ({_change(p)})" for what, (a, b, p) in changes.items()
-    )
-    title = TITLES[f.kind][0].upper() + TITLES[f.kind][1:]
-    return (
-        f"{title} on {f.n:,} pairs {_width(base.held.distance, f.held.distance)} of {f.held.n:,} other pairs ({base.held.distance:.2f} to "
-        f"{f.held.distance:.2f}; {where}) {verdict}: {told}."
-    )
-
-
-def _width(before: float, after: float) -> str:
+def width(before: float, after: float) -> str:
     """What became of a gap, in words."""
     if before < NARROW:
         return "finds hardly a gap to close" if after < NARROW else "opens a gap that was not there"
@@ -69,82 +39,89 @@ def _width(before: float, after: float) -> str:
     return "closes part of the gap" if left > 0.5 else "closes most of the gap" if left > 0.1 else "closes the gap"
 
 
-def _fiction(found: Sequence[Fitted], seed: int) -> tuple[str, ...]:
-    """Maps of images that lift a figure of the pairs they were fitted on and lower it, by more than chance, on others."""
-    from visus.measures.alignment import short_of
-
-    bases = {f.n: f for f in found if f.kind == "none"}
-    moved = [f for f in found if f.kind != "none" and not f.both]
-    worst: tuple[float, str] = (0.0, "")
-    told: set[tuple[str, int]] = set()
-    for f in moved:
-        base = bases[f.n]
-        for what in ("recall@1", "zero-shot accuracy"):
-            (inside, held), (inside0, held0) = ((_hits(x.inside, what), _hits(x.held, what)) for x in (f, base))
-            if inside is None or inside0 is None or held is None or held0 is None or inside.mean() <= inside0.mean():
-                continue
-            if _pair(held, held0, seed).high >= 0:
-                continue
-            told.add((f.kind, f.n))
-            few = f", {f.n:,} pairs for {f.d} dimensions" if short_of(f.n, f.d) else ""
-            text = (
-                f"Fitted on {f.n:,} pairs {TITLES[f.kind]} seems to lift {what} from {percent(inside0.mean())} to {percent(inside.mean())}; on "
-                f"other pairs it falls from {percent(held0.mean())} to {percent(held.mean())}: the improvement is fiction{few}"
-            )
-            worst = max(worst, (float(inside.mean() - inside0.mean() + held0.mean() - held.mean()), text))
-    if not told:
-        return ()
-    return (f"{worst[1]}. So it is, beyond chance, with {len(told)} of {len(moved)} fits that move images alone.",)
+def _changes(f: Fit) -> list[tuple[str, Comparison]]:
+    return [(what, c) for what, c in ((RECALL, f.recall), (ACCURACY, f.accuracy)) if c is not None]
 
 
-def _hits(figures: Figures, what: str) -> np.ndarray | None:
-    return figures.found if what == "recall@1" else figures.right
-
-
-def told_of_control(control: Sequence[Fitted]) -> str:
-    """What Procrustes does to a space that knows nothing."""
-    base, f = control[0], next(f for f in control if f.kind == "procrustes")
-    return (
-        f"With random weights Procrustes on {f.n:,} pairs takes the cosine of {f.held.n:,} other pairs from {base.held.cosine:.2f} to "
-        f"{f.held.cosine:.2f} and the gap from {base.held.distance:.2f} to {f.held.distance:.2f}, with recall@1 of the text at "
-        f"{percent(f.held.to_text[0] or 0)}: neither cosine nor gap says that pairs are understood."
+def _closed(m: AlignmentMeasures, f: Fit) -> Finding:
+    """Whether the gap of other pairs closed, and what that cost."""
+    base = m.at_most("none")
+    costs = [SCORES[what] for what, c in _changes(f) if c.high < 0]
+    gains = [SCORES[what] for what, c in _changes(f) if c.low > 0]
+    verdict = f"at a cost in {' and '.join(costs)}" if costs else "at no cost that is more than chance"
+    if gains:
+        verdict += f", {'but' if costs else 'and'} gains {' and '.join(gains)}"
+    text = (
+        f"{_title(f)} on {f.n:,} pairs {width(base.held.distance, f.held.distance)} on other pairs "
+        f"({base.held.distance:.2f} to {f.held.distance:.2f}) {verdict}."
     )
+    return Finding(text, (fit_key(m, "none", "gap"), fit_key(m, f.kind, "gap")), ("alignment",))
 
 
-def warnings_of(found: Sequence[Fitted], texts: int, pairs: int, *, groups: int) -> tuple[str, ...]:
-    """Numbers of pairs too few for the dimensions, and texts or images too few to tie a map down.
+def _changed(m: AlignmentMeasures, f: Fit, what: str, change: Comparison) -> Finding:
+    text = f"{_title(f)} takes {SCORES[what]} to {percent(f.held.score(what))} ({change.text()}"
+    text += ": may be chance)." if change.undecided else ")."
+    keys = (fit_key(m, f.kind, what), fit_key(m, f.kind, f"{what}-gained"))
+    return Finding(text, keys, (CURVES[what], "alignment"), change.kind)
 
-    texts: distinct ones of all pairs. groups: of pairs that share neither an image nor a text.
-    """
-    from visus.measures.alignment import short_of
 
-    d, said = found[0].d, []
-    few = sorted({f.n for f in found if short_of(f.n, d)})
+def _title(f: Fit) -> str:
+    return TITLES[f.kind][0].upper() + TITLES[f.kind][1:]
+
+
+def _fiction(m: AlignmentMeasures) -> list[Finding]:
+    """Of the largest, and how many there are."""
+    if m.worst is None:
+        return []
+    w = m.worst
+    shows = (CURVES[w.what], "alignment")
+    few = f", {w.fit.n:,} pairs for {m.d} dimensions" if w.fit.short else ""
+    name = TITLES[w.fit.kind]
+    return [
+        Finding(
+            f"Fitted on {w.fit.n:,} pairs {name} seems to lift {w.what} from {percent(w.before)} to {percent(w.after)} of these pairs.",
+            shows=shows,
+        ),
+        Finding(f"On other pairs it falls from {percent(w.held_before)} to {percent(w.held_after)}: the improvement is fiction{few}.", shows=shows),
+        Finding(f"So it is, beyond chance, with {m.fictions} of {m.moved} fits that move images alone.", shows=shows),
+    ]  # fmt: skip
+
+
+def _control(m: AlignmentMeasures) -> list[Finding]:
+    """What Procrustes does to a space that knows nothing."""
+    if not m.control:
+        return []
+    base, f = m.control[0].held, next(f for f in m.control if f.kind == "procrustes")
+    return [
+        Finding(
+            f"With random weights Procrustes takes the cosine of other pairs to {f.held.cosine:.2f} and the gap from {base.distance:.2f} to "
+            f"{f.held.distance:.2f}.",
+            shows=("alignment-control",),
+        ),
+        Finding(
+            f"Its recall@1 of the text is {percent(f.held.score(RECALL))}: neither cosine nor gap says that pairs are understood.",
+            shows=("alignment-control",),
+        ),
+    ]
+
+
+def _cautions(m: AlignmentMeasures) -> list[Finding]:
+    """Numbers of pairs too few for the dimensions, and texts or groups too few to tie a map down."""
+    texts = []
+    few = sorted({f.n for f in m.fits if f.short})
     if few:
-        said.append(
-            f"Alignments on {', '.join(f'{n:,}' for n in few)} pairs have under three times as many pairs as the space has dimensions ({d}): "
+        texts.append(
+            f"Alignments on {', '.join(f'{n:,}' for n in few)} pairs have under three times as many pairs as the space has dimensions ({m.d}): "
             "believe their held-out columns alone."
         )
-    if texts < min(d, pairs):
-        said.append(
-            f"The {pairs:,} pairs say {texts:,} different texts, in {d} dimensions: in all other directions nothing ties an alignment "
+    if m.texts < min(m.d, m.pairs):
+        texts.append(
+            f"The {m.pairs:,} pairs say {m.texts:,} different texts, in {m.d} dimensions: in all other directions nothing ties an alignment "
             "down, however many the pairs."
         )
-    elif groups < min(d, pairs):
-        said.append(
-            f"The {pairs:,} pairs make {groups:,} groups that share neither image nor text, in {d} dimensions: "
+    elif m.groups < min(m.d, m.pairs):
+        texts.append(
+            f"The {m.pairs:,} pairs make {m.groups:,} groups that share neither image nor text, in {m.d} dimensions: "
             "fewer ties than directions to tie down."
         )
-    return tuple(said)
-
-
-def _pair(after: np.ndarray, before: np.ndarray, seed: int) -> Pair:
-    from visus.studies.common.pairs import compare_right
-
-    return compare_right(after, before, names=("after", "before"), seed=seed)
-
-
-def _change(pair: Pair) -> str:
-    """'+1.9 points, 95 % interval -0.2 to +3.9: may be chance', of the same pairs."""
-    chance = ": may be chance" if pair.low <= 0 <= pair.high else ""
-    return f"{100 * pair.difference:+.1f} points, 95 % interval {100 * pair.low:+.1f} to {100 * pair.high:+.1f}{chance}"
+    return [Finding(text, shows=("alignment",), kind="caution") for text in texts]

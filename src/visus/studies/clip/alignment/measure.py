@@ -1,176 +1,133 @@
-"""Does alignment close the gap, and what does it cost? Fitted on some pairs, judged on those and on others, side by side (P12)."""
+"""Every alignment fitted on growing numbers of pairs, judged on these and on others; what it gains and costs there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from visus.errors import DataError
-from visus.studies.clip.alignment.findings import TITLES, sentences, told_of_control, warnings_of
-from visus.studies.common.schema1 import Figure, Table
-from visus.studies.common.sections import Part
+from visus.measures.alignment import KINDS, fit, short_of
+from visus.progress import task
+from visus.studies.clip.alignment.judge import ACCURACY, RECALL, Judged, SideMeasures, Sides, judge, sides
+from visus.studies.clip.pairs import PairedEmbeddings
+from visus.studies.common.comparisons import Comparison, compare
 
-if TYPE_CHECKING:
-    from visus.measures.alignment import Alignment
-    from visus.studies.clip.pairs import Subject
-
-AT = (1, 5, 10)
-JUDGED = 2000  # pairs on which a side is judged, at most
+FEWEST_GROUPS = 8
+SMALLEST, SIZES = 25, 6  # pairs that the first alignment is fitted on, and how many doublings at most
 
 
 @dataclass(frozen=True)
-class Figures:
-    """One side's figures. cosine: mean of pairs. distance: of centroids. to_text, to_image: recall at 1, 5, 10 (None where no more are to
-    find among). accuracy: zero-shot or None. n: pairs. asked: different images or texts of them, the fewer. found, right: bool [images], whether
-    a text of its own came first, and whether the class was right."""
-
-    cosine: float
-    distance: float
-    to_text: tuple[float | None, ...]
-    to_image: tuple[float | None, ...]
-    accuracy: float | None
-    n: int
-    asked: int
-    found: np.ndarray
-    right: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """An alignment on n pairs (kind 'none': as the model gives them): in-sample and held-out figures, judged on equally many pairs."""
+class Fit:
+    """An alignment on n pairs (kind 'none': the space as it is), judged on equally many of these and of others. both: moves both sides.
+    short: n is too small for the dimensions. half_width: of an interval on the other pairs, at most.
+    recall, accuracy: of the other pairs, compared with the space as it is (None for that itself, and where both sides are moved alike)."""
 
     kind: str
     both: bool
     n: int
+    short: bool
+    inside: SideMeasures
+    held: SideMeasures
+    half_width: float
+    recall: Comparison | None = None
+    accuracy: Comparison | None = None
+
+
+@dataclass(frozen=True)
+class Fiction:
+    """A figure that an alignment lifts on the pairs it was fitted on, and lowers, by more than chance, on others. what: RECALL or
+    ACCURACY; before, after: on its own pairs; held_before, held_after: on others."""
+
+    fit: Fit
+    what: str
+    before: float
+    after: float
+    held_before: float
+    held_after: float
+
+    @property
+    def size(self) -> float:
+        """What it seems to gain and what it loses, together."""
+        return self.after - self.before + self.held_before - self.held_after
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentMeasures:
+    """name: of the space, d: its dimensions. zero_shot: whether there are classes. pairs, texts, groups: how many pairs, different texts, and groups
+    of pairs that share neither image nor text. fits: by size, the space as it is first; control: the same of random weights at the most pairs.
+    fictions: alignments that move images alone and whose improvement is memory of their pairs, of moved ones; worst: the largest of them.
+    left_out: why nothing was fitted, or ''."""
+
+    name: str
     d: int
-    inside: Figures
-    held: Figures
+    zero_shot: bool
+    texts_are_classes: bool
+    pairs: int
+    texts: int
+    groups: int
+    fits: tuple[Fit, ...] = ()
+    control: tuple[Fit, ...] = ()
+    worst: Fiction | None = None
+    fictions: int = 0
+    moved: int = 0
+    left_out: str = ""
+
+    def at_most(self, kind: str) -> Fit:
+        """The alignment that moves images alone, on the most pairs; 'none': the space as it is, judged on the same."""
+        most = max(f.n for f in self.fits)
+        return next(f for f in self.fits if f.kind == kind and f.n == most and not f.both)
 
 
-def sizes_of(text: str | None) -> tuple[int, ...] | None:
-    """'50,200,800' -> (50, 200, 800). Raises DataError for anything but whole numbers from 2 up."""
-    if text is None:
-        return None
-    try:
-        sizes = tuple(sorted({int(part) for part in text.split(",")}))
-    except ValueError as error:
-        raise DataError(f"--pairs is {text!r}; give whole numbers, as 50,200,800") from error
-    if sizes[0] < 2:
-        raise DataError(f"--pairs has {sizes[0]}; an alignment needs at least 2 pairs")
-    return sizes
+def measure(
+    pairs: PairedEmbeddings, *, sizes: Sequence[int] | None, seed: int, control: PairedEmbeddings | None = None
+) -> AlignmentMeasures:
+    """sizes: how many pairs to fit on (None: up to half of them, doubling). control: the same with random weights.
 
-
-def judge(s: Subject, rows: np.ndarray, alignment: Alignment | None) -> Figures:
-    """Cosine, retrieval both ways and zero-shot accuracy of the pairs at `rows`, after the alignment or without any."""
-    from visus.measures.retrieval import partner_ranks
-    from visus.measures.rows import unit64
-
-    assert s.texts is not None
-    images = alignment.images(s.images[rows]) if alignment else unit64(s.images[rows])
-    texts = alignment.texts(s.texts[rows]) if alignment else unit64(s.texts[rows])
-    shown, at = np.unique(s.image_keys[rows], return_index=True)
-    said, first = np.unique(s.text_keys[rows], return_index=True)
-    partners = s.partners[shown][:, said].tocsr()
-    to_text = partner_ranks(images[at], texts[first], partners)
-    to_image = partner_ranks(texts[first], images[at], partners.T.tocsr())
-    right = None
-    if s.single and s.weights:
-        weights = next(iter(s.weights.values()))
-        classes = alignment.texts(weights) if alignment else weights
-        assert s.labels is not None
-        right = (images[at] @ np.asarray(classes).T).argmax(axis=1) == s.labels[rows][at]
-    return Figures(
-        float(np.einsum("nd,nd->n", images, texts).mean()),
-        float(np.linalg.norm(images.mean(axis=0) - texts.mean(axis=0))),
-        _recalls(to_text, len(said)),
-        _recalls(to_image, len(shown)),
-        None if right is None else float(right.mean()),
-        len(rows),
-        min(len(shown), len(said)) if not s.named else len(shown),
-        to_text < 1,
-        right,
-    )
-
-
-def _recalls(ranks: np.ndarray, among: int) -> tuple[float | None, ...]:
-    from visus.measures.retrieval import recall_at
-
-    return tuple(recall_at(ranks, k) if k == 1 or k < among else None for k in AT)
-
-
-def part(s: Subject, *, sizes: Sequence[int] | None, seed: int, untrained: Subject | None = None) -> Part:
-    """Every alignment at every number of pairs, a table with in-sample and held-out columns side by side, curves, and what it comes to.
-
-    untrained: the same with random weights, as a control at the most pairs.
+    Raises DataError for sizes that leave no pairs to judge on.
     """
-    from visus.measures.alignment import KINDS, fit
-    from visus.progress import task
-
-    assert s.texts is not None
-    n, d = s.images.shape
-    groups = s.groups
-    if len(np.unique(groups)) < 8:
-        return Part(
-            warnings=(
-                f"{n:,} pairs make {len(np.unique(groups))} groups that share no image or text, too few to fit an alignment "
-                "and judge it; it is left out.",
-            )
-        )
-    largest = int(np.bincount(np.unique(groups, return_inverse=True)[1]).max())
-    sizes = _sizes(n, sizes, n if 2 * largest <= n else n - largest)
-    if not sizes:
-        return Part(
-            warnings=(
+    n, groups = len(pairs), pairs.groups
+    counts = np.bincount(np.unique(groups, return_inverse=True)[1])
+    largest = int(counts.max())
+    free = n if 2 * largest <= n else n - largest
+    left_out = ""
+    chosen: tuple[int, ...] = ()
+    if len(counts) < FEWEST_GROUPS:
+        left_out = f"{n:,} pairs make {len(counts)} groups that share no image or text, too few to fit an alignment and judge it; it is left out."
+    else:
+        chosen = fit_sizes(n, sizes, free)
+        if not chosen:
+            left_out = (
                 f"{largest:,} of {n:,} pairs hang together by shared images and texts, and the others are too few to fit an alignment "
-                "on; it is left out.",
+                "on; it is left out."
             )
-        )
-    found: list[Fitted] = []
-    with task("fitting alignments", len(sizes) * (len(KINDS) * 2 + 1)) as progress:
-        for size in sizes:
-            used, seen, held = sides(n, size, groups, seed=seed)
-            found.append(Fitted("none", False, len(used), d, judge(s, seen, None), judge(s, held, None)))
-            progress.advance()
-            for kind in KINDS:
-                for both in (False, True):
-                    a = fit(kind, s.images[used], s.texts[used], both=both, seed=seed)
-                    found.append(Fitted(kind, both, len(used), d, judge(s, seen, a), judge(s, held, a)))
-                    progress.advance()
-    tables, said = {"alignment": _table(s, found)}, list(sentences(found, seed))
-    if untrained is not None and len(untrained.images) == n:
-        used, seen, held = sides(n, sizes[-1], groups, seed=seed)
-        control = [Fitted("none", False, len(used), d, judge(untrained, seen, None), judge(untrained, held, None))]
-        for kind in KINDS:
-            a = fit(kind, untrained.images[used], untrained.texts[used], seed=seed)  # type: ignore[index]
-            control.append(Fitted(kind, False, len(used), d, judge(untrained, seen, a), judge(untrained, held, a)))
-        tables["alignment control"] = _table(
-            untrained, control, title="Alignment of the same network with random weights"
-        )
-        said.append(told_of_control(control))
-    return Part(
-        tuple(said),
-        tables,
-        tuple(_curves(s, found)),
-        {},
-        warnings_of(found, len(np.unique(s.keys)), n, groups=len(np.unique(groups))),
+    fits: list[Fit] = []
+    with task("fitting alignments", len(chosen) * (len(KINDS) * 2 + 1)) as progress:
+        for size in chosen:
+            fits += _fit_all(pairs, sides(n, size, groups, seed=seed), seed=seed, done=progress.advance)
+    beside: list[Fit] = []
+    if chosen and control is not None and len(control) == n:
+        beside = _fit_all(control, sides(n, chosen[-1], groups, seed=seed), seed=seed, alone=True)
+    fictions = _fictions(fits)
+    return AlignmentMeasures(
+        name=pairs.name,
+        d=pairs.images.shape[1],
+        zero_shot=pairs.classifier is not None,
+        texts_are_classes=pairs.texts_are_classes,
+        pairs=n,
+        texts=len(np.unique(pairs.text_keys)),
+        groups=len(counts),
+        fits=tuple(fits),
+        control=tuple(beside),
+        worst=max(fictions, key=lambda f: f.size, default=None),
+        fictions=len({(f.fit.kind, f.fit.n) for f in fictions}),
+        moved=sum(f.kind != "none" and not f.both for f in fits),
+        left_out=left_out,
     )
 
 
-def sides(n: int, size: int, groups: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions to fit on, and as many of these and of the others to judge on: recall depends on how many there are to find among."""
-    from visus.measures.alignment import halves
-
-    used, others = halves(n, size, groups, seed=seed)
-    m = min(len(used), len(others), JUDGED)
-    rng = np.random.default_rng(seed)
-    seen, held = (np.sort(rng.permutation(side)[:m]) for side in (used, others))
-    return used, seen, held
-
-
-def _sizes(n: int, asked: Sequence[int] | None, free: int) -> tuple[int, ...]:
+def fit_sizes(n: int, asked: Sequence[int] | None, free: int) -> tuple[int, ...]:
     """Numbers of pairs to fit on. free: pairs that may be fitted on, all but those of a group of more than half."""
     if asked:
         if free < n and asked[-1] > free:
@@ -183,99 +140,70 @@ def _sizes(n: int, asked: Sequence[int] | None, free: int) -> tuple[int, ...]:
             )
         return tuple(asked)
     sizes = []
-    k, most = 25, min(n // 2, free)
+    k, most = SMALLEST, min(n // 2, free)
     while k <= most:
         sizes.append(k)
         k *= 2
-    return tuple(sizes[-6:]) or ((max(most, 2),) if free >= 2 else ())
+    return tuple(sizes[-SIZES:]) or ((max(most, 2),) if free >= 2 else ())
 
 
-def _table(
-    s: Subject, found: Sequence[Fitted], *, title: str = "Alignment, in-sample and held-out side by side"
-) -> Table:
-    from visus.measures import wilson
+def _fit_all(
+    pairs: PairedEmbeddings,
+    on: Sides,
+    *,
+    seed: int,
+    alone: bool = False,
+    done: Callable[[], object] = lambda: None,
+) -> list[Fit]:
+    """The space as it is, every alignment of images alone, compared with it, and of both sides. alone: no both, no comparison. done: after each."""
+    d = pairs.images.shape[1]
+    base = judge(pairs, on.inside, None), judge(pairs, on.held, None)
+    fits = [_fit("none", False, on, d, base)]
+    done()
+    for kind in KINDS:
+        for both in (False,) if alone else (False, True):
+            alignment = fit(kind, pairs.images[on.used], pairs.texts[on.used], both=both, seed=seed)
+            judged = judge(pairs, on.inside, alignment), judge(pairs, on.held, alignment)
+            compared = (None, None) if alone or both else _compare(judged[1], base[1], seed)
+            fits.append(_fit(kind, both, on, d, judged, *compared))
+            done()
+    return fits
 
-    named = found[0].inside.accuracy is not None
-    columns = ["alignment", "moves", "fitted on"]
-    for what in (
-        "cosine",
-        "gap",
-        "image to text @1",
-        "@5",
-        "@10",
-        "text to image @1",
-        "@5 ",
-        "@10 ",
-        *(("zero-shot",) if named else ()),
-    ):
-        columns += [f"{what}, in-sample", f"{what}, held-out"]
-    rows = []
-    for f in found:
-        cells: list[object] = []
-        for a, b in zip(_cells(f.inside, named), _cells(f.held, named), strict=True):
-            cells += [a, b]
-        rows.append(
-            (
-                TITLES.get(f.kind, f.kind),
-                "" if f.kind == "none" else "both" if f.both else "images",
-                f.n,
-                *cells,
-                f.held.n,
-                0.5 * (wilson(f.held.asked / 2, f.held.asked)[1] - wilson(f.held.asked / 2, f.held.asked)[0]),
+
+def _fit(
+    kind: str,
+    both: bool,
+    on: Sides,
+    d: int,
+    judged: tuple[Judged, Judged],
+    recall: Comparison | None = None,
+    accuracy: Comparison | None = None,
+) -> Fit:
+    inside, held = judged
+    n = len(on.used)
+    return Fit(kind, both, n, short_of(n, d), inside.side, held.side, held.half_width, recall, accuracy)
+
+
+def _compare(after: Judged, before: Judged, seed: int) -> tuple[Comparison, Comparison | None]:
+    """Recall@1 of the text and zero-shot accuracy of the same other pairs."""
+    names = ("after", "before")
+    recall = compare(after.found, before.found, names=names, seed=seed)
+    if after.right is None or before.right is None:
+        return recall, None
+    return recall, compare(after.right, before.right, names=names, seed=seed)
+
+
+def _fictions(fits: Sequence[Fit]) -> list[Fiction]:
+    """Of the alignments that move images alone."""
+    bases = {f.n: f for f in fits if f.kind == "none"}
+    found = []
+    for f in fits:
+        for what, change in ((RECALL, f.recall), (ACCURACY, f.accuracy)):
+            if change is None or change.high >= 0:
+                continue
+            before, after, held_before, held_after = (
+                side.score(what) for side in (bases[f.n].inside, f.inside, bases[f.n].held, f.held)
             )
-        )
-    return Table(
-        (*columns, "judged on", "± at most"),
-        tuple(rows),
-        title=title,
-        digits=3,
-        note="Fitted on so many pairs; in-sample: judged on these, held-out: on equally many others"
-        + (" (other images; the texts are the same class names)" if s.named else " (other images with other texts)")
-        + f". Recall and zero-shot are shares. ± at most: half of the 95 % Wilson interval of a share of one half. Space of {found[0].d} "
-        f"dimensions: of maps fitted on under {3 * found[0].d} pairs believe the held-out columns alone. A rotation of both sides changes no score. "
-        "gap: distance of centroids. A dash: no more to find among than are counted.",
-    )
-
-
-def _cells(f: Figures, named: bool) -> list[float | None]:
-    return [f.cosine, f.distance, *f.to_text, *f.to_image, *([f.accuracy] if named else [])]
-
-
-def _curves(s: Subject, found: Sequence[Fitted]) -> list[Figure]:
-    """Recall@1 and zero-shot accuracy, in-sample and held-out, against the number of pairs."""
-    from visus.measures.alignment import short_of
-
-    figures = []
-    d = found[0].d
-    short = [f.n for f in found if short_of(f.n, d)]
-    few = f"; up to {max(short):,} pairs are too few for {d} dimensions (under {3 * d:,})" if short else ""
-    views: list[tuple[str, str, Callable[[Figures], float]]] = [
-        ("recall@1, image to text, %", "alignment_recall", lambda f: 100 * (f.to_text[0] or 0.0))
-    ]
-    if found[0].inside.accuracy is not None:
-        views.append(("zero-shot accuracy, %", "alignment_accuracy", lambda f: 100 * (f.accuracy or 0.0)))
-    for label, name, value in views:
-        panels = []
-        for title, side in (("in-sample", "inside"), ("held-out", "held")):
-            series = []
-            for kind in ("none", *TITLES):
-                own = [f for f in found if f.kind == kind and not f.both]
-                series.append(
-                    {
-                        "name": TITLES.get(kind, "as it is"),
-                        "x": [float(f.n) for f in own],
-                        "y": [value(getattr(f, side)) for f in own],
-                    }
-                )
-            panels.append({"title": title, "series": series, "marks": []})
-        figures.append(
-            Figure(
-                name,
-                "curves",
-                f"What alignment does: {label.removesuffix(', %')}",
-                f"Images moved, texts as they are. What rises on the left and falls on the right is memory of the pairs{few}. "
-                "Read it beside 'as it is' at the same number: each number is judged on as many pairs, and among more a text is harder to find.",
-                {"x_label": "pairs fitted on", "y_label": label, "x_log": True, "y_log": False, "panels": panels},
-            )
-        )
-    return figures
+            if after > before:
+                found.append(Fiction(f, what, before, after, held_before, held_after))
+    return found

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import torch
+from safetensors.torch import load_file
 
 from visus.errors import DataError
 
@@ -43,8 +47,6 @@ def _file(path: Path) -> dict[str, Column]:
     if suffix in (".pt", ".pth", ".bin", ".ckpt"):
         return _torch(path)
     if suffix == ".safetensors":
-        from safetensors.torch import load_file
-
         return {name: _array(tensor) for name, tensor in load_file(path).items()}
     if start[:6] == b"\x93NUMPY":
         raise DataError(
@@ -118,8 +120,6 @@ def _natural(path: Path) -> tuple[Any, ...]:
 
 
 def _torch(path: Path) -> dict[str, Column]:
-    import torch
-
     try:
         body = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises anything
@@ -136,8 +136,6 @@ def _torch(path: Path) -> dict[str, Column]:
 
 
 def _array(value: Any) -> Column:
-    import torch
-
     if isinstance(value, list | tuple) and value and all(isinstance(v, torch.Tensor) for v in value):
         if len({tuple(v.shape) for v in value}) > 1:
             return DataError("a list of tensors of different shapes is no table of vectors; stack them to [n, d]")
@@ -154,9 +152,6 @@ def _array(value: Any) -> Column:
 
 
 def _parquet(files: list[Path]) -> dict[str, Column]:
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
     tables = [parquet.read_table(file) for file in files]
     table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
     found = {
@@ -166,8 +161,6 @@ def _parquet(files: list[Path]) -> dict[str, Column]:
 
 
 def _column(values: Any, name: str, path: Path) -> Column:
-    import pyarrow as pa
-
     if isinstance(values, pa.ChunkedArray):
         values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
     while isinstance(values, pa.ExtensionArray):
@@ -203,8 +196,6 @@ def _column(values: Any, name: str, path: Path) -> Column:
 
 def _filled(values: Any, widths: np.ndarray) -> np.ndarray | None:
     """Lists of vectors, several and not equally many a row, as float [n, most, d] filled up with NaN; None where they are no such."""
-    import pyarrow as pa
-
     inner = values.flatten()
     while isinstance(inner, pa.ExtensionArray):
         inner = inner.storage

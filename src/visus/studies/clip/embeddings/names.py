@@ -37,15 +37,15 @@ SCALES = ("logit_scale", "temperature")  # known where they are one number: a co
 
 
 @dataclass(frozen=True)
-class Named:
-    """Arrays by role (those of ROLES, 'said': captions in words, and KNOWN), with the name that each has in the file, and the names not used."""
+class NamedArrays:
+    """Arrays by role (those of ROLES, 'captions': in words, and KNOWN), with the name that each has in the file, and the names not used."""
 
     found: Mapping[str, np.ndarray]
     names: Mapping[str, str]
     ignored: tuple[str, ...] = field(default=())
 
 
-def by_role(columns: Mapping[str, Column], path: Path) -> Named:
+def by_role(columns: Mapping[str, Column], path: Path) -> NamedArrays:
     """What each array is. Raises DataError where a role is open: no images or texts, or several arrays that may be them."""
     plain = {name: _plain(name) for name in columns}
     found: dict[str, np.ndarray] = {}
@@ -68,7 +68,7 @@ def by_role(columns: Mapping[str, Column], path: Path) -> Named:
         if ROLES["texts"].fullmatch(plain[n]) and n not in names.values() and _kind(columns[n]) == "U"
     ]  # fmt: skip
     if len(words) == 1:
-        names["said"] = words[0]
+        names["captions"] = words[0]
     for name in KNOWN:
         if name in columns:
             names[name] = name
@@ -81,7 +81,7 @@ def by_role(columns: Mapping[str, Column], path: Path) -> Named:
         if isinstance(column, DataError):
             raise column
         found[role] = column
-    return Named(found, names, tuple(n for n in columns if n not in names.values()))
+    return NamedArrays(found, names, tuple(n for n in columns if n not in names.values()))
 
 
 def _plain(name: str) -> str:

@@ -9,38 +9,16 @@ import numpy as np
 
 from visus.errors import DataError
 from visus.progress import note
-from visus.studies.clip.embeddings.names import Named
+from visus.studies.clip.embeddings.names import NamedArrays
 
 WIDTHS = (
-    64,
-    96,
-    128,
-    192,
-    256,
-    320,
-    384,
-    512,
-    576,
-    640,
-    768,
-    896,
-    1024,
-    1152,
-    1280,
-    1408,
-    1536,
-    1792,
-    2048,
-    2560,
-    3072,
-    3584,
-    4096,
-)
+    64, 96, 128, 192, 256, 320, 384, 512, 576, 640, 768, 896, 1024, 1152, 1280, 1408, 1536, 1792, 2048, 2560, 3072, 3584, 4096,
+)  # fmt: skip
 """Dimensions that spaces of images and texts usually have."""
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairedRows:
     """images float [n, d], texts float [m, d], as they came. image_rows, text_rows: int64 [p], rows of each pair. image_ids [n], text_ids [m]: equal
     for what the file says is one image or text, or None. how: how pairs were read, in words."""
 
@@ -53,7 +31,7 @@ class Pairs:
     how: str
 
 
-def paired(columns: Named, path: Path) -> Pairs:
+def paired(columns: NamedArrays, path: Path) -> PairedRows:
     """Vectors and pairs of a file's arrays. Raises DataError where they do not fit, or fit in more than one way."""
     found = columns.found
     images, texts = (_squeezed(found[n], n, path) for n in ("images", "texts"))
@@ -77,14 +55,14 @@ def paired(columns: Named, path: Path) -> Pairs:
     for left, what, other in ((lost[0], "images", "text"), (lost[1], "texts", "image")):
         if left:
             note(f"embeddings: {left:,} {what} have no {other} and are left out")
-    return Pairs(
+    return PairedRows(
         images, texts, *rows, _ids(found.get("image_ids"), len(images), rows[0]), _ids(_text_ids(columns), len(texts), rows[1]), how
     )  # fmt: skip
 
 
-def _text_ids(columns: Named) -> np.ndarray | None:
+def _text_ids(columns: NamedArrays) -> np.ndarray | None:
     """Words where there are, which are equal for equal texts; else ids."""
-    return columns.found.get("said", columns.found.get("text_ids"))
+    return columns.found.get("captions", columns.found.get("text_ids"))
 
 
 def _ids(ids: np.ndarray | None, n: int, rows: np.ndarray) -> np.ndarray | None:
@@ -110,12 +88,14 @@ def _squeezed(x: np.ndarray, name: str, path: Path) -> np.ndarray:
     return x
 
 
-def _upright(images: np.ndarray, texts: np.ndarray, columns: Named, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _upright(images: np.ndarray, texts: np.ndarray, columns: NamedArrays, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """[d, n] -> [n, d] where something says so: vectors of unit length, or as many labels or ids as columns. Raises where nothing can."""
     if images.shape == texts.shape and len(images) != images.shape[1]:
         d, n = images.shape
         lengths = {
-            len(a) for role, a in columns.found.items() if role in ("labels", "ids", "image_ids", "text_ids", "said")
+            len(a)
+            for role, a in columns.found.items()
+            if role in ("labels", "ids", "image_ids", "text_ids", "captions")
         }
         along, across = (all(_unit_length(x, axis) for x in (images, texts)) for axis in (1, 0))
         if (n in lengths and d not in lengths) or (across and not along and d not in lengths):
@@ -160,19 +140,19 @@ def _flattened(
         raise DataError(f"{path}: {shapes}, which are not pairs; save one row of several for each of the other")
     n, k, d = many.shape
     flat, owner = many.reshape(n * k, d), np.repeat(np.arange(n), k)
-    kept = ~((flat == 0) | ~np.isfinite(flat.astype(np.float64))).all(axis=1)
-    flat, owner = flat[kept], owner[kept]
+    filling = ((flat == 0) | ~np.isfinite(flat.astype(np.float64))).all(axis=1)
+    flat, owner = flat[~filling], owner[~filling]
     bare = n - len(np.unique(owner))
     what, other = ("texts", "images") if texts.ndim == 3 else ("images", "texts")
     if bare:
         raise DataError(f"{path}: {bare:,} of {n:,} {other} have no {what} but zeros or NaN; leave them out")
     filled = f", {n * k - len(flat):,} rows of zeros or NaN left out as filling" if len(flat) < n * k else ""
-    how = f"up to {k} {what} to each of the {other}{filled}" if filled else f"{k} {what} to each of the {other}"
+    how = f"{'up to ' if filled else ''}{k} {what} to each of the {other}{filled}"
     at = np.arange(len(flat))
     return (few, flat, (owner, at), how) if texts.ndim == 3 else (flat, few, (at, owner), how)
 
 
-def _linked(columns: Named, n: int, m: int, path: Path) -> tuple[tuple[np.ndarray, np.ndarray], str]:
+def _linked(columns: NamedArrays, n: int, m: int, path: Path) -> tuple[tuple[np.ndarray, np.ndarray], str]:
     """(rows of images, rows of texts) of every pair, and how it was told."""
     found, names = columns.found, columns.names
     for role, many, few, ids in (("text_image", m, n, "image_ids"), ("image_text", n, m, "text_ids")):
@@ -247,9 +227,9 @@ def _resolved(link: np.ndarray, known: np.ndarray | None, many: int, few: int, n
     if not places:
         if link.dtype.kind in "iu" and int(link.min()) == 1 and int(link.max()) == few:
             raise DataError(f"{path}: {name} counts from 1 to {few:,}; count rows from 0")
-        said = f"from {link.min()} to {link.max()}" if link.dtype.kind in "iu" else f"{link.dtype}"
+        held = f"from {link.min()} to {link.max()}" if link.dtype.kind in "iu" else f"{link.dtype}"
         raise DataError(
-            f"{path}: {name} is {said}; it must be rows from 0 to {few - 1:,}, or ids that the other side has as well"
+            f"{path}: {name} is {held}; it must be rows from 0 to {few - 1:,}, or ids that the other side has as well"
         )
     return link.astype(np.int64)
 

@@ -12,15 +12,15 @@ from visus.errors import DataError
 from visus.measures.rows import unit_rows
 from visus.progress import caution, note
 from visus.studies.clip.embeddings.formats import read_columns
-from visus.studies.clip.embeddings.names import Named, by_role
-from visus.studies.clip.embeddings.pairs import Pairs, paired
-from visus.studies.clip.pairs import SCALE, Subject
-from visus.studies.clip.same import class_like, same_texts_said, same_vectors
+from visus.studies.clip.embeddings.names import NamedArrays, by_role
+from visus.studies.clip.embeddings.pairs import PairedRows, paired
+from visus.studies.clip.pairs import SCALE, PairedEmbeddings, keys_of
+from visus.studies.clip.same import class_like, pairs_text, same_vectors
 
 LOGARITHM = 6.0  # below it a logit_scale is the logarithm that CLIP and SigLIP learn (at most ln 100 = 4.6 in CLIP), above it the factor
 
 
-def from_file(path: Path) -> Subject:
+def from_file(path: Path) -> PairedEmbeddings:
     """Embeddings made elsewhere: npz, Parquet, safetensors, pt, or a folder of npy files.
 
     images float [n, d], texts float [m, d]; with n = m row i of both is a pair, else text_image int [m] says the row of each text's image; texts may
@@ -30,61 +30,69 @@ def from_file(path: Path) -> Subject:
     """
     columns = by_role(read_columns(path), path)
     pairs, scale = paired(columns, path), _scale(columns.found, path)
-    images, texts = pairs.images, pairs.texts
-    shown = same_vectors(images, "images", path, ids=pairs.image_ids)
-    said = same_vectors(texts, "texts", path, ids=pairs.text_ids)
-    shown, keys = shown[pairs.image_rows], said[pairs.text_rows]
-    x, y = images[pairs.image_rows], texts[pairs.text_rows]
-    labels, classes = _labels(columns.found, len(images), pairs, path)
-    weights: dict[str, np.ndarray] = {}
+    same_images = same_vectors(pairs.images, "images", path, ids=pairs.image_ids)
+    same_texts = same_vectors(pairs.texts, "texts", path, ids=pairs.text_ids)
+    image_keys, text_keys = keys_of(same_images[pairs.image_rows]), keys_of(same_texts[pairs.text_rows])
+    texts = pairs.texts[pairs.text_rows]
+    labels, classes = _labels(columns.found, len(pairs.images), pairs, path)
+    classifiers: dict[str, np.ndarray] = {}
     warnings: tuple[str, ...] = ()
-    distinct = len(np.unique(keys))
+    distinct = len(np.unique(text_keys))
     if labels is not None and len(classes) > 1:
-        weights = {"the file's": unit_rows(_class_texts(columns.found, y, labels, len(classes), path))}
+        classifiers = {"the file's": unit_rows(_class_texts(columns.found, texts, labels, len(classes), path))}
         if "class_texts" not in columns.found and distinct > len(classes):
             warnings = (
                 f"{path.name} has no class_texts: a class is the mean of its own pairs' texts, which flatters the zero-shot figures.",
             )
-        _check_labels(labels, shown)
-    if len(np.unique(shown)) == 1:
+        _check_labels(labels, image_keys)
+    if len(np.unique(image_keys)) == 1:
         raise DataError(
-            f"{path}: all {len(images):,} images are one vector, so that nothing can tell them apart; check how they were made"
+            f"{path}: all {len(pairs.images):,} images are one vector, so that nothing can tell them apart; check how they were made"
         )
     if distinct == 1:
-        caution(f"All {len(x):,} texts of {path.name} are the same: every image finds its own, which says nothing.")
-    named = class_like(shown, keys, labels if labels is not None and labels.ndim == 1 else None)
-    _say(path, columns, pairs, shown, keys, named)
-    return Subject(
-        path.name, x, y, (), keys, _names(columns.found, pairs, len(x)), named,
-        labels, classes, weights, {name: 1 for name in weights}, scale=SCALE if scale is None else scale, warnings=warnings,
-        about={"scale": f"{SCALE:g}, CLIP's, as none was given" if scale is None else "given"}, shown=shown,
-    )  # fmt: skip
+        caution(f"All {len(texts):,} texts of {path.name} are the same: every image finds its own, which says nothing.")
+    are_classes = class_like(image_keys, text_keys, labels if labels is not None and labels.ndim == 1 else None)
+    _note(columns, pairs)
+    note(pairs_text(image_keys, text_keys, are_classes=are_classes))
+    return PairedEmbeddings(
+        name=path.name,
+        images=pairs.images[pairs.image_rows],
+        texts=texts,
+        image_keys=image_keys,
+        text_keys=text_keys,
+        ids=_names(columns.found, pairs, len(texts)),
+        texts_are_classes=are_classes,
+        labels=labels,
+        classes=classes,
+        classifiers=classifiers,
+        templates={name: 1 for name in classifiers},
+        scale=SCALE if scale is None else scale,
+        warnings=warnings,
+        provenance={"scale": f"{SCALE:g}, CLIP's, as none was given" if scale is None else "given"},
+    )
 
 
-def _say(path: Path, columns: Named, pairs: Pairs, shown: np.ndarray, keys: np.ndarray, named: bool) -> None:
+def _note(columns: NamedArrays, pairs: PairedRows) -> None:
     """How the file was read."""
-    n = len(shown)
-    said = [
+    sources = [
         f"{role} from {columns.names[role]} [{len(rows):,}, {rows.shape[1]}]"
         for role, rows in (("images", pairs.images), ("texts", pairs.texts))
     ]
     ignored = f"; not used: {', '.join(columns.ignored)}" if columns.ignored else ""
-    note(f"embeddings: {', '.join(said)}; {pairs.how}{ignored}")
-    note(same_texts_said(shown, keys, named, n))
+    note(f"embeddings: {', '.join(sources)}; {pairs.how}{ignored}")
 
 
-def _check_labels(labels: np.ndarray, shown: np.ndarray) -> None:
+def _check_labels(labels: np.ndarray, image_keys: np.ndarray) -> None:
     """A caution where rows of one image bear different labels."""
-    first = np.unique(shown, return_index=True)[1]
-    mine = np.unique(shown, return_inverse=True)[1].reshape(-1)
-    differ = labels != labels[first][mine]
+    first = np.unique(image_keys, return_index=True)[1]
+    differ = labels != labels[first][image_keys]
     differ = differ.any(axis=1) if differ.ndim == 2 else differ
     if differ.any():
-        several = len(np.unique(mine[differ]))
+        several = len(np.unique(image_keys[differ]))
         caution(f"{several:,} images have different labels in different rows; their first is taken.")
 
 
-def _names(found: Mapping[str, np.ndarray], pairs: Pairs, n: int) -> tuple[str, ...]:
+def _names(found: Mapping[str, np.ndarray], pairs: PairedRows, n: int) -> tuple[str, ...]:
     """What the images are called in tables."""
     for role in ("image_ids", "ids"):
         column = found.get(role)
@@ -122,7 +130,7 @@ def _scale(found: Mapping[str, np.ndarray], path: Path) -> float | None:
 
 
 def _labels(
-    columns: Mapping[str, np.ndarray], images: int, pairs: Pairs, path: Path
+    columns: Mapping[str, np.ndarray], images: int, pairs: PairedRows, path: Path
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Labels of the pairs, int64 [p] or bool [p, k], and the names of the classes."""
     if columns.get("labels") is None:

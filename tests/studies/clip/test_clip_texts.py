@@ -11,6 +11,7 @@ import numpy as np
 import open_clip
 import pytest
 from PIL import Image
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 import visus
 from visus.errors import DataError
@@ -20,12 +21,14 @@ from visus.models.dual_reading import same_classes, spelled, token_keys, warn_of
 from visus.models.dual_text import Words, simple_words
 from visus.models.zero_shot import zero_shot_classifier
 from visus.progress import collecting
-from visus.studies.clip import pairs as clip_subject
+from visus.studies.clip.encoding import Prompting, from_model, wordings_of
 from visus.studies.clip.texts import captions_of, text_keys
 from visus.studies.train.report import Score, _zero_shot, judge_clip
 from visus.training.parts import Parts
 
 LONG = "a very long description of a street in the rain with many people, two dogs, a red bus and an old man who reads a paper, seen from above, "
+
+PLAIN = Prompting(("plain",))
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +44,6 @@ def clips() -> Words:
 
 def word_pieces() -> Words:
     """A small BERT-like vocabulary with an unknown token."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-
     vocabulary = {
         t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "photo", "cat", "dog", "##s"])
     }
@@ -74,18 +75,10 @@ def test_sixty_long_captions_that_the_cut_makes_five_are_five_texts_and_it_is_sa
 ) -> None:
     folder = captioned(tmp_path / "photos", [f"group {'abcde'[i % 5]}: {LONG}number {i} of sixty" for i in range(60)])
     with collecting() as remarks:
-        s = clip_subject.from_model(
-            encoder,
-            load_images(str(folder)),
-            prompts=["plain"],
-            synonyms=None,
-            device="cpu",
-            seed=0,
-        )
-    assert len(set(s.keys)) == 5
-    assert [len(set(s.keys[i::5])) for i in range(5)] == [1] * 5
-    assert s.texts is not None
-    assert all(np.ptp(s.texts[s.keys == k], axis=0).max() < 1e-4 for k in range(5))
+        s = from_model(encoder, load_images(str(folder)), PLAIN, device="cpu", seed=0)
+    assert len(set(s.text_keys)) == 5
+    assert [len(set(s.text_keys[i::5])) for i in range(5)] == [1] * 5
+    assert all(np.ptp(s.texts[s.text_keys == k], axis=0).max() < 1e-4 for k in range(5))
     (said,) = (c for c in remarks.cautions if "60 different captions are 5 to the model, which reads 32 tokens" in c)
     assert "of sixty' and '" in said  # two that differ at their ends
     assert any(w.startswith("60 of the captions are longer than the 32 tokens") for w in s.warnings)
@@ -122,9 +115,7 @@ def test_classes_that_are_one_to_the_model_are_refused(
     (tmp_path / "own.txt").write_text("\n".join(prompts))
     imageset = load_images(str(tmp_path), labels=str(tmp_path / "labels.csv"))
     with pytest.raises(DataError, match=said) as error:
-        clip_subject.from_model(
-            encoder, imageset, prompts=[str(tmp_path / "own.txt")], synonyms=None, device="cpu", seed=0
-        )
+        from_model(encoder, imageset, Prompting((str(tmp_path / "own.txt"),)), device="cpu", seed=0)
     assert "\n" not in str(error.value)
     with pytest.raises(DataError, match="are one text to visus:emoji-clip"):
         zero_shot_classifier(encoder, [c.replace("_", " ") for c in classes], prompts)
@@ -209,9 +200,7 @@ def test_a_picture_in_several_rows_is_one_picture_whatever_a_network_makes_of_it
     for i in range(0, 8, 2):  # as sets with a row a caption have it
         (folder / f"{i + 1:03}.png").write_bytes((folder / f"{i:03}.png").read_bytes())
     with collecting() as remarks:
-        s = clip_subject.from_model(
-            encoder, load_images(str(folder)), prompts=["plain"], synonyms=None, device="cpu", seed=0
-        )
+        s = from_model(encoder, load_images(str(folder)), PLAIN, device="cpu", seed=0)
     assert s.image_keys.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert len(set(s.text_keys)) == 8
     assert (s.partners.sum(axis=1) == 2).all()
@@ -254,12 +243,12 @@ def test_every_caption_of_an_image_is_a_partner_of_it(tmp_path: Path, encoder: D
         csv.writer(file).writerows(lines)
     images = load_images(f"folder:{tmp_path / 'a'}", classes="wanted")
     with collecting() as said:
-        s = clip_subject.from_model(encoder, images, prompts=[], synonyms=None, device="cpu", seed=0)
-    assert s.said == tuple(text for _, text in lines[1:])
+        s = from_model(encoder, images, Prompting(()), device="cpu", seed=0)
+    assert s.captions == tuple(text for _, text in lines[1:])
     assert [images.ids[int(i)] for i in s.rows] == [name for name, _ in lines[1:]]
     assert len(np.unique(s.image_keys)) == 8
     assert np.asarray(s.partners.sum(axis=1)).reshape(-1).tolist() == [1, 2, 3, 1, 2, 3, 1, 2]
-    assert s.each_image_once().said == tuple(f"cat {i}" for i in range(8))
+    assert s.each_image_once().captions == tuple(f"cat {i}" for i in range(8))
     np.testing.assert_allclose(s.images[2], s.images[1])
     assert "captions: 5 images have several; each is a partner of its image" in said.notes
     with collecting() as said:
@@ -272,7 +261,7 @@ def test_wordings_are_given_by_name_or_by_wordnet_id(tmp_path: Path) -> None:
     path = tmp_path / "words.json"
     path.write_text(json.dumps({"n01440764": ["a fish"], "dog": ["a hound"]}))
     given = {"classes": ("tench", "dog", "cat"), "ids": ("n01440764", "", "")}
-    assert clip_subject._meant(given["classes"], path, ids=given["ids"]) == [("a fish",), ("a hound",), ("cat",)]
+    assert wordings_of(given["classes"], path, ids=given["ids"]) == [("a fish",), ("a hound",), ("cat",)]
     path.write_text(json.dumps({"n01440764": ["a fish"], "tench": ["a fish"]}))
     with pytest.raises(DataError, match="'tench' twice"):
-        clip_subject._meant(given["classes"], path, ids=given["ids"])
+        wordings_of(given["classes"], path, ids=given["ids"])

@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
+import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
+import torch
+from safetensors.numpy import save_file
 
 import visus
 from visus.errors import DataError
 from visus.progress import Remarks, collecting
-from visus.studies.clip import gap as clip_gap
-from visus.studies.clip.alignment import measure as clip_alignment
-from visus.studies.clip.alignment.measure import sides
+from visus.studies.clip import alignment, gap
+from visus.studies.clip.alignment.judge import sides
 from visus.studies.clip.embeddings.read import from_file
-from visus.studies.clip.pairs import Subject
+from visus.studies.clip.gap.retrieval import Retrieval, measure_retrieval
+from visus.studies.clip.pairs import PairedEmbeddings
 
 
-def rows(result: visus.Result, table: str) -> list[dict[str, Any]]:
-    t = result.tables[table]
-    return [dict(zip(t.columns, row, strict=True)) for row in t.rows]
-
-
-def read(path: Path) -> tuple[Subject, Remarks]:
-    """The file as a subject, and what was said while it was read."""
+def read(path: Path) -> tuple[PairedEmbeddings, Remarks]:
+    """The file's pairs, and what was said while it was read."""
     with collecting() as remarks:
         return from_file(path), remarks
 
 
-def retrieval(path: Path) -> list[dict[str, Any]]:
-    """The retrieval table alone: the maps beside it take long."""
-    t = clip_gap._retrieval_table(clip_gap.retrieved(from_file(path)), None)
-    return [dict(zip(t.columns, row, strict=True)) for row in t.rows]
+def retrieval(path: Path) -> tuple[Retrieval, ...]:
+    """Retrieval alone: the maps beside it take long."""
+    return measure_retrieval(from_file(path))
 
 
 def recalls(path: Path) -> dict[tuple[str, int], float]:
-    return {(r["way"], r["k"]): r["recall@k, %"] for r in retrieval(path)}
+    return {(one.way, r.k): r.recall.value for one in retrieval(path) for r in one.recalls}
 
 
 def coco(n: int = 60, k: int = 5, d: int = 32, noise: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -55,7 +56,7 @@ def slow_recall(queries: np.ndarray, base: np.ndarray, own: Callable[[int], set[
         scores = [float(q @ b) / float(np.linalg.norm(q) * np.linalg.norm(b)) for b in base]
         best = max(scores[j] for j in own(i))
         hits += sum(1 for j, s in enumerate(scores) if j not in own(i) and s >= best) < k
-    return 100 * hits / len(queries)
+    return hits / len(queries)
 
 
 def test_an_image_of_five_captions_is_one_image_and_any_of_them_is_right(tmp_path: Path) -> None:
@@ -67,20 +68,21 @@ def test_an_image_of_five_captions_is_one_image_and_any_of_them_is_right(tmp_pat
             slow_recall(images, texts, lambda i: set(range(5 * i, 5 * i + 5)), k)
         )
         assert found["text to image", k] == pytest.approx(slow_recall(texts, images, lambda i: {i // 5}, k))
-    assert 10 < found["text to image", 1] < 90
+    assert 0.1 < found["text to image", 1] < 0.9
 
 
 def test_planted_captions_that_lie_at_their_image_are_all_found(tmp_path: Path) -> None:
     images, texts = coco()
     np.savez(tmp_path / "coco.npz", images=np.repeat(images, 5, axis=0), texts=texts)
     result = visus.clip(embeddings=str(tmp_path / "coco.npz"), part=["alignment"], pairs="100")
-    table = retrieval(tmp_path / "coco.npz")
-    assert {r["recall@k, %"] for r in table} == {100.0}
-    assert [(r["candidates"], r["n"], r["right ones"]) for r in table[::3]] == [(300, 60, 5.0), (60, 300, 1.0)]
-    assert table[0]["chance, %"] == pytest.approx(100 * 5 / 300)
-    assert table[3]["chance, %"] == pytest.approx(100 / 60)
-    base = next(r for r in rows(result, "alignment") if r["alignment"] == "none")
-    assert base["image to text @1, held-out"] == base["text to image @1, held-out"] == 1.0
+    there, back = retrieval(tmp_path / "coco.npz")
+    assert {r.recall.value for one in (there, back) for r in one.recalls} == {1.0}
+    assert (there.candidates, there.recalls[0].recall.n, there.partners, there.most_partners) == (300, 60, 5.0, 5)
+    assert (back.candidates, back.recalls[0].recall.n, back.partners, back.most_partners) == (60, 300, 1.0, 1)
+    assert there.recalls[0].chance == pytest.approx(5 / 300)
+    assert back.recalls[0].chance == pytest.approx(1 / 60)
+    base = next(r for r in result.tables["alignment"].records() if r["alignment"] == "none")
+    assert base["image_to_text_1_held_out"] == base["text_to_image_1_held_out"] == 1.0
     assert any(
         "300 pairs are 60 different images and 300 different texts, taken as captions" in n for n in result.notes
     )
@@ -92,11 +94,11 @@ def test_held_out_pairs_share_neither_image_nor_text_with_fitted_ones(tmp_path: 
     said[4::50] = said[1::50]  # six captions are said of two images each
     np.savez(tmp_path / "pairs.npz", images=np.repeat(images, 3, axis=0), texts=said)
     s = from_file(tmp_path / "pairs.npz")
-    used, seen, held = sides(300, 120, s.groups, seed=0)
-    assert not set(s.image_keys[used]) & set(s.image_keys[held])
-    assert not set(s.text_keys[used]) & set(s.text_keys[held])
-    assert not set(map(bytes, said[used])) & set(map(bytes, said[held]))
-    assert len(seen) == len(held)
+    on = sides(300, 120, s.groups, seed=0)
+    assert not set(s.image_keys[on.used]) & set(s.image_keys[on.held])
+    assert not set(s.text_keys[on.used]) & set(s.text_keys[on.held])
+    assert not set(map(bytes, said[on.used])) & set(map(bytes, said[on.held]))
+    assert len(on.inside) == len(on.held)
 
 
 @pytest.mark.parametrize(
@@ -155,8 +157,8 @@ def test_some_repeated_captions_are_captions_and_few_texts_are_class_names(
     texts[:57] = texts[100:157]
     np.savez(tmp_path / "some.npz", images=images, texts=texts)
     s, remarks = read(tmp_path / "some.npz")
-    assert not s.named
-    assert [(r["way"], r["n"], r["candidates"]) for r in retrieval(tmp_path / "some.npz")[::3]] == [
+    assert not s.texts_are_classes
+    assert [(one.way, one.recalls[0].recall.n, one.candidates) for one in retrieval(tmp_path / "some.npz")] == [
         ("image to text", 500, 443),
         ("text to image", 443, 500),
     ]
@@ -167,15 +169,15 @@ def test_some_repeated_captions_are_captions_and_few_texts_are_class_names(
     shown = centres[y] + 0.3 * rng.normal(size=(200, 32))
     np.savez(tmp_path / "few.npz", images=shown, texts=centres[y])
     few, remarks = read(tmp_path / "few.npz")
-    assert few.named
+    assert few.texts_are_classes
     assert any("few for many images: taken as class names" in n for n in remarks.notes)
-    assert "alignment" in clip_alignment.part(few, sizes=(100,), seed=0).tables
+    assert alignment.measure(few, sizes=(100,), seed=0).fits
     np.savez(tmp_path / "labels.npz", images=shown, texts=centres[y], labels=y)
     named = from_file(tmp_path / "labels.npz")
-    assert named.named
-    for s, kept in ((few, True), (named, False)):  # without labels nothing else says how well the names are found
-        monkeypatch.setattr(clip_gap, "_maps", lambda s, seed: ([], {}))
-        assert ("retrieval" in clip_gap.part(s, seed=0).tables) is kept
+    assert named.texts_are_classes
+    monkeypatch.setattr(sys.modules[gap.measure.__module__], "layer_maps", lambda x, **_: {})
+    for s, there in ((few, True), (named, False)):  # without labels nothing else says how well the names are found
+        assert bool(gap.measure(s, seed=0).retrieval) is there
 
 
 def test_a_repeated_image_counts_once_in_zero_shot(tmp_path: Path) -> None:
@@ -183,7 +185,7 @@ def test_a_repeated_image_counts_once_in_zero_shot(tmp_path: Path) -> None:
     y = np.repeat(np.arange(40) % 4, 5)
     np.savez(tmp_path / "pairs.npz", images=np.repeat(images, 5, axis=0), texts=texts, labels=y, class_texts=images[:4])
     result = visus.clip(embeddings=str(tmp_path / "pairs.npz"), part=["zero-shot"])
-    assert rows(result, "zero-shot")[0]["n"] == 40
+    assert result.tables["zero-shot"].column("n")[0] == 40
     y[1] = 3
     np.savez(tmp_path / "other.npz", images=np.repeat(images, 5, axis=0), texts=texts, labels=y, class_texts=images[:4])
     other = visus.clip(embeddings=str(tmp_path / "other.npz"), part=["zero-shot"])
@@ -196,9 +198,9 @@ def test_one_caption_that_ties_most_images_together_is_judged_on_and_not_fitted_
     np.savez(tmp_path / "reports.npz", images=np.repeat(images, 2, axis=0), texts=texts)
     s = from_file(tmp_path / "reports.npz")
     result = visus.clip(embeddings=str(tmp_path / "reports.npz"), part=["alignment"])
-    assert {r["fitted on"] for r in rows(result, "alignment")} <= set(range(25, 62))
-    used, _, held = sides(180, 50, s.groups, seed=0)
-    assert not set(s.image_keys[used]) & set(s.image_keys[held])
+    assert {r["fitted_on"] for r in result.tables["alignment"].records()} <= set(range(25, 62))
+    on = sides(180, 50, s.groups, seed=0)
+    assert not set(s.image_keys[on.used]) & set(s.image_keys[on.held])
     with pytest.raises(DataError, match="120 of 180 pairs hang together"):
         visus.clip(embeddings=str(tmp_path / "reports.npz"), part=["alignment"], pairs="90")
 
@@ -211,8 +213,6 @@ UNIT = IMAGES / np.linalg.norm(IMAGES, axis=1, keepdims=True)
 
 
 def _torch(path: Path, *, legacy: bool = False, **arrays: np.ndarray) -> None:
-    import torch
-
     tensors = {
         k: torch.from_numpy(v).bfloat16() if v.dtype.kind == "f" else torch.from_numpy(v) for k, v in arrays.items()
     }
@@ -220,21 +220,14 @@ def _torch(path: Path, *, legacy: bool = False, **arrays: np.ndarray) -> None:
 
 
 def _safetensors(path: Path, **arrays: np.ndarray) -> None:
-    from safetensors.numpy import save_file
-
     save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, path)
 
 
 def _parquet(path: Path, columns: dict[str, Any]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
     parquet.write_table(pa.table(columns), path)
 
 
 def _frame(path: Path) -> None:
-    import pandas as pd
-
     pd.DataFrame(
         {
             "image_id": OWNER + 391895,
@@ -246,16 +239,12 @@ def _frame(path: Path) -> None:
 
 
 def _wide(path: Path) -> None:
-    import pandas as pd
-
     names = [f"image_emb_{i}" for i in range(32)], [f"text_emb_{i}" for i in range(32)]
     frame = pd.concat([pd.DataFrame(REPEATED, columns=names[0]), pd.DataFrame(TEXTS, columns=names[1])], axis=1)
     frame.sample(frac=1, axis=1, random_state=0).to_parquet(path)  # the columns in any order
 
 
 def _fixed(path: Path) -> None:
-    import pyarrow as pa
-
     def vectors(x: np.ndarray) -> Any:
         return pa.FixedSizeListArray.from_arrays(pa.array(x.astype(np.float16).reshape(-1)), 32)
 
@@ -348,8 +337,7 @@ def test_every_form_is_the_same_set_of_pairs(tmp_path: Path, form: str) -> None:
     name, write = FORMS[form]
     write(tmp_path / name)
     s = from_file(tmp_path / name)
-    assert s.texts is not None
-    assert (len(s.images), len(set(s.image_keys)), len(set(s.text_keys)), s.named) == (150, 30, 150, False)
+    assert (len(s.images), len(set(s.image_keys)), len(set(s.text_keys)), s.texts_are_classes) == (150, 30, 150, False)
     assert sorted(s.partners.sum(axis=1)) == ([4] + [5] * 28 + [6] if form == "a ragged list of captions" else [5] * 30)
     cosines = np.einsum(
         "nd,nd->n",
@@ -369,9 +357,12 @@ def test_filled_up_captions_are_left_out(tmp_path: Path) -> None:
 
 def test_several_images_a_text_are_right_each(tmp_path: Path) -> None:
     np.savez(tmp_path / "views.npz", images=TEXTS, texts=IMAGES, image_text=OWNER)
-    assert [(r["n"], r["right ones"], r["recall@k, %"]) for r in retrieval(tmp_path / "views.npz")[::3]] == [
-        (150, 1.0, 100.0),
-        (30, 5.0, 100.0),
+    assert [
+        (one.recalls[0].recall.n, one.partners, one.recalls[0].recall.value)
+        for one in retrieval(tmp_path / "views.npz")
+    ] == [
+        (150, 1.0, 1.0),
+        (30, 5.0, 1.0),
     ]
 
 
@@ -379,11 +370,11 @@ def test_every_image_with_every_text_is_no_set_of_class_names(tmp_path: Path) ->
     a, b = np.divmod(np.arange(100), 10)
     np.savez(tmp_path / "all.npz", images=IMAGES[a], texts=IMAGES[10 + b])
     s = from_file(tmp_path / "all.npz")
-    assert not s.named
+    assert not s.texts_are_classes
     assert len(set(s.groups)) == 1
-    assert (
-        "make 1 groups that share no image or text, too few" in clip_alignment.part(s, sizes=None, seed=0).warnings[0]
-    )
+    found = alignment.measure(s, sizes=None, seed=0)
+    assert "make 1 groups that share no image or text, too few" in found.left_out
+    assert not found.fits
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -426,8 +417,6 @@ def test_what_may_be_read_in_two_ways_is_refused_in_one_line(tmp_path: Path, wha
 
 
 def test_a_single_npy_a_pickle_and_a_csv_are_told(tmp_path: Path) -> None:
-    import pickle
-
     np.save(tmp_path / "images.npy", IMAGES)
     with pytest.raises(DataError, match="holds one array; put images"):
         from_file(tmp_path / "images.npy")
@@ -436,7 +425,6 @@ def test_a_single_npy_a_pickle_and_a_csv_are_told(tmp_path: Path) -> None:
     for name in ("pairs.pkl", "pairs.csv"):
         with pytest.raises(DataError, match="is no npz or Parquet file"):
             from_file(tmp_path / name)
-    import torch
 
     torch.save([torch.ones(3)], tmp_path / "list.pt")
     with pytest.raises(DataError, match="holds a list without names"):
