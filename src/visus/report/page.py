@@ -108,7 +108,7 @@ def _tile(metric: Metric) -> dict[str, str]:
         ends = " to ".join(short_number(end, metric.unit) for end in (metric.low, metric.high))
         parts.append(f"{ends}: undecided" if undecided else ends)
     if metric.n is not None:
-        parts.append(f"n = {metric.n:,}")
+        parts.append(f"n\u00a0=\u00a0{metric.n:,}")
     return {
         "label": clean(metric.label or metric.key),
         "value": clean(_value(metric)),
