@@ -227,7 +227,11 @@ def test_tiles_show_the_headline_with_interval_and_number_of_images(written: tup
     shown = [re.sub(r"<[^>]+>", "|", tile).split("|") for tile in re.findall(r"<div>.*?</div>", tiles)]
     assert [[part.strip() for part in tile if part.strip()] for tile in shown] == [
         ["linear probe, late layer of effnet-lite0", "79.0 %", "76.0 to 81.8, n\u00a0=\u00a01,200"],
-        ["linear probe, late layer of vit_small_patch16_224.augreg_in1k", "84.0 %", "81.0 to 86.8, n\u00a0=\u00a01,200"],
+        [
+            "linear probe, late layer of vit_small_patch16_224.augreg_in1k",
+            "84.0 %",
+            "81.0 to 86.8, n\u00a0=\u00a01,200",
+        ],
         ["full training, 6 minutes, over the head", "+0.7", "points, -1.9 to 3.2: undecided, n\u00a0=\u00a01,200"],
         ["wall time of the probes", "12.0 s"],
     ]
