@@ -132,7 +132,7 @@ def _result(inputs: Inputs, o: ClipOptions, device: str) -> Result:
     return Result(
         study="clip",
         title=f"{pairs.name}{where}: images and texts in one space",
-        answer=_sentence(answer),
+        answer=_sentence(answer, pairs.name),
         headline=_headline(sections),
         sections=tuple(sections),
         warnings=warnings,
@@ -168,10 +168,10 @@ def _warnings(pairs: PairedEmbeddings) -> list[str]:
     return warnings
 
 
-def _sentence(clauses: list[str]) -> str:
-    """The clauses as one sentence."""
+def _sentence(clauses: list[str], name: str) -> str:
+    """The clauses as one sentence; a name keeps its first letter."""
     text = "; ".join(clauses)
-    return f"{text[0].upper() if len(clauses) == 1 else text[0]}{text[1:]}." if text else ""
+    return f"{text if text.startswith(name) else text[0].upper() + text[1:]}." if text else ""
 
 
 def _headline(sections: list[Section]) -> tuple[str, ...]:
