@@ -26,9 +26,11 @@ from visus.studies.clip.zero_shot.measure import ZeroShotMeasures
 from visus.studies.common.section import section
 
 FEWEST_PAIRS = 4  # of which a line that tells images from texts is fitted on two and judged on two
-HEADLINE = (
-    "/zero-shot/", "/gap/centroid-distance", "/gap/separable", "/retrieval/image-to-text/recall@1", "/alignment/procrustes/gap"
-)  # fmt: skip
+HEADLINE = {
+    "zero-shot": ("",),
+    "gap": ("/gap/centroid-distance", "/gap/separable", "/retrieval/image-to-text/recall@1"),
+    "alignment": ("/alignment/procrustes/gap",),
+}
 
 
 @dataclass(frozen=True)
@@ -175,9 +177,11 @@ def _sentence(clauses: list[str], name: str) -> str:
 
 
 def _headline(sections: list[Section]) -> tuple[str, ...]:
-    """The first metric of each kind of HEADLINE that there is."""
-    keys = [metric.key for s in sections for metric in s.metrics]
-    found = (next((key for key in keys if kind in key), None) for kind in HEADLINE)
+    """Of each section the first metric whose key ends as HEADLINE says, where there is one."""
+    found = []
+    for one in sections:
+        keys = [metric.key for metric in one.metrics]
+        found += [next((key for key in keys if key.endswith(end)), None) for end in HEADLINE[one.key]]
     return tuple(key for key in found if key is not None)
 
 
