@@ -1,13 +1,14 @@
-"""Wilson's interval against scipy's, for scalars and arrays."""
+"""Wilson's interval against scipy's, for scalars and arrays; the normal interval of a mean."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from visus.errors import DataError
 from visus.measures import wilson
+from visus.measures.intervals import MeanInterval, mean_interval
 
 
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.99])
@@ -41,3 +42,16 @@ def test_bad_input_is_one_line(hits: float, n: int, level: float) -> None:
     with pytest.raises(DataError) as error:
         wilson(hits, n, level=level)
     assert "\n" not in str(error.value)
+
+
+def test_a_mean_lies_within_its_standard_errors() -> None:
+    values = np.random.default_rng(0).normal(3, 2, size=400)
+    found = mean_interval(values)
+    low, high = norm.interval(0.95, values.mean(), values.std(ddof=1) / 20)
+    assert (found.value, found.n) == (values.mean(), 400)
+    assert (found.low, found.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
+def test_a_mean_of_little_has_no_interval() -> None:
+    assert mean_interval(np.array([2.5])) == MeanInterval(2.5, None, None, 1)
+    assert mean_interval(np.array([])) == MeanInterval(None, None, None, 0)

@@ -1,7 +1,8 @@
-"""How far a proportion may lie from the truth: Wilson's interval."""
+"""How far a proportion, or a mean, may lie from the truth: Wilson's interval, and the normal one."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import overload
 
@@ -66,3 +67,22 @@ def grouped_wilson(hits: npt.ArrayLike, groups: npt.ArrayLike, *, level: float =
         effective = n * min(1.0, independent / between) if between else float(n)
     low, high = wilson(np.array([min(share * effective, effective)]), np.array([effective]), level=level)
     return float(low[0]), float(high[0])
+
+
+@dataclass(frozen=True)
+class MeanInterval:
+    """A mean over n images with its 95 % normal interval. value: None of nothing; low, high: None of fewer than two."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+def mean_interval(values: npt.NDArray[np.floating]) -> MeanInterval:
+    """Of one value an image, float [n]: the mean -/+ 1.96 standard deviations (n - 1) / sqrt(n)."""
+    n = len(values)
+    if n < 2:
+        return MeanInterval(float(values[0]) if n else None, None, None, n)
+    mean, half = float(values.mean()), 1.96 * float(values.std(ddof=1)) / float(np.sqrt(n))
+    return MeanInterval(mean, mean - half, mean + half, n)

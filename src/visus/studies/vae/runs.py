@@ -1,132 +1,218 @@
-"""Which VAEs a study trains: named runs, sweeps, and the rerun that fixes; each with every seed, read where it is finished."""
+"""How did the VAEs learn: epoch by epoch, over seeds, and where they are kept (P11)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from visus.errors import DataError
-from visus.spec import unknown
+import numpy as np
 
-if TYPE_CHECKING:
-    from visus.models.vae import Decoder, VaeSizes
-    from visus.studies.vae.subject import Subject
-    from visus.training.devices import Devices
-    from visus.training.recipe import Recipe
-    from visus.training.vae import KLSchedule, TrainedVae
+from visus.figures import AnyFigure, CurvePanel, Curves, Mark, Series
+from visus.result import Column, Finding, Metric, Table, key_of
+from visus.studies.vae.evaluation import NamedVae
+from visus.studies.vae.gallery import NAME, nats
+from visus.training.loop import Fit
 
-NAMED: Mapping[str, tuple[bool, bool]] = {  # name: (warm-up, free bits)
-    "baseline": (False, False),
-    "mitigated": (True, True),
-    "warm-up": (True, False),
-    "free-bits": (False, True),
-}
-SWEEPS: Mapping[str, tuple[float, ...]] = {
-    "beta": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
-    "latent": (2, 4, 8, 16, 32),
-    "free-bits": (0.0, 0.01, 0.05, 0.2, 0.5),
-}
+KEY, QUESTION = "runs", "How did it learn, and does another seed say the same?"
+TERMS = ("reconstruction", "KL", "negative ELBO")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What all runs share, and what a named run may switch on: sizes, likelihood, beta, warm-up in epochs, free bits in nats, recipe,
-    seconds for all trainings (None: as long as they take), trainings a run."""
+class Nats:
+    """Both sides of the ELBO in nats per image, and their sum."""
 
-    sizes: VaeSizes
-    decoder: Decoder
+    reconstruction: float
+    kl: float
+    total: float
+
+    def term(self, i: int) -> float:
+        """In the order of TERMS."""
+        return (self.reconstruction, self.kl, self.total)[i]
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One epoch. beta: the weight of the KL in it. chosen: whether validation kept it."""
+
+    number: int
     beta: float
-    warmup: int
-    free_bits: float
-    recipe: Recipe
-    devices: Devices
-    budget: float | None = None
-    seeds: int = 1
-
-    def __post_init__(self) -> None:
-        """Raise DataError for a beta, a warm-up or free bits that are none."""
-        from visus.training.vae import KLSchedule
-
-        KLSchedule(self.beta, self.warmup, self.free_bits)
+    train: Nats
+    validation: Nats
+    chosen: bool
+    seconds: float
 
 
 @dataclass(frozen=True)
-class Run:
-    """A VAE to train. setting: the value that a sweep gave it (None outside sweeps)."""
+class RunRow:
+    """One run. epochs: of its first seed. seeds: trainings; mean, deviation: of the validation images at the epoch that each kept (deviation None
+    of one seed). folder: where the first one is kept. stopped: whether time ran out."""
 
     name: str
-    sizes: VaeSizes
-    pressure: KLSchedule
-    setting: float | None = None
+    epochs: tuple[EpochRow, ...]
+    seeds: int
+    mean: Nats
+    deviation: Nats | None
+    folder: str
+    stopped: bool
+
+    @property
+    def last_is_best(self) -> bool:
+        return self.epochs[-1].chosen
 
 
-def named_runs(text: str, s: Settings) -> list[Run]:
-    """'baseline,mitigated' -> runs. Raises SpecError for an unknown name, DataError where two runs would be the same."""
-    names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not names:
-        raise DataError("--compare names no run; write for example baseline,mitigated")
-    for name in names:
-        if name not in NAMED:
-            raise unknown("run in --compare:", name, NAMED)
-    runs = [Run(name, s.sizes, pressure_of(name, s)) for name in names]
-    for a, b in ((a, b) for i, a in enumerate(runs) for b in runs[:i] if a.pressure == b.pressure):
-        raise DataError(f"{b.name} and {a.name} are the same with these settings; give --warmup or --free-bits above 0")
-    return runs
+@dataclass(frozen=True)
+class RunMeasures:
+    """rows: every run that was trained."""
+
+    rows: tuple[RunRow, ...]
 
 
-def pressure_of(name: str, s: Settings) -> KLSchedule:
-    """What the KL costs in a named run."""
-    from visus.training.vae import KLSchedule
-
-    warm, free = NAMED[name]
-    return KLSchedule(s.beta, s.warmup if warm else 0, s.free_bits if free else 0.0)
+def measure(models: Sequence[NamedVae]) -> RunMeasures:
+    """Read the trainings off their records."""
+    return RunMeasures(tuple(_row(m) for m in models if m.trained))
 
 
-def swept_runs(text: str, s: Settings) -> list[Run]:
-    """'beta' or 'beta=0.5,1,2' -> runs without warm-up; free bits only where they are swept. Raises SpecError, DataError."""
-    from visus.training.vae import KLSchedule
-
-    kind, _, listed = text.partition("=")
-    kind = kind.strip()
-    if kind not in SWEEPS:
-        raise unknown("--sweep", kind, SWEEPS)
-    try:
-        values = [float(part) for part in listed.split(",") if part.strip()] if listed else list(SWEEPS[kind])
-    except ValueError:
-        raise DataError(f"--sweep {text!r}: values are numbers; write {kind}=0.5,1,2") from None
-    values = sorted(set(values))
-    if len(values) < 2:
-        raise DataError(f"--sweep {text!r} has one value; give two or more, as {kind}=0.5,1,2")
-    if kind == "latent" and any(v != int(v) for v in values):
-        raise DataError(f"--sweep {text!r}: numbers of latent dimensions are whole")
-    runs = []
-    for v in values:
-        sizes = replace(s.sizes, latent=int(v)) if kind == "latent" else s.sizes
-        beta, free = (v if kind == "beta" else s.beta), (v if kind == "free-bits" else 0.0)
-        runs.append(Run(f"{kind} {v:g}", sizes, KLSchedule(beta, 0, free), v))
-    return runs
+def _row(model: NamedVae) -> RunRow:
+    trained = model.trained
+    best = [t.fit.epochs[t.fit.best].parts for t in trained]
+    columns = [[b["val_reconstruction"] for b in best], [b["val_kl"] for b in best]]
+    columns.append([sum(pair) for pair in zip(*columns, strict=True)])
+    several = len(trained) > 1
+    first = trained[0].fit
+    return RunRow(
+        name=model.name,
+        epochs=_epochs(first),
+        seeds=len(trained),
+        mean=Nats(*(float(np.mean(c)) for c in columns)),
+        deviation=Nats(*(float(np.std(c, ddof=1)) for c in columns)) if several else None,
+        folder=str(trained[0].folder),
+        stopped=first.stopped == "budget",
+    )
 
 
-def train_runs(runs: Sequence[Run], subject: Subject, s: Settings) -> list[list[TrainedVae]]:
-    """Train every run with every seed; what is finished is read, what was stopped goes on. One list of seeds a run."""
-    from visus.paths import home
-    from visus.training.vae import VaePlan, train_vae
+def _epochs(fit: Fit) -> tuple[EpochRow, ...]:
+    rows = []
+    for i, epoch in enumerate(fit.epochs):
+        p = epoch.parts
+        train = Nats(p["reconstruction"], p["kl"], p["reconstruction"] + p["kl"])
+        held = Nats(p["val_reconstruction"], p["val_kl"], p["val_reconstruction"] + p["val_kl"])
+        rows.append(EpochRow(epoch.number, p["beta"], train, held, i == fit.best, epoch.seconds))
+    return tuple(rows)
 
-    allowed = None if s.budget is None else s.budget / (len(runs) * s.seeds)
-    found = []
-    for run in runs:
-        plans = [
-            VaePlan(
-                run.name if s.seeds == 1 else f"{run.name}, seed {s.recipe.seed + k}", run.sizes, s.decoder, run.pressure,
-                replace(s.recipe, seed=s.recipe.seed + k), s.devices, allowed,
-            )
-            for k in range(s.seeds)
-        ]  # fmt: skip
-        found.append(
-            [
-                train_vae(subject.train, subject.validation, p, content=subject.content, root=home() / "training")
-                for p in plans
-            ]
+
+def cut_short(m: RunMeasures) -> tuple[str, ...]:
+    """A sentence for every run whose time was used up before its epochs were."""
+    return tuple(f"{r.name}: the time given was used up after epoch {len(r.epochs)}." for r in m.rows if r.stopped)
+
+
+def metrics(m: RunMeasures) -> tuple[Metric, ...]:
+    return tuple(
+        Metric(
+            key_of(r.name, "validation", "negative-elbo"), r.mean.total, unit="nats", better="lower", split="validation",
+            label=f"negative ELBO of validation images, {r.name}",
         )
-    return found
+        for r in m.rows
+    )  # fmt: skip
+
+
+def tables(m: RunMeasures) -> tuple[Table, ...]:
+    seeds = (_seeds(m),) if any(r.seeds > 1 for r in m.rows) else ()
+    return (*seeds, _epoch_table(m), _models(m))
+
+
+def _seeds(m: RunMeasures) -> Table:
+    rows = []
+    for r in m.rows:
+        spread = [v for i in range(3) for v in (r.mean.term(i), None if r.deviation is None else r.deviation.term(i))]
+        rows.append((r.name, r.seeds, *spread))
+    return Table(
+        key="seeds",
+        title="Over seeds",
+        columns=(
+            NAME,
+            Column("seeds", "seeds"),
+            nats("reconstruction", "reconstruction"),
+            nats("reconstruction_sd", "±"),
+            nats("kl", "KL"),
+            nats("kl_sd", "±"),
+            nats("negative_elbo", "negative ELBO"),
+            nats("negative_elbo_sd", "±"),
+        ),
+        rows=rows,
+        note="Mean and standard deviation over trainings, on validation images at the epoch that was kept. Everything else is of the first seed.",
+    )
+
+
+def _epoch_table(m: RunMeasures) -> Table:
+    rows = []
+    for r in m.rows:
+        for e in r.epochs:
+            both = [part.term(i) for part in (e.train, e.validation) for i in range(3)]
+            rows.append((r.name, e.number, e.beta, *both, "kept" if e.chosen else "", e.seconds))
+    return Table(
+        key="epochs",
+        title="Epoch by epoch",
+        columns=(
+            NAME,
+            Column("epoch", "epoch"),
+            Column("beta", "beta", digits=2),
+            nats("reconstruction", "reconstruction"),
+            nats("kl", "KL"),
+            nats("sum", "sum"),
+            nats("validation_reconstruction", "validation reconstruction"),
+            nats("validation_kl", "validation KL"),
+            nats("validation_sum", "validation sum"),
+            Column("choice", "choice"),
+            Column("seconds", "time", "seconds", 2),
+        ),
+        rows=rows,
+        note="Nats per image. beta: the effective weight of the KL on this scale in that epoch. The epoch with the lowest validation objective "
+        "at the full beta is kept.",
+    )
+
+
+def _models(m: RunMeasures) -> Table:
+    return Table(
+        key="models",
+        title="Kept on this machine",
+        columns=(NAME, Column("checkpoint", "--checkpoint")),
+        rows=[(r.name, r.folder) for r in m.rows],
+        note="Each opens again with visus vae --checkpoint.",
+    )
+
+
+def figures(m: RunMeasures) -> tuple[AnyFigure, ...]:
+    panels = []
+    for i, title in enumerate(TERMS):
+        series, marks = [], []
+        for r in m.rows:
+            x = [float(e.number) for e in r.epochs]
+            validation = [e.validation.term(i) for e in r.epochs]
+            series.append(Series(name=f"{r.name}, training", x=x, y=[e.train.term(i) for e in r.epochs]))
+            series.append(Series(name=f"{r.name}, validation", x=x, y=validation))
+            marks += [Mark("kept", x[k], validation[k]) for k, e in enumerate(r.epochs) if e.chosen]
+        panels.append(CurvePanel(title=title, series=tuple(series), marks=tuple(marks)))
+    return (
+        Curves(
+            key="curves",
+            title="How it learns",
+            caption="Nats per image by epoch, logarithmic. The ring: the epoch that validation chose.",
+            x_label="epoch",
+            unit="nats per image",
+            y_log=True,
+            own_y=True,
+            panels=tuple(panels),
+        ),
+    )
+
+
+def findings(m: RunMeasures) -> tuple[Finding, ...]:
+    said = [
+        *cut_short(m),
+        *(
+            f"{r.name}: the last epoch was the best, so longer training may bring more."
+            for r in m.rows
+            if r.last_is_best and len(r.epochs) > 1 and not r.stopped
+        ),
+    ]
+    return tuple(Finding(text, shows=("epochs", "curves"), kind="caution") for text in said)
