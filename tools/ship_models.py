@@ -16,8 +16,8 @@ import numpy as np
 from visus.images import load_images
 from visus.measures import wilson
 from visus.models import load_backbone, load_dual
-from visus.studies.common.schema1 import Result
-from visus.studies.train import report
+from visus.result import Result
+from visus.studies.train import judging
 from visus.training.parts import parts_of
 
 DATA = Path(__file__).resolve().parent.parent / "src" / "visus" / "data" / "models"
@@ -72,19 +72,19 @@ def ship(source: Path, target: Path, kind: str, images: str, shown: str | None) 
     imageset = load_images(images)
     parts = parts_of(imageset, seed=0)
     if kind == "vit":
-        judged = report.judge_vit(imageset, parts, load_backbone(str(target)))
+        judged = judging.judge_vit(imageset, parts, load_backbone(str(target)))
     else:
         untrained = load_dual(f"{target}?weights=none")
         task = load_images(shown) if shown else None
         tried = (task, task.split(seed=0).test) if task else None  # the split that the set declares
-        judged = report.judge_clip(imageset, parts, load_dual(str(target)), untrained, tried, seed=0)
+        judged = judging.judge_clip(imageset, parts, (load_dual(str(target)), untrained), tried, seed=0)
     result = Result.load(source)
     artists = sorted({imageset.meta["artist"][i] for i in parts.train})
     shutil.copy2(source / "figures" / "learning.svg", target / "learning.svg")
     (target / "README.md").write_text(card(target.name, kind, judged, result, ", ".join(artists)), encoding="utf-8")
 
 
-def card(name: str, kind: str, judged: report.Judged, result: Result, art: str) -> str:
+def card(name: str, kind: str, judged: judging.Judged, result: Result, art: str) -> str:
     """The model card: what it is, what it was trained on and how, what it reaches."""
     p: Mapping[str, Any] = result.provenance
     recipe, sizes = p["recipe"], p["sizes"]

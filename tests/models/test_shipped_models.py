@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from visus.models.shipped import shipped_folder
 from visus.models.vit import vit_layout
 from visus.progress import collecting
 from visus.spec import Spec
-from visus.studies.train import report
+from visus.studies.train import judging
 from visus.training.captioned import names_of
 from visus.training.parts import parts_of
 
@@ -56,7 +55,7 @@ def test_the_vit_keeps_its_promise_on_an_artist_it_never_saw() -> None:
     images = load_images("visus:emoji")
     parts = parts_of(images, seed=0)
     assert not {images.meta["artist"][i] for i in parts.test} & {images.meta["artist"][i] for i in parts.train}
-    judged = report.judge_vit(images, parts, visus.load_backbone("visus:emoji-vit"))
+    judged = judging.judge_vit(images, parts, visus.load_backbone("visus:emoji-vit"))
     accuracy = judged.scores["accuracy"]
     assert accuracy.n == 865
     assert 100 * accuracy.value == pytest.approx(promised(folder("emoji-vit") / "README.md", "accuracy"), abs=0.3)
@@ -64,10 +63,12 @@ def test_the_vit_keeps_its_promise_on_an_artist_it_never_saw() -> None:
 
 
 @pytest.mark.slow
-def test_the_clip_keeps_its_promise_and_far_above_its_random_twin() -> None:
+def test_the_clip_keeps_its_promise_and_far_above_its_random_untrained() -> None:
     images, task = load_images("visus:emoji?task=all"), load_images("visus:emoji")
-    trained, twin = visus.load_dual("visus:emoji-clip"), visus.load_dual("visus:emoji-clip?weights=none")
-    judged = report.judge_clip(images, parts_of(images, seed=0), trained, twin, (task, task.split(seed=0).test), seed=0)
+    trained, untrained = visus.load_dual("visus:emoji-clip"), visus.load_dual("visus:emoji-clip?weights=none")
+    judged = judging.judge_clip(
+        images, parts_of(images, seed=0), (trained, untrained), (task, task.split(seed=0).test), seed=0
+    )
     card = folder("emoji-clip") / "README.md"
     for measure, score in judged.scores.items():
         assert 100 * score.value == pytest.approx(promised(card, measure), abs=0.3), measure
@@ -117,7 +118,7 @@ def test_attention_taps_and_maps_work_on_them() -> None:
 
 def test_predict_names_an_emoji_by_its_text() -> None:
     said = visus.predict(["visus:emoji?artist=twemoji"], model="visus:emoji-clip", limit=40, top=10)
-    names = json.loads(said.to_json())["tables"]["predictions"]["rows"]
+    names = said.tables["predictions"].rows
     hits = {row[0] for row in names if row[0].split(" ", 1)[1].removeprefix("flag: ") in row[2]}
     assert len(hits) >= 12
 

@@ -23,7 +23,7 @@ from visus.models.zero_shot import zero_shot_classifier
 from visus.progress import collecting
 from visus.studies.clip.encoding import Prompting, from_model, wordings_of
 from visus.studies.clip.texts import captions_of, text_keys
-from visus.studies.train.report import Score, _zero_shot, judge_clip
+from visus.studies.train.judging import Score, judge_clip, zero_shot_scores
 from visus.training.parts import Parts
 
 LONG = "a very long description of a street in the rain with many people, two dogs, a red bus and an old man who reads a paper, seen from above, "
@@ -211,7 +211,7 @@ def test_what_is_trained_is_judged_by_the_captions_that_it_reads(tmp_path: Path,
     folder = captioned(tmp_path / "photos", [f"group {'abcd'[i % 4]}: {LONG}number {i}" for i in range(24)])
     imageset, rows = load_images(str(folder)), np.arange(24)
     with collecting() as remarks:
-        judged = judge_clip(imageset, Parts(rows, rows[:0], rows), encoder, encoder, None, seed=0)
+        judged = judge_clip(imageset, Parts(rows, rows[:0], rows), (encoder, encoder), None, seed=0)
     score = judged.scores["recall@5, image to name"]
     assert (score.asked, score.n) == ("image to name, among 4 names", 24)
     assert score.hits == 24
@@ -228,7 +228,7 @@ def test_classes_that_are_one_text_to_a_trained_model_are_said(tmp_path: Path, e
     shown = replace(load_images(str(tmp_path)), classes=("Mouse", "mouse"))
     scores: dict[str, Score] = {}
     with collecting() as remarks:
-        _zero_shot(shown, np.arange(20), encoder, encoder, scores, {})
+        zero_shot_scores(shown, np.arange(20), (encoder, encoder), scores, {})
     assert remarks.cautions[0].startswith("The classes 'Mouse' and 'mouse' are one text to the model")
     assert all(s.n == 20 for s in scores.values())
 

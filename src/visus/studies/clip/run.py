@@ -26,9 +26,11 @@ from visus.studies.clip.zero_shot.measure import ZeroShotMeasures
 from visus.studies.common.section import section
 
 FEWEST_PAIRS = 4  # of which a line that tells images from texts is fitted on two and judged on two
-HEADLINE = (
-    "/zero-shot/", "/gap/centroid-distance", "/gap/separable", "/retrieval/image-to-text/recall@1", "/alignment/procrustes/gap"
-)  # fmt: skip
+HEADLINE = {
+    "zero-shot": ("",),
+    "gap": ("/gap/centroid-distance", "/gap/separable", "/retrieval/image-to-text/recall@1"),
+    "alignment": ("/alignment/procrustes/gap",),
+}
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def _result(inputs: Inputs, o: ClipOptions, device: str) -> Result:
     return Result(
         study="clip",
         title=f"{pairs.name}{where}: images and texts in one space",
-        answer=_sentence(answer),
+        answer=_sentence(answer, pairs.name),
         headline=_headline(sections),
         sections=tuple(sections),
         warnings=warnings,
@@ -168,16 +170,18 @@ def _warnings(pairs: PairedEmbeddings) -> list[str]:
     return warnings
 
 
-def _sentence(clauses: list[str]) -> str:
-    """The clauses as one sentence."""
+def _sentence(clauses: list[str], name: str) -> str:
+    """The clauses as one sentence; a name keeps its first letter."""
     text = "; ".join(clauses)
-    return f"{text[0].upper() if len(clauses) == 1 else text[0]}{text[1:]}." if text else ""
+    return f"{text if text.startswith(name) else text[0].upper() + text[1:]}." if text else ""
 
 
 def _headline(sections: list[Section]) -> tuple[str, ...]:
-    """The first metric of each kind of HEADLINE that there is."""
-    keys = [metric.key for s in sections for metric in s.metrics]
-    found = (next((key for key in keys if kind in key), None) for kind in HEADLINE)
+    """Of each section the first metric whose key ends as HEADLINE says, where there is one."""
+    found = []
+    for one in sections:
+        keys = [metric.key for metric in one.metrics]
+        found += [next((key for key in keys if key.endswith(end)), None) for end in HEADLINE[one.key]]
     return tuple(key for key in found if key is not None)
 
 

@@ -38,6 +38,11 @@ def proportion(right: np.ndarray) -> Proportion:
     return of_value(float(np.mean(right)) if n else float("nan"), n)
 
 
+def of_counts(hits: int, n: int) -> Proportion:
+    """hits of n; n > 0."""
+    return Proportion(hits / n, *wilson(hits, n), n)
+
+
 def of_value(value: float, n: int) -> Proportion:
     """Of a share that was measured over n."""
     low, high = wilson(round(value * n) if n else 0, n)

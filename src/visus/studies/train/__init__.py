@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from visus.paths import expanded
+from visus.studies.train.options import Course, Data, Guides, Machine, Options, Sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from visus.images import ImageSet
-    from visus.studies.common.schema1 import Result
-    from visus.training.from_scratch import Plan
-
-KINDS = ("vit", "clip")
-FEWEST_PAIRS = 4  # of which the modality gap takes two to fit a line and two to judge it
-IMAGES = {"vit": "visus:emoji", "clip": "visus:emoji?task=all"}
+    from visus.result import Result
 
 
 def train(
@@ -93,120 +85,18 @@ def train(
     Returns a Result. Raises VisusError for anything a user can mend: captions missing, a batch larger than the set, a patch that
     does not divide the size, a folder that holds another training.
     """
-    from dataclasses import replace
-    from pathlib import Path
+    # The lazy seam: nothing below is imported until the study runs.
+    from visus.studies.train.run import run
 
-    import numpy as np
-
-    from visus.device import choose_device
-    from visus.errors import DataError
-    from visus.images import load_images
-    from visus.models import load_backbone
-    from visus.models.dual_new import ClipConfig
-    from visus.studies.common.shared import check_choice
-    from visus.training.budget import seconds_of
-    from visus.training.devices import Devices
-    from visus.training.from_scratch import Plan
-    from visus.training.parts import parts_of
-    from visus.training.recipe import Recipe
-    from visus.training.vectors import read_vectors
-
-    check_choice("kind", kind, KINDS)
-    check_choice("precision", precision, ("fp32", "bf16"))
-    if out is None:
-        raise DataError("a trained model needs a folder; give out=PATH")
-    if not 0 <= drop <= 0.9:
-        raise DataError(f"--drop is {drop}; give a share from 0 to 0.9")
-    if min(epochs, batch, size, patch, width, layers, text_width, text_layers, words) < 1 or lr <= 0:
-        raise DataError("--epochs, --batch, --lr and all sizes must be above 0")
-    if size % patch:
-        raise DataError(f"patches of {patch} pixels do not fill {size}; give a --patch that divides --size")
-    if (width % 64 and width > 64) or (text_width % 64 and text_width > 64):
-        raise DataError(f"--width {width} and --text-width {text_width} must be multiples of 64, the width of a head")
-    if kind == "vit" and (vectors or beside):
-        raise DataError(
-            f"{'--vectors' if vectors else '--beside'} does not go with vit; it is for clip, which reads texts"
+    return run(
+        Options(
+            kind,
+            Data(images, names, beside, zero_shot, labels, label_column, groups, limit),
+            Guides(teacher, vectors, words),
+            Sizes(size, patch, width, layers, text_width, text_layers),
+            Course(epochs, batch, lr, weight_decay, drop, budget, seed),
+            Machine(precision, device, devices),
+            download,
+            out,
         )
-    if (kind == "vit" and zero_shot) or (kind == "clip" and names):
-        raise DataError(
-            f"{'--zero-shot' if zero_shot else '--names'} does not go with {kind}; it is for the other kind"
-        )
-    need = "needed" if kind == "vit" else "wanted"
-    imageset = load_images(
-        images or IMAGES[kind], labels=labels, label_column=label_column, groups=groups, classes=need, download=download
     )
-    imageset = imageset.limit(limit, seed=seed, by_class=True)
-    if kind == "clip" and imageset.labels is not None and len(np.unique(imageset.labels)) < 2:
-        imageset = replace(
-            imageset, labels=None, classes=()
-        )  # captions are learned, and one folder for all is no class
-    parts = parts_of(imageset, seed=seed)
-    if kind == "clip" and len(parts.test) < FEWEST_PAIRS:
-        raise DataError(
-            f"{imageset.name} leaves {len(parts.test)} images to test on, and the gap between images and texts needs {FEWEST_PAIRS}; "
-            f"give {5 * FEWEST_PAIRS} images or more"
-        )
-    plan = Plan(
-        parts,
-        ClipConfig(size, patch, width, layers, text_width, text_layers, space=width),
-        Recipe(
-            lr,
-            epochs=epochs,
-            batch=batch,
-            weight_decay=weight_decay,
-            warmup=0.05,
-            patience=0,
-            seed=seed,
-            optimizer="muon",
-        ),
-        Path(out),
-        drop,
-        load_backbone(teacher, seed=seed, download=download) if teacher else None,
-        read_vectors(expanded(vectors)) if vectors else None,
-        words,
-        load_images(beside, classes="wanted", download=download) if beside else None,
-        Devices(choose_device(device), devices, precision),
-        seconds_of(budget),
-    )
-    if kind == "clip":
-        return _clip(imageset, plan, load_images(zero_shot, download=download) if zero_shot else None)
-    return _vit(imageset, plan, load_images(names, classes="wanted", download=download) if names else None)
-
-
-def _clip(imageset: ImageSet, plan: Plan, shown: ImageSet | None) -> Result:
-    from visus.models.dual_open import load_dual
-    from visus.studies.train import report
-    from visus.training.from_scratch import train_clip
-
-    tried = None if shown is None else (shown, report.zero_shot_rows(shown, imageset, plan))
-    done, tokenizer = train_clip(imageset, plan)
-    place = plan.devices.kind  # judged where it was trained
-    trained = load_dual(str(plan.folder), place=place)
-    untrained = load_dual(f"{plan.folder}?weights=none", seed=plan.recipe.seed, place=place)
-    judged = report.judge_clip(imageset, plan.parts, trained, untrained, tried, done.pixels, seed=plan.recipe.seed)
-    settings = _provenance(imageset, plan, vocabulary=tokenizer.get_vocab_size())
-    return report.clip_result(imageset, done, judged, plan.folder, settings)
-
-
-def _vit(imageset: ImageSet, plan: Plan, named: ImageSet | None) -> Result:
-    from visus.models import load_backbone
-    from visus.studies.train import report
-    from visus.training.from_scratch import train_vit
-
-    done = train_vit(imageset, plan, named)
-    judged = report.judge_vit(
-        imageset, plan.parts, load_backbone(str(plan.folder)), done.pixels, device=plan.devices.kind
-    )
-    settings = _provenance(imageset, plan, names=named.name if named else None)
-    return report.vit_result(imageset, done, judged, plan.folder, settings)
-
-
-def _provenance(imageset: ImageSet, plan: Plan, **more: object) -> Mapping[str, object]:
-    machines = plan.devices
-    return {
-        "images": imageset.name,
-        "images fingerprint": imageset.fingerprint,
-        **plan.describe(),
-        "device": f"{machines.count} x {machines.kind}, {machines.precision}",
-        **more,
-    }

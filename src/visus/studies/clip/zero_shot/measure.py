@@ -33,6 +33,7 @@ from visus.studies.common.proportion import Proportion, proportion
 
 LISTED = 200  # rows of the tables of images
 HEATMAP_CLASSES = 30
+CONTROL = "random weights"
 
 
 @dataclass(frozen=True)
@@ -167,11 +168,11 @@ def measure(pairs: PairedEmbeddings, *, seed: int, control: PairedEmbeddings | N
 
 
 def _keys(prompts: Sequence[str]) -> list[str]:
-    """A key for each prompt set, numbered where two would have the same."""
+    """A key for each prompt set, numbered where two would have the same, or that of the control."""
     keys: list[str] = []
     for name in prompts:
         key = key_of(name)
-        keys.append(key if key not in keys else f"{key}-{len(keys) + 1}")
+        keys.append(f"{key}-{len(keys) + 1}" if key in (*keys, key_of(CONTROL)) else key)
     return keys
 
 
@@ -190,7 +191,7 @@ def _score(pairs: PairedEmbeddings, a: Answers, name: str, key: str) -> PromptSc
 
 def _score_control(pairs: PairedEmbeddings, control: PairedEmbeddings) -> PromptScore:
     found = answer(control, next(iter(control.classifiers)))
-    return _score(pairs, found, "random weights", key_of("random weights"))
+    return _score(pairs, found, CONTROL, key_of(CONTROL))
 
 
 def _unseen(pairs: PairedEmbeddings) -> tuple[str, ...]:
