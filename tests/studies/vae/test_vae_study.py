@@ -142,7 +142,16 @@ def test_a_kept_model_is_examined_again_with_the_same_numbers(
         assert mine[name] == pytest.approx(rows(result, "summary")[1][name], rel=1e-5)
     (collapse,) = rows(again, "collapse")
     assert collapse["beta_asked"] == 1
-    assert "epochs" not in again.tables
+    assert [s.key for s in again.sections] == [
+        "likelihood",
+        "latent",
+        "samples",
+    ]  # nothing was trained, nothing compared
+    assert [key.partition("/")[2] for key in again.headline] == [
+        "negative-elbo", "log-likelihood", "active-dimensions", "n(0,-1)/frechet"
+    ]  # fmt: skip
+    assert "; it explains a test image with " in again.answer
+    assert (again.status, result.status) == ("complete", "complete")
 
 
 def test_dead_dimensions_are_fixed_by_a_rerun_beside(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ TOLERANCE = 0.02  # of the effective beta, relative
 UNEXPLAINED = 0.05  # of a loss's gradient, that is neither reconstruction nor KL
 HEAVY = 1.5  # a beta above which it is the first thing to lower
 NEAR_BOUND = 0.9  # of the information that the images can show
-SHOWS = ("collapse", "dimensions")
+TABLE = ("collapse",)
 
 
 def findings(m: LatentMeasures) -> tuple[Finding, ...]:
@@ -26,7 +26,8 @@ def findings(m: LatentMeasures) -> tuple[Finding, ...]:
 
 def _collapse(r: LatentRow) -> list[Finding]:
     active = (r.key("active-dimensions"),)
-    told = [(text, active) for text in collapse(r)]
+    first, *more = collapse(r)
+    told = [(text, active) for text in more]
     text = (
         f"{r.name}: image and code share {r.information:.1f} ± {r.information_stderr:.1f} nats, "
         f"of {r.information_bound:.1f} that these images can show."
@@ -36,7 +37,8 @@ def _collapse(r: LatentRow) -> list[Finding]:
         text = f"{r.name}: effective beta {r.effective_beta:.3g}, by the gradient of its loss."
         told.append((text, (r.key("effective-beta"),)))
     told += [(f"To try with {r.name}: {text}.", active) for text in advice(r)]
-    return [Finding(text, keys, SHOWS) for text, keys in told]
+    verdict = Finding(first, active, (*TABLE, "dimensions"))
+    return [verdict, *(Finding(text, keys, TABLE) for text, keys in told)]
 
 
 def collapse(r: LatentRow) -> list[str]:
@@ -97,7 +99,7 @@ def _gained(r: LatentRow, first: LatentRow) -> Finding:
     else:
         text += "as many active dimensions"
     keys = (r.key("active-dimensions"), first.key("active-dimensions"))
-    return Finding(f"{text}.", keys, SHOWS)
+    return Finding(f"{text}.", keys, TABLE)
 
 
 def cautions(r: LatentRow) -> list[Finding]:
@@ -106,7 +108,7 @@ def cautions(r: LatentRow) -> list[Finding]:
     if r.information > NEAR_BOUND * r.information_bound:
         text = f"{r.name}: the mutual information is near the most that {r.n:,} images can show; it may be larger."
         said.append((text, "mutual-information"))
-    return [Finding(text, (r.key(what),), ("collapse",), "caution") for text, what in said]
+    return [Finding(text, (r.key(what),), TABLE, "caution") for text, what in said]
 
 
 def _scale(r: LatentRow) -> list[str]:
