@@ -9,7 +9,7 @@ from tests.models.small import LIBRARIES, batch
 from visus.errors import DataError, SpecError
 from visus.models import load_backbone
 from visus.models.classifier import classifier_of
-from visus.models.cut import Tail, can_cut, entering, from_cut
+from visus.models.cut import Tail, can_cut, entering
 from visus.models.parts import freeze, last_block, set_modes, trainable
 
 LAST = {
@@ -176,7 +176,7 @@ def test_the_cut_gives_the_logits_and_gradients_of_the_whole_network(name, train
     assert len(cached) == 4
     size = (x.shape[2], x.shape[3])
     tail = Tail(classifier, path, size)
-    for logits, grads in (run(from_cut(classifier, path, cached, size)), run(tail(cached)), run(tail(cached))):
+    for logits, grads in (run(tail(cached)), run(tail(cached))):
         torch.testing.assert_close(logits, whole)
         assert set(grads) == set(expected) == set(names)
         for n in names:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import skimage
@@ -12,7 +14,8 @@ from visus.models.from_openclip import preprocess_of as from_openclip
 from visus.models.from_timm import from_data_config
 from visus.models.from_torchvision import preprocess_of as from_torchvision
 from visus.models.preprocess import Preprocess
-from visus.models.preprocess_hf import from_processor
+from visus.models.preprocess_hf import fitted
+from visus.models.processors import revived
 
 PHOTOS = [skimage.data.chelsea(), skimage.data.astronaut()[:333, :201], skimage.data.coffee()[:97, :301]]
 PICTURES = [Image.fromarray(p) for p in PHOTOS] + [
@@ -99,7 +102,7 @@ def test_transformers(name, kwargs):
     import transformers
 
     processor = getattr(transformers, name)(**kwargs)
-    preprocess = from_processor(processor.to_dict(), name)
+    preprocess = fitted(revived(json.dumps(processor.to_dict(), default=int)), name)
     for picture in PICTURES:
         theirs = processor(picture, return_tensors="pt")["pixel_values"][0]
         off = levels(ours(preprocess, picture), theirs, preprocess)

@@ -22,17 +22,16 @@ def assemble(
     trunk: Trunk,
     preprocess: Preprocess,
     *,
-    root: str = "model",
     layout: Layout | None = None,
     labels: Sequence[str] | None = None,
     random: bool = False,
     info: Mapping[str, Any] | None = None,
     head: Head = "classes",
 ) -> Backbone:
-    """Freeze the trunk (eval mode, no gradients, float32, on the CPU) and find its taps under `root`."""
+    """Freeze the trunk (eval mode, no gradients, float32, on the CPU) and find its taps under the layout's root."""
     trunk.channels = preprocess.channels
     trunk.eval().requires_grad_(False).float()
-    found = find_taps(trunk, root, preprocess.size, layout or Layout())
+    found = find_taps(trunk, preprocess.size, layout or Layout())
     if found.left_out:
         name, why = next(iter(found.left_out.items()))
         more = f", and {len(found.left_out) - 1:,} more like it" if len(found.left_out) > 1 else ""

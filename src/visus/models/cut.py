@@ -88,11 +88,6 @@ class Tail:
         return kept
 
 
-def from_cut(classifier: Classifier, path: str, cached: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """What `entering` gave, [b, ...] -> logits [b, n_classes], once; for many batches make a Tail, which runs the front but once."""
-    return Tail(classifier, path, size)(cached)
-
-
 def entering(classifier: Classifier, path: str, x: torch.Tensor) -> torch.Tensor:
     """The first tensor that enters the module at `path` (inside the trunk), [b, ...], without gradients and in eval mode.
 
@@ -109,7 +104,7 @@ def entering(classifier: Classifier, path: str, x: torch.Tensor) -> torch.Tensor
 
 
 def can_cut(classifier: Classifier, path: str, x: torch.Tensor, tolerance: float = 1e-5) -> bool:
-    """Whether, on a real batch, from_cut(entering(x)) is what the whole network gives, in eval mode.
+    """Whether, on a real batch, a Tail of what enters is what the whole network gives, in eval mode.
 
     x: normalised float [b, 3, h, w]. tolerance: largest difference of a logit, relative to the largest logit. False where more
     than one tensor carries the picture across the cut: then the whole network must be run.

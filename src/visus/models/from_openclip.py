@@ -221,16 +221,14 @@ def wrap(model: Any, text: str, *, random: bool = False) -> Backbone:
     trunk = getattr(visual, "trunk", None)  # a tower made by timm
     if trunk is None:
         has_cls = hasattr(visual, "class_embedding")
-        layout, root = Layout(prefix=int(has_cls), channels_last=False), "model"
+        layout = Layout(prefix=int(has_cls), channels_last=False)
     else:
         prefix = int(getattr(trunk, "num_prefix_tokens", 0) or 0)
-        layout = Layout(prefix=prefix)
-        root = "model.trunk"
+        layout = Layout(prefix=prefix, root="model.trunk")
     return assemble(
         text,
         PlainTrunk(visual),
         preprocess_of(cfg),
-        root=root,
         layout=layout,
         random=random,
         info={"library": "open_clip"},

@@ -30,13 +30,15 @@ class Layout:
 
     prefix: tokens before the patches, where they cannot be measured (all weights zero). channels_last: 4-D outputs are [b, h, w, c]
     (None: not declared; on a square picture the two equal sides are the positions). late: path of the module whose
-    output is the features and that 'late' names instead of `pooled` (a ResNet's global pool). extra: further paths.
+    output is the features and that 'late' names instead of `pooled` (a ResNet's global pool). extra: further paths. root: path of the
+    network whose points are meant.
     """
 
     prefix: int = 0
     channels_last: bool | None = None
     late: tuple[str, str] | None = None
     extra: tuple[str, ...] = ()
+    root: str = "model"
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,13 @@ class Found:
     outputs: int | None = None
 
 
-def find_taps(trunk: nn.Module, root: str, size: tuple[int, int], layout: Layout) -> Found:
-    """The points of a trunk under the path `root`. size: (h, w) of the model's input.
+def find_taps(trunk: nn.Module, size: tuple[int, int], layout: Layout) -> Found:
+    """The points of a trunk under the layout's root. size: (h, w) of the model's input.
 
     Two pictures of noise go through the model, and one of them alone. Raises DataError when the model cannot run on its own input size,
     gives another output for the same picture, or an output that depends on the pictures beside it.
     """
+    root = layout.root
     candidates = dict(_candidates(trunk.get_submodule(root), f"{root}."))
     known = dict(trunk.named_modules())
     candidates.update({p: False for p in layout.extra if p in known and p not in candidates})

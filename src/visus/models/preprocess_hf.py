@@ -18,7 +18,7 @@ from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPI
 from visus.errors import DataError
 from visus.models.hub import first_line
 from visus.models.preprocess import Preprocess, checked_channels
-from visus.models.processors import BROKEN, revived
+from visus.models.processors import BROKEN
 from visus.progress import note
 
 INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
@@ -96,11 +96,6 @@ def _default(config: Any, where: str, channels: int) -> Preprocess:
         f"{where} brings no preprocessor_config.json: its pictures are prepared as {names[0]} does by default, {found.size[0]} × {found.size[1]}"
     )
     return found
-
-
-def from_processor(body: Mapping[str, Any], what: str) -> Preprocess:
-    """A processor's settings, as its to_dict gives them -> Preprocess; errors as `fitted` has them."""
-    return fitted(revived(json.dumps(_plain(body))), what)
 
 
 def fitted(processor: Any, what: str, *, channels: int = 3) -> Preprocess:
