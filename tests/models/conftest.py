@@ -7,8 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
+import timm
 import torch
+import transformers
+from safetensors.torch import save_file
+from tests.models.small import loader
+from timm.models._hub import save_for_hf
 
 TIMM = {
     "vit": ("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 2}),
@@ -94,9 +100,6 @@ def timm_folder(tmp_path: Path) -> Callable[[str], tuple[Path, Any]]:
     """family -> (folder as timm saves it, the model in eval mode)."""
 
     def make(family: str) -> tuple[Path, Any]:
-        import timm
-        from timm.models._hub import save_for_hf
-
         name, kwargs = TIMM[family]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
@@ -116,8 +119,6 @@ def hf_folder(tmp_path: Path) -> Callable[[str], tuple[Path, Any]]:
     """family -> (folder as transformers saves it, the model in eval mode)."""
 
     def make(family: str) -> tuple[Path, Any]:
-        import transformers
-
         model_class, config_class, kwargs = HF[family]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
@@ -132,9 +133,6 @@ def hf_folder(tmp_path: Path) -> Callable[[str], tuple[Path, Any]]:
 @pytest.fixture
 def openclip_folder(tmp_path: Path) -> tuple[Path, Any]:
     """A small CLIP as open_clip keeps it, and the model in eval mode."""
-    import open_clip
-    from safetensors.torch import save_file
-
     body = {
         "model_cfg": {
             "embed_dim": 16,
@@ -156,6 +154,4 @@ def openclip_folder(tmp_path: Path) -> tuple[Path, Any]:
 @pytest.fixture
 def small(timm_folder, hf_folder) -> Callable[[str], Any]:
     """'timm:resnet', 'hf:vit', 'torchvision:vit', ... -> a small Backbone."""
-    from tests.models.small import loader
-
     return loader(timm_folder, hf_folder)

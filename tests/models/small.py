@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torchvision import models
+from torchvision.models.resnet import BasicBlock
+from torchvision.transforms._presets import ImageClassification
 
 from visus.models import Backbone, load_backbone
+from visus.models.from_torchvision import wrap
 
 LIBRARIES = (
     "timm:vit", "timm:resnet", "timm:convnext", "timm:swin", "timm:efficientnet",
@@ -36,20 +41,12 @@ def loader(timm_folder, hf_folder):
 
 def resized(backbone: Backbone) -> Backbone:
     """Networks that take any size get 64 x 64."""
-    from dataclasses import replace
-
     if max(backbone.preprocess.size) <= 64:
         return backbone
     return replace(backbone, preprocess=replace(backbone.preprocess, size=(64, 64), resize=64))
 
 
 def torchvision(family: str) -> Backbone:
-    from torchvision import models
-    from torchvision.models.resnet import BasicBlock
-    from torchvision.transforms._presets import ImageClassification
-
-    from visus.models.from_torchvision import wrap
-
     makers = {
         "vit": partial(models.VisionTransformer, 32, 8, 2, 2, 32, 64, dropout=0.1, num_classes=4),
         "resnet": partial(models.ResNet, BasicBlock, [1, 1, 1, 1], num_classes=4),

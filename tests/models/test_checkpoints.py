@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 import argparse
+import builtins
 import datetime
+import json
 import pathlib
 import random
 import re
 import sys
 import types
+from functools import partial
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+import transformers
+from huggingface_hub import constants
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from tests.models.test_processors import ours, picture
+from timm.data import create_transform
+from timm.models._hub import save_for_hf
+from torchvision import models
 
+from visus import load_dual
 from visus.errors import DataError, SpecError
-from visus.models import checkpoint, from_timm, load_backbone, sizes
+from visus.models import (
+    checkpoint,
+    folders,
+    from_openclip,
+    from_timm,
+    from_torchvision,
+    heads,
+    load_backbone,
+    preprocess_hf,
+    sizes,
+    weights_file,
+)
+from visus.models.dual_open import is_dual
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 192, "depth": 2, "num_heads": 3}
 VIT = "vit_tiny_patch16_224"
@@ -41,8 +65,6 @@ def vit():
 
 @pytest.fixture
 def said(monkeypatch) -> list[str]:
-    from visus.models import from_openclip, weights_file
-
     found: list[str] = []
     for module in (checkpoint, sizes, from_timm, weights_file, from_openclip):
         monkeypatch.setattr(module, "note", found.append)
@@ -239,8 +261,6 @@ def test_what_does_not_fit_is_refused_by_name(change, vit, tmp_path, said):
 
 
 def test_timms_training_file_says_its_architecture_and_its_pictures(tmp_path, said):
-    from timm.data import create_transform
-
     model = made(CNN)
     told = args(
         model=CNN,
@@ -253,7 +273,6 @@ def test_timms_training_file_says_its_architecture_and_its_pictures(tmp_path, sa
     )
     torch.save({"arch": CNN, "state_dict": model.state_dict(), "version": 2, "args": told}, tmp_path / "last.pth.tar")
     backbone = same(str(tmp_path / "last.pth.tar"), model, head=True)
-    from tests.models.test_processors import ours, picture
 
     transform = create_transform(
         (3, 64, 64), mean=(0.4, 0.5, 0.6), std=(0.3, 0.2, 0.1), crop_pct=1.0, interpolation="bilinear"
@@ -267,8 +286,6 @@ def test_timms_training_file_says_its_architecture_and_its_pictures(tmp_path, sa
 
 
 def test_shards_and_a_damaged_index(tmp_path, vit, said):
-    import json
-
     state = vit[0].state_dict()
     where = {k: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, k in enumerate(state)}
     for file in set(where.values()):
@@ -349,8 +366,6 @@ def no_fc(model: torch.nn.Module) -> dict:
 
 @pytest.fixture(scope="module")
 def resnets():
-    from torchvision import models
-
     found = []
     with torch.random.fork_rng(devices=[]):
         for seed in (1, 2):
@@ -383,8 +398,6 @@ def test_a_resnet_of_any_training_loads_in_both_libraries(name, library, resnets
 @pytest.fixture(scope="module")
 def clip_weights():
     """A small CLIP of open_clip's, and the architecture's settings, as a file among its configs would have them."""
-    import open_clip
-
     cfg = {
         "embed_dim": 16,
         "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
@@ -402,11 +415,6 @@ def clip_weights():
 
 @pytest.mark.parametrize("form", ["training", "archive", "bare", "48 pixels"])
 def test_an_open_clip_file_gives_both_towers(form, clip_weights, said, tmp_path, monkeypatch):
-    import open_clip
-
-    from visus import load_dual
-    from visus.models.dual_open import is_dual
-
     cfg, models = clip_weights
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "Tiny", cfg)
     model = models[form == "archive"]
@@ -461,8 +469,6 @@ def test_an_open_clip_file_gives_both_towers(form, clip_weights, said, tmp_path,
 
 
 def hf_vit(folder: Any, *, labels: int = 3, seed: int = 1, kind: str = "ViTForImageClassification") -> Any:
-    import transformers
-
     config = transformers.ViTConfig(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8, num_labels=labels
     )  # fmt: skip
@@ -486,8 +492,6 @@ def hf_same(spec: Any, model: torch.nn.Module) -> Any:
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod.", "model."])
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
 def test_a_transformers_folder_of_wrapped_names(prefix, file, tmp_path):
-    from safetensors.torch import load_file
-
     model = hf_vit(tmp_path)
     state = load_file(tmp_path / "model.safetensors")
     (tmp_path / "model.safetensors").unlink()
@@ -499,10 +503,6 @@ def test_a_transformers_folder_of_wrapped_names(prefix, file, tmp_path):
 
 
 def test_a_trainers_run_gives_its_best_or_newest_checkpoint(tmp_path, monkeypatch):
-    import json
-
-    from visus.models import folders, preprocess_hf
-
     said: list[str] = []
     monkeypatch.setattr(folders, "note", said.append)
     monkeypatch.setattr(preprocess_hf, "note", said.append)
@@ -529,9 +529,6 @@ def test_a_trainers_run_gives_its_best_or_newest_checkpoint(tmp_path, monkeypatc
 
 
 def test_code_of_a_repository_is_never_run_and_nobody_is_asked(tmp_path, monkeypatch):
-    import builtins
-    import json
-
     hf_vit(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.MyConfig", "AutoModel": "mine.MyModel"}}
@@ -550,11 +547,6 @@ def test_code_of_a_repository_is_never_run_and_nobody_is_asked(tmp_path, monkeyp
 
 @pytest.mark.parametrize("classifies", [True, False])
 def test_adapters_are_merged_into_their_base(classifies, tmp_path, monkeypatch):
-    import json
-
-    import transformers
-    from peft import LoraConfig, get_peft_model
-
     base = tmp_path / "base"
     hf_vit(base, kind="ViTModel", labels=3)
     if classifies:
@@ -593,10 +585,6 @@ def test_adapters_are_merged_into_their_base(classifies, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["open_clip_pytorch_model.bin", "epoch_2.pt", "final.pth"])
 def test_an_open_clip_folder_takes_any_torch_file_and_never_stays_random(name, clip_weights, tmp_path):
     """A folder with a lone .pt was once built with random weights, without a word."""
-    import json
-
-    from visus import load_dual
-
     cfg, models = clip_weights
     pixels = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.2], "resize_mode": "squash", "interpolation": "bilinear"}
     body = {"model_cfg": {**cfg, "quick_gelu": True}, "preprocess_cfg": pixels}
@@ -621,11 +609,6 @@ def test_an_open_clip_folder_takes_any_torch_file_and_never_stays_random(name, c
 
 
 def test_repositories_of_timm_and_open_clip_in_the_hubs_cache_load(clip_weights, tmp_path, monkeypatch):
-    import json
-
-    from huggingface_hub import constants
-    from timm.models._hub import save_for_hf
-
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
     def snapshot(name: str) -> Any:
@@ -655,8 +638,6 @@ def test_repositories_of_timm_and_open_clip_in_the_hubs_cache_load(clip_weights,
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model."])
 def test_a_timm_folder_of_wrapped_names(prefix, tmp_path):
-    from timm.models._hub import save_for_hf
-
     model = made(CNN)
     save_for_hf(model, str(tmp_path), safe_serialization=True)
     (tmp_path / "model.safetensors").unlink()
@@ -682,10 +663,6 @@ def test_files_of_any_name_that_torch_wrote(resnets, said, tmp_path):
     "kind", ["grey", "one output", pytest.param("vit of 64 pixels", marks=pytest.mark.slow), "half a network"]
 )
 def test_torchvision_files_at_their_own_sizes(kind, said, tmp_path, monkeypatch):
-    from torchvision import models
-
-    from visus.models import from_torchvision
-
     monkeypatch.setattr(from_torchvision, "note", said.append)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -720,8 +697,6 @@ def test_torchvision_files_at_their_own_sizes(kind, said, tmp_path, monkeypatch)
 
 
 def test_losses_and_layers_among_hyper_parameters_are_inert(vit, said, tmp_path):
-    from functools import partial
-
     extras = {"criterion": torch.nn.CrossEntropyLoss(label_smoothing=0.1), "optimizer": partial(torch.optim.AdamW, lr=1e-3), "act": torch.nn.GELU,
               "net": vit[1]}  # fmt: skip
     torch.save(
@@ -784,10 +759,6 @@ def test_a_sequential_of_children_is_not_several_models(resnets, tmp_path):
 
 
 def test_a_fine_tuned_file_is_not_said_to_bring_imagenets_names(said, tmp_path, monkeypatch):
-    from torchvision import models
-
-    from visus.models import heads
-
     monkeypatch.setattr(heads, "caution", lambda text: pytest.fail(text))
     torch.save(models.resnet18(num_classes=5).state_dict(), tmp_path / "w.pth")
     assert len(load_backbone(f"{tmp_path / 'w.pth'}?arch=torchvision:resnet18").labels) == 5
@@ -800,8 +771,6 @@ def test_a_tuple_of_weights_and_an_epoch_is_read(order, vit, said, tmp_path):
 
 
 def test_a_clips_image_tower_alone_is_called_so(clip_weights, said, tmp_path, monkeypatch):
-    import open_clip
-
     cfg, models = clip_weights
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "Tiny", cfg)
     tower = {k: v for k, v in models[0].state_dict().items() if k.startswith("visual.")}

@@ -7,6 +7,7 @@ import torch
 from tests.models.small import LIBRARIES, batch
 
 from visus.errors import DataError
+from visus.models import TappedModule
 from visus.models.classifier import Classifier, classifier_of
 
 
@@ -63,8 +64,6 @@ def test_it_becomes_a_backbone_again(name, small):
 
 
 def test_traced_equals_eager_with_a_head_of_its_own(small):
-    from visus.models import TappedModule
-
     backbone = small("torchvision:resnet")
     found = classifier_of(backbone, 3, seed=1).backbone(backbone)
     module = TappedModule(found, found.resolve(["middle", "late"]), "mean").eval()

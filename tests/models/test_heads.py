@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
+import transformers
 from PIL import Image
 from tests.models.small import batch
+from timm.models._hub import save_for_hf
 from torch.nn import functional
+from torchvision.models import ResNet
+from torchvision.models.resnet import BasicBlock
+from torchvision.transforms._presets import ImageClassification
+from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher
 
 from visus.errors import DataError
+from visus.images import load_images
 from visus.models import Backbone, load_backbone
 from visus.models.classify import classify_images
+from visus.models.from_torchvision import wrap
 from visus.models.heads import names_of, probabilities
 from visus.models.labels import imagenet_labels
 from visus.models.relevance import relevance
@@ -42,8 +52,6 @@ def hf(
     folder: Path, names: list[str] | int, problem: str | None = None, kind: str = "ViT", **more: Any
 ) -> tuple[str, Any]:
     """A small transformers classifier on disk, as its library saves it, and the model."""
-    import transformers
-
     labels = (
         {"num_labels": names}
         if isinstance(names, int)
@@ -59,11 +67,8 @@ def hf(
     return str(folder), model
 
 
-def timm(folder: Path, classes: int, **config: Any) -> tuple[str, Any]:
+def timm_model(folder: Path, classes: int, **config: Any) -> tuple[str, Any]:
     """A small timm model on disk."""
-    import timm
-    from timm.models._hub import save_for_hf
-
     args = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -106,7 +111,7 @@ def test_one_logit_is_a_sigmoid_with_two_names(
     if library == "hf":
         spec, model = hf(tmp_path / "m", names, "multi_label_classification" if names != 1 else None)
     else:
-        spec, model = timm(tmp_path / "m", 1, **({"label_names": names} if names else {}))
+        spec, model = timm_model(tmp_path / "m", 1, **({"label_names": names} if names else {}))
     backbone = load_backbone(spec)
     assert (backbone.labels, backbone.head) == (expected, "classes")
     x = batch(backbone)
@@ -121,7 +126,7 @@ def test_one_logit_is_a_sigmoid_with_two_names(
 
 
 def test_a_binary_head_is_judged_by_its_two_answers(tmp_path, pictures) -> None:
-    spec, _ = timm(tmp_path / "m", 1, label_names=["blue", "red"])
+    spec, _ = timm_model(tmp_path / "m", 1, label_names=["blue", "red"])
     result = vit([spec], str(pictures), part=["predictions", "masking"], masked=8, keep="1,0.5", shown=2)
     ((_, top1, *_, n),) = result.tables["accuracy"].rows
     assert n >= 2
@@ -135,9 +140,9 @@ def test_labels_that_stand_alone_are_named_as_such(tmp_path, pictures, library: 
     if library == "hf":
         spec, model = hf(tmp_path / "m", names, "multi_label_classification")
     elif library == "timm":
-        spec, model = timm(tmp_path / "m", 3, label_names=names, problem_type="multi_label_classification")
+        spec, model = timm_model(tmp_path / "m", 3, label_names=names, problem_type="multi_label_classification")
     else:
-        spec, model = timm(tmp_path / "m", 3)
+        spec, model = timm_model(tmp_path / "m", 3)
         rows = "".join(f"{900 + i},{name},0,{10 - i}\n" for i, name in enumerate(names))
         (tmp_path / "m" / "selected_tags.csv").write_text("tag_id,name,category,count\n" + rows)
     backbone = load_backbone(spec)
@@ -175,7 +180,7 @@ def test_a_regression_is_refused_by_name_and_its_features_are_used(tmp_path, pic
 
 
 def test_a_timm_regression_is_refused_too(tmp_path, pictures) -> None:
-    spec, _ = timm(tmp_path / "m", 2, problem_type="regression")
+    spec, _ = timm_model(tmp_path / "m", 2, problem_type="regression")
     with pytest.raises(DataError, match="regression head of 2 numbers"):
         predict([str(pictures)], model=spec)
 
@@ -183,7 +188,7 @@ def test_a_timm_regression_is_refused_too(tmp_path, pictures) -> None:
 @pytest.mark.parametrize("library", ["hf", "timm"])
 def test_no_head_is_refused_in_one_line(tmp_path, pictures, library: str) -> None:
     if library == "timm":
-        spec, _ = timm(tmp_path / "m", 0)
+        spec, _ = timm_model(tmp_path / "m", 0)
     else:
         spec, model = hf(tmp_path / "whole", 3)
         model.vit.save_pretrained(tmp_path / "m")
@@ -194,8 +199,6 @@ def test_no_head_is_refused_in_one_line(tmp_path, pictures, library: str) -> Non
 
 
 def test_a_teachers_head_is_averaged_as_the_library_does(tmp_path) -> None:
-    from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         model = DeiTForImageClassificationWithTeacher(DeiTConfig(**VIT, num_labels=4)).eval()
@@ -245,7 +248,7 @@ def test_a_thousand_outputs_without_names_are_imagenets_and_one_more_has_the_bac
 
 def test_names_that_do_not_fit_what_the_network_gives_are_not_shown(tmp_path, monkeypatch) -> None:
     heard = kept(monkeypatch)
-    spec, _ = timm(tmp_path / "m", 4, label_names=["a", "b"])
+    spec, _ = timm_model(tmp_path / "m", 4, label_names=["a", "b"])
     backbone = load_backbone(spec)
     assert backbone.labels == ("class 0", "class 1", "class 2", "class 3")
     assert any("2 names for 4 outputs" in h for h in heard)
@@ -272,9 +275,9 @@ def test_features_that_the_classifier_does_not_read_are_said(tmp_path, monkeypat
 
 def test_one_timm_output_of_which_nothing_is_known_may_be_a_number(tmp_path, monkeypatch) -> None:
     heard = kept(monkeypatch)
-    load_backbone(timm(tmp_path / "named", 1, label_names=["smile"])[0])
+    load_backbone(timm_model(tmp_path / "named", 1, label_names=["smile"])[0])
     assert not any("does not say what it is" in h for h in heard)
-    load_backbone(timm(tmp_path / "bare", 1)[0])
+    load_backbone(timm_model(tmp_path / "bare", 1)[0])
     assert any("does not say what it is" in h for h in heard)
 
 
@@ -287,8 +290,6 @@ def test_probabilities_do_not_overflow() -> None:
 
 
 def test_pictures_are_classified_by_the_heads_kind(tmp_path, pictures) -> None:
-    from visus.images import load_images
-
     spec, _ = hf(tmp_path / "m", ["a", "b"], "multi_label_classification")
     backbone: Backbone = load_backbone(spec)
     found = classify_images(backbone, load_images(str(pictures)), device="cpu")
@@ -308,8 +309,6 @@ def test_pictures_are_classified_by_the_heads_kind(tmp_path, pictures) -> None:
 def test_classifiers_without_a_base_model_or_names_are_read_at_their_head(
     tmp_path, name: str, config: dict[str, Any]
 ) -> None:
-    import transformers
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         model = getattr(transformers, f"{name}ForImageClassification")(
@@ -330,14 +329,6 @@ def test_classifiers_without_a_base_model_or_names_are_read_at_their_head(
 
 
 def test_a_torchvision_network_with_one_output_is_binary_too() -> None:
-    from types import SimpleNamespace
-
-    from torchvision.models import ResNet
-    from torchvision.models.resnet import BasicBlock
-    from torchvision.transforms._presets import ImageClassification
-
-    from visus.models.from_torchvision import wrap
-
     net = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=1).eval()
     weights = SimpleNamespace(
         meta={"categories": ["a", "b", "c"]}, transforms=lambda: ImageClassification(crop_size=64, resize_size=64)

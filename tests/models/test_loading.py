@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
+from threading import Event
 
 import numpy as np
 import pytest
+import timm
 import torch
-from safetensors.torch import save_file
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
+from torchvision import models
 
 from visus.errors import DataError, OfflineError, SpecError
-from visus.models import load_backbone
+from visus.models import hub, load_backbone
 
 SMALL = "timm:mobilenetv3_small_050"
 
@@ -56,8 +61,6 @@ HUB = [
 
 @pytest.fixture
 def empty_caches(tmp_path, monkeypatch):
-    from huggingface_hub import constants
-
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -77,8 +80,6 @@ def test_without_permission_nothing_is_fetched(spec, empty_caches, monkeypatch):
 
 @pytest.mark.parametrize("spec", HUB)
 def test_without_a_network_the_answer_comes_within_five_seconds(spec, empty_caches, monkeypatch):
-    from huggingface_hub import constants
-
     def dead(*args, **kwargs):
         raise OSError("network is unreachable")
 
@@ -95,10 +96,6 @@ def test_without_a_network_the_answer_comes_within_five_seconds(spec, empty_cach
 
 
 def test_a_network_that_swallows_everything_does_not_hang(empty_caches, monkeypatch):
-    from threading import Event
-
-    from visus.models import hub
-
     gate = Event()
     monkeypatch.setattr(hub, "PATIENCE", 0.2)
 
@@ -114,8 +111,6 @@ def test_a_network_that_swallows_everything_does_not_hang(empty_caches, monkeypa
 
 
 def test_timm_weights_in_the_local_cache_are_used(empty_caches, tmp_path):
-    import timm
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(9)
         state = timm.create_model("mobilenetv3_small_050").state_dict()
@@ -130,10 +125,6 @@ def test_timm_weights_in_the_local_cache_are_used(empty_caches, tmp_path):
 
 
 def test_torchvision_weights_in_the_local_cache_are_used_under_their_old_names(empty_caches, tmp_path):
-    import re
-
-    from torchvision import models
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(9)
         state = models.densenet121().state_dict()
@@ -157,8 +148,6 @@ def test_random_init_is_seeded_and_leaves_the_global_generator_alone():
 
 @pytest.fixture
 def weights():
-    import timm
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         return timm.create_model("mobilenetv3_small_050", num_classes=4).state_dict()
@@ -234,8 +223,6 @@ def test_a_folder_that_is_no_checkpoint_is_said_to_be_none(tmp_path):
 
 
 def test_a_transformers_folder_with_a_tensor_missing_is_refused(hf_folder):
-    from safetensors.torch import load_file
-
     folder, _ = hf_folder("vit")
     tensors = load_file(folder / "model.safetensors")
     tensors.pop(next(k for k in tensors if "layers.1" in k or "layer.1" in k))

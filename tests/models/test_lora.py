@@ -10,6 +10,7 @@ from visus.errors import DataError, SpecError
 from visus.models.classifier import classifier_of, leaves_of
 from visus.models.lora import add_lora, has_lora, lora_targets, merge_lora
 from visus.models.parts import set_modes
+from visus.models.trunk import PlainTrunk
 
 # The ends of the adapted layers' paths: attention where it can be, else pointwise layers.
 TARGETS = {
@@ -91,8 +92,6 @@ def test_adapters_are_seeded(small):
 
 
 def test_what_takes_no_adapter_is_said(small):
-    from visus.models.trunk import PlainTrunk
-
     backbone = small("timm:resnet")
     classifier = classifier_of(backbone, 3, seed=0)
     with pytest.raises(SpecError, match="rank"):

@@ -10,6 +10,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from open_clip.transformer import QuickGELU
 from PIL import Image
 
 from visus.models import from_openclip
@@ -102,8 +103,6 @@ def _pixels(seen) -> None:
     [("RN50", "openai", True), ("RN50-quickgelu", "cc12m", True), ("ViT-B-32", "laion2b_s34b_b79k", False)],
 )
 def test_the_activation_of_a_tag_is_in_both_towers(arch, tag, quick):
-    from open_clip.transformer import QuickGELU
-
     model = from_openclip.open_named(Spec("openclip", arch, tag, {"weights": "none"}, ""), download=False)
     towers = model.transformer, *([model.visual.transformer] if "ViT" in arch else [])
     for tower in towers:

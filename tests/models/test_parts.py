@@ -10,7 +10,8 @@ from visus.errors import DataError, SpecError
 from visus.models import load_backbone
 from visus.models.classifier import classifier_of
 from visus.models.cut import Tail, can_cut, entering
-from visus.models.parts import freeze, last_block, set_modes, trainable
+from visus.models.parts import freeze, last_block, parameters_behind, set_modes, trainable
+from visus.models.trunk import PlainTrunk
 
 LAST = {
     "timm:vit": "model.blocks.2", "timm:deit": "model.blocks.1", "timm:siglip": "model.blocks.1",
@@ -238,8 +239,6 @@ class TwoStreams(torch.nn.Module):
 
 
 def test_a_network_that_cannot_be_cut_says_so(small):
-    from visus.models.trunk import PlainTrunk
-
     backbone = small("timm:resnet")
     backbone.module = PlainTrunk(TwoStreams())
     classifier = classifier_of(backbone, 3, seed=0)
@@ -274,9 +273,6 @@ class Shared(torch.nn.Module):
 
 
 def test_what_runs_in_front_too_is_frozen_and_the_front_takes_the_way_of_evaluation(small):
-    from visus.models.parts import parameters_behind
-    from visus.models.trunk import PlainTrunk
-
     backbone = small("timm:resnet")
     backbone.module = PlainTrunk(Shared())
     classifier = classifier_of(backbone, 3, seed=0)

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 import skimage
 import torch
+import transformers
+from open_clip.transform import image_transform
 from PIL import Image
+from timm.data import create_transform
+from torchvision import models
 
 from visus.models.from_openclip import preprocess_of as from_openclip
 from visus.models.from_timm import from_data_config
@@ -40,8 +44,6 @@ def levels(a: torch.Tensor, b: torch.Tensor, preprocess: Preprocess) -> torch.Te
 @pytest.mark.parametrize("size", [(3, 224, 224), (3, 96, 96), (3, 64, 96)])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_timm(mode, size, interpolation):
-    from timm.data import create_transform
-
     cfg = {
         "input_size": size,
         "crop_pct": 0.9,
@@ -57,8 +59,6 @@ def test_timm(mode, size, interpolation):
 
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0", "vit_b_16", "swin_v2_t", "inception_v3"])
 def test_torchvision(name):
-    from torchvision import models
-
     weights = models.get_model_weights(name).DEFAULT
     preprocess, transform = from_torchvision(weights), weights.transforms()
     for picture in PICTURES:
@@ -67,8 +67,6 @@ def test_torchvision(name):
 
 @pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
 def test_open_clip(mode):
-    from open_clip.transform import image_transform
-
     cfg = {
         "size": (96, 96),
         "mean": (0.5, 0.4, 0.3),
@@ -99,8 +97,6 @@ def test_open_clip(mode):
 )
 def test_transformers(name, kwargs):
     """Its torchvision backend resizes tensors, not Pillow images: at most three grey levels apart, a quarter of one on average."""
-    import transformers
-
     processor = getattr(transformers, name)(**kwargs)
     preprocess = fitted(revived(json.dumps(processor.to_dict(), default=int)), name)
     for picture in PICTURES:

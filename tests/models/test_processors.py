@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 import transformers
 from PIL import Image
+from timm.data import create_transform, resolve_data_config
+from timm.models._hub import save_for_hf
+from torchvision import models
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
 from visus.errors import DataError
+from visus.models import load_backbone, preprocess_hf
+from visus.models.from_timm import from_data_config
+from visus.models.from_torchvision import preprocess_of
 from visus.models.preprocess import Preprocess
 from visus.models.preprocess_hf import fitted
+from visus.training.batches import at_size, canvas
 
 ODD = [(53, 37), (29, 61), (211, 303)]  # other sizes than those that are tried when a model is loaded
 
@@ -100,9 +111,6 @@ def test_every_processor_gives_its_own_pixels_or_is_refused(backend):
 
 def saved(folder: Path, *, kind: str = "vit", processor: dict | None = None, **config):
     """A small model of transformers on disk with the processor that it was saved with; (model, processor)."""
-    from transformers import AutoImageProcessor, AutoModelForImageClassification
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
     sizes = {"vit": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 32,
                      "patch_size": 8},
              "dinov3_vit": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
@@ -140,8 +148,6 @@ PROCESSORS = {
 
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_a_folder_is_prepared_as_its_preprocessor_config_says(name, tmp_path):
-    from visus.models import load_backbone
-
     model, processor = saved(tmp_path, processor=PROCESSORS[name])
     backbone = load_backbone(str(tmp_path))
     pictures = [picture(*size) for size in ODD]
@@ -165,8 +171,6 @@ GREY = {
 )
 @pytest.mark.parametrize("kind", ["vit"])
 def test_a_grey_model_sees_the_grey_of_a_picture(kind, settings, tmp_path):
-    from visus.models import load_backbone
-
     model, processor = saved(tmp_path, kind=kind, num_channels=1, processor=settings)
     backbone = load_backbone(str(tmp_path))
     if processor is None:
@@ -186,8 +190,6 @@ def test_a_grey_model_sees_the_grey_of_a_picture(kind, settings, tmp_path):
 
 
 def test_a_grey_model_without_one_mean_is_refused(tmp_path):
-    from visus.models import load_backbone
-
     saved(tmp_path, num_channels=1, processor={**GREY, "image_mean": [0.4, 0.5, 0.6]})
     with pytest.raises(DataError, match="3 different values"):
         load_backbone(str(tmp_path))
@@ -195,11 +197,6 @@ def test_a_grey_model_without_one_mean_is_refused(tmp_path):
 
 @pytest.mark.parametrize("channels", [4, 12])
 def test_other_channels_are_refused_in_one_line(channels, tmp_path):
-    import timm
-    from timm.models._hub import save_for_hf
-
-    from visus.models import load_backbone
-
     saved(tmp_path / "hf", num_channels=channels, processor=VIT)
     model = timm.create_model("resnet18", in_chans=channels, num_classes=3)
     save_for_hf(model, str(tmp_path / "timm"), safe_serialization=True)
@@ -213,12 +210,6 @@ def test_other_channels_are_refused_in_one_line(channels, tmp_path):
     "said", [None, {"mean": (0.1307,), "std": (0.3081,), "input_size": (1, 28, 28), "crop_pct": 1.0}]
 )
 def test_a_grey_timm_model_is_prepared_as_timm_prepares_it(said, tmp_path):
-    import timm
-    from timm.data import create_transform
-    from timm.models._hub import save_for_hf
-
-    from visus.models import load_backbone
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         model = timm.create_model("resnet18", in_chans=1, num_classes=3, pretrained_cfg_overlay=said).eval()
@@ -238,8 +229,6 @@ def test_a_grey_timm_model_is_prepared_as_timm_prepares_it(said, tmp_path):
 
 
 def test_what_is_taken_without_a_preprocessor_config_is_noted(tmp_path, monkeypatch):
-    from visus.models import load_backbone, preprocess_hf
-
     said: list[str] = []
     monkeypatch.setattr(preprocess_hf, "note", said.append)
     saved(tmp_path)
@@ -251,10 +240,6 @@ def test_what_is_taken_without_a_preprocessor_config_is_noted(tmp_path, monkeypa
 
 def test_a_processor_survives_saving_and_other_sizes(tmp_path):
     """Training makes larger canvases and smaller pictures of it, and a trained folder keeps it."""
-    from dataclasses import asdict
-
-    from visus.training.batches import at_size, canvas
-
     processor = transformers.LevitImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     preprocess = fitted(processor, "some/model")
     assert preprocess.processor
@@ -270,13 +255,6 @@ def test_a_processor_survives_saving_and_other_sizes(tmp_path):
 
 
 def test_every_timm_and_torchvision_transform_is_the_librarys_own():
-    import timm
-    from timm.data import create_transform, resolve_data_config
-    from torchvision import models
-
-    from visus.models.from_timm import from_data_config
-    from visus.models.from_torchvision import preprocess_of
-
     image = picture(29, 61)
     theirs: dict[str, tuple] = {}
     for name in [*timm.list_pretrained(), *timm.list_models()]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from open_clip import zero_shot_metadata as theirs
 
 from visus.errors import DataError
 from visus.models.prompts import SETS, class_wordings, template_set
@@ -20,8 +21,6 @@ def test_every_set_has_one_place_for_the_class_and_the_sizes_that_its_name_says(
 
 @pytest.mark.parametrize("name", ["openai-80", "simple-7"])
 def test_open_clips_functions_and_our_templates_give_the_same_texts(name):
-    from open_clip import zero_shot_metadata as theirs
-
     made = theirs.OPENAI_IMAGENET_TEMPLATES if name == "openai-80" else theirs.SIMPLE_IMAGENET_TEMPLATES
     assert [t.format("sea slug") for t in template_set(name)] == [f("sea slug") for f in made]
 

@@ -9,19 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
+import transformers
 from tests.models.small import batch
 from torch import nn
+from transformers import PixtralVisionConfig, PixtralVisionModel
 
 from visus.errors import DataError, SpecError
 from visus.models import Backbone, Preprocess, load_backbone
 from visus.models.assemble import LEFT_OUT, assemble
 from visus.models.attention import attention, statistics
+from visus.models.from_timm import wrap
 from visus.models.points import Layout
 from visus.models.relevance import relevance
 from visus.models.tokens import forward_kept
 from visus.models.trunk import PlainTrunk
 from visus.models.vit import vit_layout
+from visus.studies.vit.attention import listed
 
 PLAIN = {
     "hidden_size": 32,
@@ -82,8 +87,6 @@ def saved(tmp_path_factory) -> Callable[[str], tuple[Path, Any]]:
     made: dict[str, tuple[Path, Any]] = {}
 
     def make(family: str) -> tuple[Path, Any]:
-        import transformers
-
         if family not in made:
             name, config, more, *_ = HF[family]
             plain = {} if family in ("pvt", "cvt") else PLAIN
@@ -117,8 +120,6 @@ def inner_of(model: Any) -> Any:
 
 @pytest.mark.parametrize("family", HF)
 def test_what_stands_beside_the_patches_is_found_in_every_transformers_model(saved, family: str) -> None:
-    from visus.studies.vit.attention import listed
-
     backbone = load_backbone(str(saved(family)[0]))
     prefix, suffix, names = HF[family][3:]
     tap = [t for t in backbone.taps if t.kind == "tokens"][-1]
@@ -199,8 +200,6 @@ def test_features_are_the_class_token_that_transformers_documents(saved, family:
 
 
 def test_a_mae_of_transformers_gives_the_features_of_timms_on_the_same_weights(saved) -> None:
-    import timm
-
     folder, model = saved("mae")
     ours = load_backbone(str(folder))
     theirs = timm.create_model(
@@ -298,8 +297,6 @@ def test_a_model_that_draws_at_random_or_mixes_pictures_is_refused(change, said:
 
 
 def test_a_model_that_reads_a_batch_as_one_sequence_is_refused(tmp_path) -> None:
-    from transformers import PixtralVisionConfig, PixtralVisionModel
-
     PixtralVisionModel(PixtralVisionConfig(**PLAIN)).save_pretrained(tmp_path)
     settings = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
@@ -468,10 +465,6 @@ def test_every_family_of_timm(name: str) -> None:
 def test_vision_transformers_of_timm_with_other_tokens_and_patches(
     more: dict[str, Any], prefix: int, cls: int | None
 ) -> None:
-    import timm
-
-    from visus.models.from_timm import wrap
-
     args = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": 4, **more}
     size = args["img_size"] if isinstance(args["img_size"], tuple) else (32, 32)
     model = timm.create_model("vit_tiny_patch16_224", pretrained_cfg_overlay={"input_size": (3, *size)}, **args).eval()

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from timm.models import VisionTransformer
 from torch import nn
+from torchvision import models
+from torchvision.models.efficientnet import MBConvConfig
 
 from visus.errors import DataError, SpecError
 from visus.models import Backbone, Preprocess, TappedModule, load_backbone
@@ -41,9 +44,6 @@ def pictures(backbone: Backbone, n: int = 2) -> torch.Tensor:
 
 
 def torchvision_model(name: str) -> nn.Module:
-    from torchvision import models
-    from torchvision.models.efficientnet import MBConvConfig
-
     if name == "resnet":
         return models.ResNet(models.resnet.BasicBlock, [2, 1, 1, 1], num_classes=5)
     if name == "bottleneck":
@@ -190,8 +190,6 @@ def test_a_transformer_block_by_hand(timm_folder):
 
 
 def test_stochastic_depth_does_not_erase_pictures():
-    from timm.models import VisionTransformer
-
     model = VisionTransformer(
         img_size=32, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=3, drop_path_rate=0.9
     )

@@ -7,7 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+from safetensors.torch import load_file, save_file
 from tests.models.small import batch
 
 from visus.errors import DataError, StoreError, VisusError
@@ -15,6 +17,8 @@ from visus.models import Backbone, load_backbone
 from visus.models.classifier import Classifier, classifier_of
 from visus.models.lora import add_lora, merge_lora
 from visus.models.tuned import save_tuned
+from visus.studies.common.inputs import gather
+from visus.studies.predict import predict
 
 NAMES = ("ant", "bee", "Schnürzel")
 SPECS = ("timm:resnet18?weights=none", "torchvision:mobilenet_v3_small?weights=none", "visus:effnet-lite0")
@@ -69,8 +73,6 @@ def test_from_an_open_clip_folder(openclip_folder, tmp_path):
 
 
 def test_from_a_file_of_weights(tmp_path):
-    import timm
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         torch.save(timm.create_model("mobilenetv3_small_050", num_classes=4).state_dict(), tmp_path / "weights.pth")
@@ -114,9 +116,6 @@ def tuned(timm_folder, tmp_path):
 
 
 def test_predict_takes_it(tuned):
-    from visus.studies.common.inputs import gather
-    from visus.studies.predict import predict
-
     result = predict(["visus:digits"], model=str(tuned), limit=3, top=2)
     backbone = load_backbone(str(tuned))
     images, _ = gather(["visus:digits"], limit=3, seed=0, download=False)
@@ -142,8 +141,6 @@ def edit(folder: Path, **values: object) -> None:
 
 
 def other_weights(folder: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     tensors = load_file(folder / "model.safetensors")
     tensors.pop("head.weight")
     save_file(tensors, folder / "model.safetensors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -373,7 +374,6 @@ def test_bad_requests_are_told(make) -> None:
         forward_kept(backbone, x, torch.zeros(3, 0, dtype=torch.long))
     with pytest.raises(DataError, match=r"0\.\.15"):
         forward_kept(backbone, x, torch.full((3, 1), 16))
-    from dataclasses import replace
 
     tiny = replace(backbone, preprocess=replace(backbone.preprocess, size=(4, 4)))
     with pytest.raises(DataError, match="smaller than a patch"):
