@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,8 +85,6 @@ def test_nothing_is_computed_twice() -> None:
 
 
 def test_labels_are_no_part_of_the_key_but_pictures_and_weights_are() -> None:
-    from dataclasses import replace
-
     images = tiny.noise(6)
     first = extract(images, tiny.backbone(), ["late"], engine="torch")
     labelled = replace(images, labels=np.zeros(6, np.int64), classes=("a",))

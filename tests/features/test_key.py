@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -202,8 +203,6 @@ class Net(torch.nn.Module):
 
 def own(folder: Path, name: str, **words: object) -> Backbone:
     """The tiny network with a part whose class is written into a file and imported."""
-    import importlib.util
-
     path = folder / f"{name}.py"
     path.write_text(CODE.format(**{"scale": 1, "factor": 2, "comment": "", **words}))
     spec = importlib.util.spec_from_file_location("my_nets", path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import xxhash
 from PIL import Image
 
 from visus.images.base import ImageSet
@@ -33,8 +34,6 @@ class Pictures:
         return self.files[i]
 
     def digest(self) -> str:
-        import xxhash
-
         return xxhash.xxh3_128_hexdigest(b"|".join(self.files))
 
 

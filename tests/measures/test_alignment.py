@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.linalg import orthogonal_procrustes
+from scipy.linalg import orthogonal_procrustes, sqrtm
 from scipy.stats import ortho_group
+from sklearn.covariance import LedoitWolf
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, KFold
 
 from visus.errors import DataError
 from visus.measures.alignment import KINDS, fit, halves, rotation, short_of
@@ -72,9 +75,6 @@ def test_held_out_figures_are_those_of_a_reimplementation(kind: str) -> None:
     elif kind == "centring":
         images, texts = unit(ux[others] - ux[used].mean(0) + uy[used].mean(0)), uy[others]
     elif kind == "ridge":
-        from sklearn.linear_model import Ridge
-        from sklearn.model_selection import GridSearchCV, KFold
-
         search = GridSearchCV(
             Ridge(),
             {"alpha": np.logspace(-4, 3, 15)},
@@ -83,11 +83,8 @@ def test_held_out_figures_are_those_of_a_reimplementation(kind: str) -> None:
         ).fit(ux[used], uy[used])
         images, texts = unit(search.predict(ux[others])), uy[others]
     else:
-        from sklearn.covariance import LedoitWolf
 
         def whiten(fitted: np.ndarray, new: np.ndarray) -> np.ndarray:
-            from scipy.linalg import sqrtm
-
             found = LedoitWolf().fit(fitted)
             return unit((new - fitted.mean(0)) @ np.linalg.inv(sqrtm(found.covariance_)).real)
 

@@ -31,7 +31,7 @@ def _slow(x: np.ndarray, y: np.ndarray) -> float:
 def test_both_forms_are_the_definition(n: int, d1: int, d2: int, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = [(0, 0), (0, 1), (1, 1)]
     if form != "chosen":
-        monkeypatch.setattr(cka, "_plan", lambda *_: (pairs, []) if form == "feature" else ([], pairs))
+        monkeypatch.setattr(cka, "plan_products", lambda *_: (pairs, []) if form == "feature" else ([], pairs))
     monkeypatch.setattr(cka, "block_rows", lambda *_, **__: 7)
     rng = np.random.default_rng(n)
     x = rng.standard_normal((n, d1)) + 2
@@ -71,7 +71,7 @@ def test_the_matrix_is_symmetric_mixes_forms_and_holds_every_pair() -> None:
     rng = np.random.default_rng(2)
     x = rng.standard_normal((50, 4))
     taps = [x, (x @ rng.standard_normal((4, 400))).astype(np.float32), rng.standard_normal((50, 700)), np.ones((50, 3))]
-    assert all(cka._plan([4, 400, 700], 50))  # both forms take part
+    assert all(cka.plan_products([4, 400, 700], 50))  # both forms take part
     matrix = cka_matrix(taps)
     for i in range(3):
         for j in range(3):

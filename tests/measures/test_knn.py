@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from visus.errors import DataError
@@ -48,8 +49,6 @@ def test_votes_are_those_of_a_scikit_learn_classifier(ks: tuple[int, ...]) -> No
 
 
 def test_the_grouped_search_equals_a_full_sort_with_many_ties() -> None:
-    import torch
-
     rng = np.random.default_rng(3)
     for columns, levels in [(20_000, 50), (20_011, 400), (20_000, 10_000_000), (3300, 3)]:
         scores = (rng.integers(0, levels, (40, columns)) / levels).astype(np.float32)

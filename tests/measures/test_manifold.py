@@ -75,8 +75,8 @@ def test_many_rows_are_those_of_scikit_learn() -> None:
 def test_a_collapsed_set_is_searched_by_its_first_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = _rows(500, 5, seed=1), np.repeat(_rows(2, 5, seed=2), 3000, axis=0)
     seen = []
-    exact = manifold._Pairs.exact
-    monkeypatch.setattr(manifold._Pairs, "exact", lambda *args: seen.append(len(args[1])) or exact(*args))
+    exact = manifold.RowPairs.exact
+    monkeypatch.setattr(manifold.RowPairs, "exact", lambda *args: seen.append(len(args[1])) or exact(*args))
     indices = nearest(x, y, k=2)[1]
     assert set(map(tuple, indices.tolist())) == {(0, 1), (3000, 3001)}
     assert sum(seen) < 500 * 8

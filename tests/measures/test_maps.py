@@ -78,7 +78,7 @@ def test_wide_and_long_pca_is_randomised_and_seeded(monkeypatch: pytest.MonkeyPa
 
 def test_neighbours_for_the_maps_are_exact() -> None:
     x = _blobs(150, 6)[0] + 50
-    index, distance = maps._neighbours(x, 12)
+    index, distance = maps.exact_neighbours(x, 12)
     gaps = np.sqrt(((x[:, None].astype(float) - x[None]) ** 2).sum(axis=2))
     np.fill_diagonal(gaps, np.inf)
     np.testing.assert_allclose(distance, np.sort(gaps, axis=1)[:, :12], rtol=1e-5)

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from visus.errors import DataError
-from visus.measures.probe import PROTOCOLS, _choose, linear_probe
+from visus.measures.probe import PROTOCOLS, best_lambda, linear_probe
 
 
 def planted(n: int = 600, d: int = 12, classes: int = 3, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -97,8 +97,8 @@ def test_noise_chooses_the_edge_and_says_so() -> None:
 def test_ties_go_to_the_lower_nll_then_the_larger_lambda() -> None:
     lambdas = np.array([10.0, 1.0, 0.1, 0.01])
     accuracy = np.array([0.8, 0.9, 0.9, 0.9])
-    assert _choose(accuracy, np.array([0.1, 0.5, 0.4, 0.6]), lambdas) == 2
-    assert _choose(accuracy, np.array([0.1, 0.4, 0.4, 0.4]), lambdas) == 1
+    assert best_lambda(accuracy, np.array([0.1, 0.5, 0.4, 0.6]), lambdas) == 2
+    assert best_lambda(accuracy, np.array([0.1, 0.4, 0.4, 0.4]), lambdas) == 1
 
 
 def test_published_grids() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from visus.errors import DataError
 from visus.measures import retrieval
-from visus.measures.gap import _sides, modality_gap
+from visus.measures.gap import modality_gap, split_groups
 from visus.measures.retrieval import ranks, recall_at
 
 
@@ -68,7 +68,7 @@ def test_pairs_of_one_text_are_no_others_and_stand_on_one_side() -> None:
     u, v = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, y))
     gap = modality_gap(x, y, keys=keys)
     assert gap.unpaired == pytest.approx((u @ v.T)[keys[:, None] != keys].mean(), abs=1e-6)
-    inside, outside = _sides(keys, np.bincount(keys, minlength=6), 0)
+    inside, outside = split_groups(keys, np.bincount(keys, minlength=6), 0)
     assert sorted([*inside, *outside]) == list(range(40))
     assert not set(keys[inside]) & set(keys[outside])
     assert gap.held == len(outside)

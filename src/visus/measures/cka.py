@@ -42,7 +42,7 @@ def cka_matrix(sets: Sequence[Array]) -> Floats:
             raise DataError(f"feature set {i} has {len(x)} rows and the first {n}; take both from the same images")
     means = [_mean(x) for x in taps]
     scales = [_scale(x, mean) for x, mean in zip(taps, means, strict=True)]
-    by_feature, by_image = _plan([x.shape[1] for x in taps], n)
+    by_feature, by_image = plan_products([x.shape[1] for x in taps], n)
     hsic = np.full((len(taps), len(taps)), np.nan)
     _from_features(hsic, taps, means, scales, by_feature)
     _from_images(hsic, taps, means, scales, by_image)
@@ -58,7 +58,7 @@ def cka_matrix(sets: Sequence[Array]) -> Floats:
 Pairs = list[tuple[int, int]]
 
 
-def _plan(widths: Sequence[int], n: int) -> tuple[Pairs, Pairs]:
+def plan_products(widths: Sequence[int], n: int) -> tuple[Pairs, Pairs]:
     """Split the pairs i <= j by the form that costs less, in multiplications."""
     by_feature: Pairs = []
     by_image: Pairs = []

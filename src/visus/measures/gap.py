@@ -60,7 +60,7 @@ def modality_gap(
     others = n * n - count
     total = float(x.sum(axis=0) @ y.sum(axis=0))
     groups = connected_groups(shown, code)
-    fit, held = _sides(groups, np.bincount(groups), seed)
+    fit, held = split_groups(groups, np.bincount(groups), seed)
     model = LogisticRegression(max_iter=1000).fit(np.concatenate([x[fit], y[fit]]), np.repeat([0, 1], len(fit)))
     separable = float(model.score(np.concatenate([x[held], y[held]]), np.repeat([0, 1], len(held))))
     return Gap(
@@ -83,7 +83,7 @@ def _own(x: Floats, y: Floats, shown: Ints, code: Ints) -> tuple[float, int]:
     return float(np.einsum("kd,kd->", sums[0][a], sums[1][b])), int(counts.sum())
 
 
-def _sides(code: Ints, counts: Ints, seed: int) -> tuple[Ints, Ints]:
+def split_groups(code: Ints, counts: Ints, seed: int) -> tuple[Ints, Ints]:
     """(positions to fit on, the others): groups drawn whole until half of the pairs are reached; of a single group its pairs are halved."""
     if len(counts) == 1:
         code, counts = np.arange(len(code)), np.ones(len(code), np.int64)

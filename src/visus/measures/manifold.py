@@ -58,7 +58,7 @@ def nearest(x: Array, y: Array, *, k: int = 1, exclude_self: bool = False) -> tu
     Candidates come from products in float32 with a bound on their error, distances from differences in float64: rows that differ
     little, far from the origin, lose nothing. Memory does not grow with n m. Raises DataError: NaN, widths that differ, k out of range.
     """
-    pairs = _Pairs(x, y, "x", "y")
+    pairs = RowPairs(x, y, "x", "y")
     if exclude_self and len(pairs.x) != len(pairs.y):
         raise DataError("exclude_self needs x and y to be the same rows in the same order")
     reach = len(pairs.y) - 1 if exclude_self else len(pairs.y)
@@ -76,12 +76,12 @@ def precision_recall(real: Array, fake: Array, *, k: int = 3) -> PrecisionRecall
     k, n and m: compare at equal ones. Memory does not grow with n m. Raises DataError: NaN, widths that differ, k out of range.
     Source: Kynkäänniemi et al. 2019, eq. 1 and 2; Naeem et al. 2020, section 3.
     """
-    pairs = _Pairs(real, fake, "real", "fake")
+    pairs = RowPairs(real, fake, "real", "fake")
     n, m = len(pairs.x), len(pairs.y)
     if not 1 <= k < min(n, m):
         raise DataError(f"k is {k} for {n} real and {m} fake rows; it must be at least 1 and below both")
-    around_real = _nearest(_Pairs(pairs.x, pairs.x, "real", "real"), k, exclude_self=True)[0][:, -1]
-    around_fake = _nearest(_Pairs(pairs.y, pairs.y, "fake", "fake"), k, exclude_self=True)[0][:, -1]
+    around_real = _nearest(RowPairs(pairs.x, pairs.x, "real", "real"), k, exclude_self=True)[0][:, -1]
+    around_fake = _nearest(RowPairs(pairs.y, pairs.y, "fake", "fake"), k, exclude_self=True)[0][:, -1]
     in_real, covered, in_fake = np.zeros(m, np.bool_), np.zeros(n, np.bool_), np.zeros(n, np.bool_)
     balls = 0
     with task("comparing real and generated rows", n) as progress:
@@ -126,7 +126,7 @@ def memorisation(samples: Array, train: Array, held: Array) -> Memorisation:
     )
 
 
-class _Pairs:
+class RowPairs:
     """Squared distances between the rows of x and y: bounds on whole blocks from one product, exact values for chosen pairs."""
 
     def __init__(self, x: Array, y: Array, x_name: str, y_name: str) -> None:
@@ -195,12 +195,12 @@ class _Pairs:
         return inside
 
 
-def _nearest(pairs: _Pairs, k: int, *, exclude_self: bool) -> tuple[Floats, Ints]:
+def _nearest(pairs: RowPairs, k: int, *, exclude_self: bool) -> tuple[Floats, Ints]:
     """The k smallest squared distances [n, k] and their rows of y."""
     n = len(pairs.x)
     keep = _first_copies(pairs.y, k + 1 if exclude_self else k)
     if len(keep) < len(pairs.y):
-        pairs = _Pairs(pairs.x, pairs.y[keep], "x", "y")
+        pairs = RowPairs(pairs.x, pairs.y[keep], "x", "y")
     squared, indices = np.empty((n, k)), np.empty((n, k), np.int64)
     with task("searching nearest rows", n) as progress:
         for top in pairs.tops():
@@ -219,7 +219,7 @@ def _nearest(pairs: _Pairs, k: int, *, exclude_self: bool) -> tuple[Floats, Ints
 
 
 def _candidates(
-    pairs: _Pairs, top: int, left: int, border: Floats, k: int, own: Ints | None, *, wide: bool = False
+    pairs: RowPairs, top: int, left: int, border: Floats, k: int, own: Ints | None, *, wide: bool = False
 ) -> tuple[Ints, Ints]:
     """The pairs of a block that may be among the k nearest, where the k-th so far is at `border` [b], squared."""
     lower, upper = pairs.bounds(top, left, wide=wide)

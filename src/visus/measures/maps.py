@@ -180,7 +180,7 @@ def _tsne(
         notes = (f"perplexity {used:.3g} instead of {perplexity:g}, because there are only {n} images",)
         log(f"t-SNE: {notes[0]}")
     threads = threads or os.cpu_count() or 1
-    index, distance = _neighbours(base, max(1, min(n - 1, int(3 * used))))
+    index, distance = exact_neighbours(base, max(1, min(n - 1, int(3 * used))))
     graph = affinity.PerplexityBasedNN(
         knn_index=nearest_neighbors.PrecomputedNeighbors(index, distance), perplexity=used, n_jobs=threads
     )
@@ -231,7 +231,7 @@ def _umap(base: Array, neighbours: int, min_dist: float, seed: int) -> Map:
 
         # UMAP counts a point as its own first neighbour. With neighbours given, umap-learn's approximate search, most of
         # its compile time and its second code path for n < 4,096 are not needed.
-        index, distance = _neighbours(base, used - 1)
+        index, distance = exact_neighbours(base, used - 1)
         own = np.arange(n)[:, None]
         index = np.concatenate([own, index], axis=1)
         distance = np.concatenate([np.zeros((n, 1), np.float32), distance.astype(np.float32)], axis=1)
@@ -264,7 +264,7 @@ def _start(base: Array, seed: int) -> Floats:
     return first / (spread if spread > 0 else 1.0) + 1e-3 * noise
 
 
-def _neighbours(base: Array, k: int) -> tuple[Array, Floats]:
+def exact_neighbours(base: Array, k: int) -> tuple[Array, Floats]:
     """The k nearest other rows by Euclidean distance, exact, nearest first: int64 [n, k] and distances float64 [n, k]."""
     index, distance = np.empty((len(base), k), np.int64), np.empty((len(base), k))
     every = SquaredDistances(base)

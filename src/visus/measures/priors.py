@@ -35,6 +35,6 @@ def draw_latents(prior: str, n: int, posterior_samples: Array, *, seed: int = 0)
     # Its start needs as many distinct rows as components, its covariances more rows than dimensions.
     components = max(1, min(COMPONENTS, len(samples) // (2 * samples.shape[1] + 2)))
     mixture = GaussianMixture(components, reg_covar=1e-4, random_state=seed).fit(samples.astype(np.float64))
-    mixture.random_state = seed + 1
+    mixture.set_params(random_state=seed + 1)
     found, _ = mixture.sample(n)
     return rng.permutation(found).astype(np.float32)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from visus.errors import DataError
 from visus.measures._arrays import as_array
 from visus.measures.calibration import ece, nll
-from visus.measures.confusion import balanced_accuracy, class_recall, confusion_matrix
+from visus.measures.confusion import balanced_accuracy, confusion_matrix
 from visus.measures.probe_blocks import Array, Blocks, Source, as_blocks
 from visus.measures.probe_solver import ProbePath, check_labels, solve_path
 from visus.memory import roomier
@@ -63,9 +63,9 @@ class ProbeResult:
     """A probe, tested once. Rows of test arrays are in the order of the `test` index.
 
     lambda_: the chosen one, for the refit; at_edge: it is the first or last of the path (a warning: a better one may lie
-    beyond). lambdas, path_accuracy, path_nll: float64 [L], means over folds. validation_accuracy: at the chosen one.
+    beyond). lambdas, path_accuracy: float64 [L], means over folds. validation_accuracy: at the chosen one.
     logits, probabilities: float32 [n_test, C]; predictions: int64 [n_test]; top1, balanced_accuracy, ece: 0..1; nll: nats.
-    per_class_recall: float64 [C], NaN where test has none; confusion: int64 [C, C], rows true. classifier: the refit (L = 1).
+    confusion: int64 [C, C], rows true. classifier: the refit (L = 1).
     converged: whether every fit reached its tolerance.
     """
 
@@ -74,7 +74,6 @@ class ProbeResult:
     at_edge: bool
     lambdas: NDArray[np.float64]
     path_accuracy: NDArray[np.float64]
-    path_nll: NDArray[np.float64]
     validation_accuracy: float
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float32]
@@ -83,7 +82,6 @@ class ProbeResult:
     balanced_accuracy: float
     nll: float
     ece: float
-    per_class_recall: NDArray[np.float64]
     confusion: NDArray[np.int64]
     classifier: ProbePath
     converged: bool
@@ -129,7 +127,7 @@ def linear_probe(
         accuracy += hits / len(pairs)
         likelihood += loss / len(pairs)
     lambdas = preset.lambdas(len(train))
-    chosen = _choose(accuracy, likelihood, lambdas)
+    chosen = best_lambda(accuracy, likelihood, lambdas)
     extremes = (int(np.argmin(lambdas)), int(np.argmax(lambdas)))
     at_edge = chosen in extremes
     if at_edge:
@@ -153,7 +151,6 @@ def linear_probe(
         at_edge=at_edge,
         lambdas=lambdas,
         path_accuracy=accuracy,
-        path_nll=likelihood,
         validation_accuracy=float(accuracy[chosen]),
         logits=logits,
         probabilities=probabilities.astype(np.float32),
@@ -162,7 +159,6 @@ def linear_probe(
         balanced_accuracy=balanced_accuracy(truth, predictions, n_classes=n_classes),
         nll=nll(probabilities, truth),
         ece=ece(probabilities, truth),
-        per_class_recall=class_recall(truth, predictions, n_classes=n_classes).recall,
         confusion=confusion_matrix(truth, predictions, n_classes=n_classes),
         classifier=final,
         converged=converged,
@@ -226,7 +222,7 @@ def _validate(
     return (hits / offset).cpu().numpy(), (loss / offset).cpu().numpy()
 
 
-def _choose(accuracy: Array, likelihood: Array, lambdas: Array) -> int:
+def best_lambda(accuracy: Array, likelihood: Array, lambdas: Array) -> int:
     """The highest accuracy; among equals (to rounding of the mean) the lower NLL; then the larger lambda."""
     best = np.flatnonzero(accuracy >= accuracy.max() - 1e-12)
     return int(min(best, key=lambda i: (likelihood[i], -lambdas[i])))

@@ -84,18 +84,18 @@ class Calls:
         self.trouble = ""  # why the last z was not decoded
         self.layout: Callable[[torch.Tensor], torch.Tensor] | None = None
 
-    def _laid(self, x: torch.Tensor) -> torch.Tensor:
+    def laid(self, x: torch.Tensor) -> torch.Tensor:
         return (x.flatten(1) if self.flat else x).to(dtype_of(self.module))
 
     def encode(self, x: torch.Tensor) -> Any:
         """What encode returns. Raises DataError, naming file and line, for whatever it raises."""
-        with theirs(f"{self.name} does not take pictures of {list(self._laid(x).shape[1:])}: encode"):
-            return self.module.encode(self._laid(x))
+        with theirs(f"{self.name} does not take pictures of {list(self.laid(x).shape[1:])}: encode"):
+            return self.module.encode(self.laid(x))
 
     def run(self, method: str, x: torch.Tensor) -> Any:
         """What a method of the module that takes images returns. Raises DataError for whatever it raises."""
         with theirs(f"{self.name}: {method}"):
-            return getattr(self.module, method)(self._laid(x))
+            return getattr(self.module, method)(self.laid(x))
 
     def lay_out(self, x: torch.Tensor) -> None:
         """Find out whether encode takes images, or rows of c h w pixels."""
@@ -225,7 +225,7 @@ def _loss(module: nn.Module, calls: Calls, inside: Scale) -> Callable[[torch.Ten
 
     def measured(x: torch.Tensor) -> torch.Tensor:
         with theirs(f"{calls.name}: loss"):
-            found = loss(calls._laid(inside.into(x)))
+            found = loss(calls.laid(inside.into(x)))
         if isinstance(found, Mapping) and "loss" in found:
             found = found["loss"]
         elif isinstance(found, tuple | list) and found:
