@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from visus.result import Result
 
+# One study a line: its name, here and on the command line, and its folder. (The TYPE_CHECKING block below is for editors alone.)
 STUDIES: Mapping[str, str] = {
     "transfer": "visus.studies.transfer",
     "vit": "visus.studies.vit",

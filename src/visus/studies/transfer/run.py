@@ -28,14 +28,15 @@ def run(options: Options) -> Result:
 
     by_layer = layers.measure(images, scores, features, seed=options.seed)
     trusted = trust.measure(images, models, scores, majority=by_layer.majority, controls=controls)
-    sections = [section(layers, by_layer), section(trust, trusted)]
-    warnings = []
-    if options.probe.maps and len(images.test_y) >= maps.FEWEST:
-        sections.append(section(maps, maps.measure(images, scores, features, seed=options.seed)))
-    elif options.probe.maps:
-        warnings.append(f"No maps: t-SNE and UMAP need {maps.FEWEST} test images, and there are {len(images.test_y)}.")
-    sections.append(section(classes, classes.measure(images, scores)))
-    sections.append(section(data, data.measure(images, models, repeats=trusted.repeated.count)))
+    mapped = options.probe.maps and len(images.test_y) >= maps.FEWEST
+    # One section a line, in the order of the page.
+    sections = [
+        section(layers, by_layer),
+        section(trust, trusted),
+        *([section(maps, maps.measure(images, scores, features, seed=options.seed))] if mapped else ()),
+        section(classes, classes.measure(images, scores)),
+        section(data, data.measure(images, models, repeats=trusted.repeated.count)),
+    ]
 
     trained = TrainingSections()
     if options.training.regimes or options.ablate_skips:
@@ -53,7 +54,7 @@ def run(options: Options) -> Result:
         answer=trained.answer or layers.answer(by_layer),
         headline=(*trained.headline, best.key("probe", "accuracy"), best.key("knn", "accuracy"), "majority/accuracy"),
         sections=(*trained.first, *sections, *trained.then),
-        warnings=(*warnings, *trained.warnings),
+        warnings=(*_warnings(options, images), *trained.warnings),
         provenance=_provenance(options, images, {m.spec: m.backbone.fingerprint for m in models}),
         predictions=_predictions(images, scores),
         status="partial" if trained.left_out else "complete",
@@ -63,6 +64,14 @@ def run(options: Options) -> Result:
 
 def _title(models: Sequence[str], images: LabelledImages) -> str:
     return f"What {', '.join(models)} {'knows' if len(models) == 1 else 'know'} about {images.imageset.name}"
+
+
+def _warnings(options: Options, images: LabelledImages) -> list[str]:
+    """Of the whole run."""
+    n = len(images.test_y)
+    if not options.probe.maps or n >= maps.FEWEST:
+        return []
+    return [f"No maps: t-SNE and UMAP need {maps.FEWEST} test images, and there are {n}."]
 
 
 def _predictions(images: LabelledImages, scores: Sequence[LayerScore]) -> dict[str, Any]:
