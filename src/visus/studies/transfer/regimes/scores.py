@@ -82,12 +82,6 @@ class RegimeScore:
         return float(np.mean([run.validation for run in self.runs]))
 
     @property
-    def validation_loss(self) -> float:
-        """Validation loss of the same weights in nats, mean over runs; infinite for the probe, which records none."""
-        kept = [run.epochs[run.best].val_loss for run in self.runs if run.epochs]
-        return float(np.mean(kept)) if kept else float("inf")
-
-    @property
     def predictions(self) -> np.ndarray:
         """int64 [runs, n_test]: the predicted class of every test image by every run."""
         if self.probe is not None:
