@@ -112,7 +112,8 @@ def run_regime(
         runs=tuple(run for run in runs if run is not None),
         trainable=sum(size for n, size in sizes.items() if n in names),
         parameters=sum(sizes.values()),
-        flops=cost["flops"],
+        # Kept by a version that counted a first pass wrongly, it may be below nought: unknown.
+        flops=cost["flops"] if cost["flops"] > 0 else float("nan"),
         seconds=cost["seconds"],
         peak_memory=cost["peak_memory"],
         batch=options.batch,
