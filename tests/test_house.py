@@ -56,7 +56,6 @@ def test_studies_are_tested() -> None:
     assert house.tests_to_code() >= 0.6
 
 
-@pytest.mark.xfail(strict=False, reason="studies are being moved")
 def test_every_number_names_a_file_that_is_there() -> None:
     assert house.missing_files() == []
 
