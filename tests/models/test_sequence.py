@@ -26,7 +26,7 @@ from visus.models.relevance import relevance
 from visus.models.tokens import forward_kept
 from visus.models.trunk import PlainTrunk
 from visus.models.vit import vit_layout
-from visus.studies.vit.attention import listed
+from visus.studies.vit.attention.measure import beside_patches
 
 PLAIN = {
     "hidden_size": 32,
@@ -123,7 +123,7 @@ def test_what_stands_beside_the_patches_is_found_in_every_transformers_model(sav
     backbone = load_backbone(str(saved(family)[0]))
     prefix, suffix, names = HF[family][3:]
     tap = [t for t in backbone.taps if t.kind == "tokens"][-1]
-    assert (tap.prefix, tap.suffix, listed(tap.beside)) == (prefix, suffix, names)
+    assert (tap.prefix, tap.suffix, beside_patches(tap.beside)) == (prefix, suffix, names)
     assert tap.cls == (0 if names.startswith("cls") else None)
     whole = backbone.forward(batch(backbone), [tap], pool=None)[tap.name]
     patches = whole[:, prefix : whole.shape[1] - suffix]

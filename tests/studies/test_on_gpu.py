@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +33,9 @@ from visus.models.tokens import forward_kept
 from visus.models.vae import Decoder, VaeSizes, new_vae, wrap
 from visus.models.vit import vit_layout
 from visus.studies.clip.encoding import embed
-from visus.studies.vit.masking.measure import answered, dropped, importance
-from visus.studies.vit.subject import EvaluatedModel, Shown
+from visus.studies.vit import maps as vit_maps
+from visus.studies.vit.evaluated import EvaluatedModel, PreparedImages
+from visus.studies.vit.masking import curves
 from visus.training import checkpoint
 from visus.training.batchnorm import recalibrate
 from visus.training.devices import Devices, repeatable
@@ -122,21 +122,20 @@ def crowded(function: Callable[..., Any], most: int, at: int = 1) -> Callable[..
 
 
 def test_a_vit_is_looked_through_in_any_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    # By name: the modules' own attributes are what the studies import when they run.
-    maps, tokens = import_module("visus.models.attention"), import_module("visus.models.tokens")
     backbone = load_backbone(VIT, seed=0)
-    viewer = EvaluatedModel(backbone, vit_layout(backbone), "output")
-    shown = Shown(np.random.default_rng(0).integers(0, 255, (7, *backbone.preprocess.size, 3)).astype(np.uint8))
-    order = np.tile(np.arange(np.prod(viewer.layout.grid)), (7, 1))
+    model = EvaluatedModel(backbone, vit_layout(backbone), "output")
+    raw = np.random.default_rng(0).integers(0, 255, (7, *backbone.preprocess.size, 3)).astype(np.uint8)
+    images = PreparedImages(raw)
+    order = np.tile(np.arange(np.prod(model.inside.grid)), (7, 1))
 
     def look() -> list[np.ndarray]:
-        whole = answered(viewer, shown, "cpu")
-        curve = dropped(viewer, shown, None, order, "random", (1.0, 0.5), "cpu", whole)
-        return [*importance(viewer, shown, "cpu").values(), curve.chosen]
+        whole = curves.WholeImages.of(model, images, None, "cpu")
+        curve = curves.dropped(whole, order, "random", (1.0, 0.5))
+        return [*vit_maps.importance(model, images, "cpu").values(), curve.chosen]
 
     expected = look()
-    monkeypatch.setattr(maps, "attention", crowded(attention, 2))
-    monkeypatch.setattr(tokens, "forward_kept", crowded(forward_kept, 3))
+    monkeypatch.setattr(vit_maps, "attention", crowded(attention, 2))
+    monkeypatch.setattr(curves, "forward_kept", crowded(forward_kept, 3))
     for a, b in zip(look(), expected, strict=True):
         assert np.allclose(a, b, atol=1e-5)
 

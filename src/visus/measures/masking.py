@@ -86,9 +86,16 @@ def area_intervals(
 ) -> tuple[float, float, float]:
     """(area, low, high) of the mean curve of hits [r, n], with a percentile interval by bootstrap over the n images.
 
-    The area is linear in the hits, so an image enters by its own area, and a resample is the mean of n of these.
+    The area is linear in the hits, so an image enters by its own area (`area_each`), and a resample is the mean of n of these.
     """
-    own = area_each(ratios, hits)
+    return mean_interval(area_each(ratios, hits), resamples=resamples, level=level, seed=seed)
+
+
+def mean_interval(
+    values: Array, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float, float]:
+    """(mean, low, high) of values [n], one an image, with a percentile interval by bootstrap over the images."""
+    own = np.asarray(values, np.float64)
     generator, n = generator_of(seed), len(own)
     if not n:
         raise DataError("an area needs at least one picture")

@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING
 from visus.paths import expanded
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from visus.images import ImageSet
-    from visus.studies.common.schema1 import Result
-    from visus.studies.vit.subject import EvaluatedModel
-
-PARTS = ("predictions", "attention", "masking", "pooling")
-HEADS_SEEN = 200  # pictures over which heads are measured
+    from visus.result import Result
 
 
 def vit(
@@ -69,143 +62,22 @@ def vit(
     part, a chosen picture smaller than a patch.
     """
 
-    import numpy as np
+    # The lazy seam: what a run needs is imported when it runs.
+    from visus.studies.vit.options import ImageOptions, Options, chosen_sections, masking_options
+    from visus.studies.vit.run import run
 
-    from visus.device import choose_device
-    from visus.errors import DataError, SpecError
-    from visus.images import load_images
-    from visus.measures.masking import PATTERNS
-    from visus.models.vit import reads_tokens
-    from visus.studies.common.inputs import gather
-    from visus.studies.common.schema1 import Result
-    from visus.studies.common.sections import Part, merged
-    from visus.studies.common.shared import check_choice
-    from visus.studies.vit import attention as vit_attention
-    from visus.studies.vit import pooling as vit_pooling
-    from visus.studies.vit import predictions as vit_predictions
-    from visus.studies.vit.masking import measure as vit_masking
-    from visus.studies.vit.masking import report as vit_masking_report
-    from visus.studies.vit.subject import smaller_than_a_patch, survey, views
-
-    parts = _listed(part, PARTS)
-    patterns = _listed(pattern, PATTERNS)
-    for name in parts:
-        check_choice("part", name, PARTS)
-    for name in patterns:
-        check_choice("pattern", name, PATTERNS)
-    check_choice("fill", fill, vit_masking.FILLS)
-    ratios = vit_masking.ratios_of(keep)
-    if masked < 2 or shown < 1:
-        raise DataError("--masked needs at least 2 images and --shown at least 1")
-    device = choose_device(device)
-    imageset = load_images(images, labels=labels, label_column=label_column, groups=groups, download=download)
-    imageset = imageset.limit(limit, seed=seed, by_class=True)
-    warnings = []
-    if imageset.labels is None and "pooling" in parts:
-        if part:
-            raise DataError(
-                f"{imageset.name} has no labels, which probes need; give labelled images, or leave out --part pooling"
-            )
-        parts.remove("pooling")
-        warnings.append(f"{imageset.name} has no labels, which probes need: pooling is left out.")
-    specs = list(dict.fromkeys(model or ["visus:emoji-vit"]))
-    chosen = expanded(meanings) if meanings else None
-    needed = "predictions" in parts or "masking" in parts
-    viewers = views(specs, imageset, meanings=chosen, seed=seed, device=device, download=download, answers=needed)
-    transformers = [v for v in viewers if v.layout]
-    if not transformers:
-        if len(viewers) == 1:
-            raise SpecError(viewers[0].refused)
-        raise SpecError(
-            f"{', '.join(specs)}: no vision transformer with one sequence of patches; add one (as --model "
-            f"visus:emoji-vit), or study these with visus transfer. Of the first: {viewers[0].refused}"
+    return run(
+        Options(
+            models=tuple(dict.fromkeys(model or ())),
+            images=ImageOptions(images, labels, label_column, groups, limit, download),
+            chosen=tuple(image or ()),
+            shown=shown,
+            sections=chosen_sections(part),
+            named=bool(part),
+            meanings=expanded(meanings) if meanings else None,
+            masking=masking_options(pattern, keep=keep, fill=fill, images=masked),
+            controls=controls,
+            device=device,
+            seed=seed,
         )
-    warnings += [f"By its pixels alone: {v.refused}." for v in viewers if v.refused and reads_tokens(v.backbone)]
-    surveyed = survey(
-        imageset, imageset.split(seed=seed).test if imageset.labels is not None else np.arange(len(imageset))
-    )
-    test = surveyed.rows
-    warnings += surveyed.warnings + smaller_than_a_patch(transformers, surveyed)
-    looked, looked_set = _looked(imageset, test, shown, seed), imageset
-    if image:
-        looked_set, aside = gather(image, limit=None, seed=seed, download=download)
-        chosen_ones = survey(looked_set, np.arange(len(looked_set)))
-        if tiny := smaller_than_a_patch(transformers, chosen_ones):
-            raise DataError(f"{tiny[0].rstrip('.')}; give a larger picture")
-        looked = chosen_ones.rows
-        warnings += [f"{q.id} cannot be read and is left out: {q.reason}." for q in aside] + chosen_ones.warnings
-    some = _sample(imageset, test, masked, seed)
-    done: list[Part] = []
-    if "predictions" in parts:
-        done.append(vit_predictions.part(viewers, imageset, test, looked_set, looked, device=device, seed=seed))
-    if "attention" in parts:
-        done.append(vit_attention.look_at(viewers, looked_set, looked, device=device))
-        heads = [
-            vit_attention.heads_of(v, imageset, _sample(imageset, test, HEADS_SEEN, seed), device=device)
-            for v in transformers
-        ]
-        done.append(vit_attention.heads_part(heads, seed=seed))
-    if "masking" in parts:
-        found = vit_masking.mask(
-            viewers, imageset, some, patterns=patterns, ratios=ratios, fill=fill, device=device, seed=seed
-        )
-        done.append(vit_masking_report.part(found, viewers, imageset, some, fill=fill, seed=seed))
-    if "pooling" in parts:
-        done.append(
-            vit_pooling.part(
-                [vit_pooling.pool(v, imageset, controls=controls, device=device, seed=seed) for v in transformers],
-                seed=seed,
-            )
-        )
-    provenance = {
-        "models": {v.spec: v.backbone.fingerprint for v in viewers},
-        "answers read from": {v.spec: v.reading for v in viewers},
-        "images": imageset.name,
-        "images fingerprint": imageset.fingerprint,
-        "preprocessing": {v.spec: repr(v.backbone.preprocess) for v in viewers},
-        "keep ratios": list(ratios),
-        "masked images": len(some),
-        "pixels filled with": fill,
-        "pictures looked at": [looked_set.ids[int(i)] for i in looked],
-        "device": device,
-        "seed": seed,
-    }
-    title = f"Inside {', '.join(v.spec for v in transformers)}, on {imageset.name}"
-    return merged(done, Result("vit", title, (), {}, (), {}, (*warnings, *_warnings(viewers)), provenance), [])
-
-
-def _listed(given: list[str] | None, known: tuple[str, ...]) -> list[str]:
-    names = [part.strip() for text in given or known for part in text.split(",") if part.strip()]
-    return list(dict.fromkeys(names))
-
-
-def _sample(imageset: ImageSet, rows: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """At most n of the rows, stratified by class where there are labels, in order."""
-    import numpy as np
-
-    if len(rows) <= n:
-        return rows
-    part = imageset.subset(rows).limit(n, seed=seed)
-    place = {name: int(i) for name, i in zip((imageset.ids[int(r)] for r in rows), rows, strict=True)}
-    return np.array(sorted(place[name] for name in part.ids), np.int64)
-
-
-def _looked(imageset: ImageSet, rows: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """n of the rows, of different classes as far as there are so many."""
-    import numpy as np
-
-    order = np.random.default_rng(seed).permutation(rows)
-    if imageset.labels is None:
-        return order[:n]
-    _, first = np.unique(imageset.labels[order], return_index=True)
-    ahead = order[np.sort(first)]
-    rest = order[~np.isin(order, ahead)]
-    return np.concatenate([ahead, rest])[:n]
-
-
-def _warnings(viewers: list[EvaluatedModel]) -> tuple[str, ...]:
-    return tuple(
-        f"The weights of {v.spec} are a random initialisation: its answers and maps mean nothing."
-        for v in viewers
-        if v.backbone.random
     )

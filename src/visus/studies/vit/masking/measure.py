@@ -1,335 +1,297 @@
-"""How many patches can it lose? Curves of answers against the share of patches kept, and what they say of maps (P10)."""
+"""From the answers at every share kept to curves with intervals, areas, halving points, and which map is faithful: each computed once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
-from visus.errors import DataError, SpecError
-from visus.studies.vit.subject import EvaluatedModel, Shown, prepared
+from visus.images import ImageSet
+from visus.measures.compare import PairedDifference, holm, mcnemar, paired_bootstrap
+from visus.measures.intervals import wilson
+from visus.measures.masking import area_each, halving, mean_interval
+from visus.studies.vit.evaluated import EvaluatedModel
+from visus.studies.vit.masking.curves import FAITHFUL, Curve, Curves, How, hidden, masked_curves
+from visus.studies.vit.options import MaskingOptions
 
-if TYPE_CHECKING:
-    import torch
-
-    from visus.images import ImageSet
-
-RATIOS = tuple(round(1 - k / 10, 1) for k in range(10))
-FILLS = ("mean", "black", "blur")
-FAITHFUL = ("attention", "rollout", "gradient-weighted", "random")
-SAME = {
-    ("random", "deletion"): "random",
-    ("random", "insertion"): "random",
-    ("attention", "deletion"): "most-attended",
-    ("attention", "insertion"): "least-attended",
-}
-"""Curves of maps that the patterns measure already."""
+HALF = 0.5  # the share kept at which two models are tested against each other
+STRIP = (1.0, 0.7, 0.4)
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Answers at every keep ratio.
+class Band:
+    """Proportions at every keep ratio, with their 95 % Wilson intervals."""
 
-    how: 'drop' (tokens) or 'blank' (pixels). answers: int64 [r, n]; chosen: float [r, n], the probability of the answer given to the
-    whole picture. right: bool [r, m] over the pictures whose class can be meant (asked: bool [n]), None where no answer means one.
-    """
+    values: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Area:
+    """Under a curve over the share kept, a mean, with its 95 % bootstrap interval over images."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class CurveMeasures:
+    """One model, its patches dropped or blanked by a pattern. counted: 'accuracy' or 'agreement', over n images; hits: of what is counted;
+    agreement: with the answer to the whole image. halved: share kept at which the count falls to half of that of whole images."""
 
     model: str
-    how: str
+    how: How
     pattern: str
+    counted: str
     ratios: tuple[float, ...]
-    answers: np.ndarray
-    chosen: np.ndarray
-    right: np.ndarray | None
-    asked: np.ndarray
-
-    @property
-    def agreement(self) -> np.ndarray:
-        """bool [r, n]: the answer is that to the whole picture."""
-        found: np.ndarray = self.answers == self.answers[0]
-        return found
-
-    @property
-    def hits(self) -> np.ndarray:
-        """What the curve counts: right answers where there are any, else agreement."""
-        return self.agreement if self.right is None else self.right
+    hits: Band
+    agreement: Band
+    area: Area
+    halved: float | None
+    n: int
 
 
 @dataclass(frozen=True)
-class Masked:
-    """Everything masking measured: curves of patterns, and by model and map the deletion and insertion curves.
+class ComparedModels:
+    """Two models on the same blanked pixels: the difference of their areas over the images that both can be counted on; McNemar's p at
+    one share kept, and Holm's over all these comparisons."""
 
-    leader: the first vision transformer, whose patches are blanked for every model and whose attention orders them.
-    """
+    a: str
+    b: str
+    pattern: str
+    counted: str
+    area: PairedDifference
+    at: float
+    p: float
+    p_holm: float = 1.0
+
+
+@dataclass(frozen=True)
+class AttendedPatches:
+    """Areas of a model without the patches that it attends to most, and without those it attends to least; apart: least minus most."""
+
+    model: str
+    most: float
+    least: float
+    apart: PairedDifference
+
+
+@dataclass(frozen=True)
+class MapFaithfulness:
+    """Areas of the probability of the answer to the whole image, by deletion and by insertion in the order of a map. above_random: insertion
+    less deletion, less that of a random order; None of the random order."""
+
+    map: str
+    deletion: Area
+    insertion: Area
+    above_random: PairedDifference | None
+
+
+@dataclass(frozen=True)
+class MapChoice:
+    """The map that every second image ranks first, and on the others, which had no say in it, by how much its insertion less deletion area
+    lies above a random order (`chance`), and above the map ranked next (`ahead`)."""
+
+    best: str
+    following: str
+    chance: PairedDifference
+    ahead: PairedDifference
+
+
+@dataclass(frozen=True)
+class ModelFaithfulness:
+    """The maps of one model. choice: None where one image cannot choose."""
+
+    model: str
+    maps: tuple[MapFaithfulness, ...]
+    choice: MapChoice | None
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One image with fewer and fewer patches: uint8 [h, w, 3] by (pattern, share kept)."""
+
+    name: str
+    images: Mapping[tuple[str, float], np.ndarray]
+
+
+@dataclass(frozen=True)
+class MaskingMeasures:
+    """leader: the first vision transformer, whose patches are blanked for every model and whose attention orders them. fill: what hides
+    pixels. flat: (model, map, on how many of n images it is the same for every patch). refused: why no tokens are dropped."""
 
     n: int
     leader: str
-    curves: tuple[Curve, ...]
-    faithful: Mapping[tuple[str, str, str], Curve]  # (model, map, 'deletion' or 'insertion')
-    warnings: tuple[str, ...] = ()
+    fill: str
+    patterns: tuple[str, ...]
+    curves: tuple[CurveMeasures, ...]
+    pairs: tuple[ComparedModels, ...]
+    attended: tuple[AttendedPatches, ...]
+    faithful: tuple[ModelFaithfulness, ...]
+    strip: Strip
+    flat: tuple[tuple[str, str, int], ...] = ()
+    refused: tuple[str, ...] = ()
+
+    def main_curves(self) -> tuple[CurveMeasures, ...]:
+        """The curve of each model that stands for it: at random where that was asked for, tokens before pixels."""
+        found = []
+        for model in dict.fromkeys(c.model for c in self.curves):
+            own = [c for c in self.curves if c.model == model]
+            found.append(next((c for c in own if c.pattern == "random"), own[0]))
+        return tuple(found)
 
 
-def ratios_of(text: str | None) -> tuple[float, ...]:
-    """'1,0.7,0.4' -> keep ratios, 1 in front, falling. Raises DataError for one outside (0, 1]."""
-    if text is None:
-        return RATIOS
-    try:
-        found = {float(part) for part in text.split(",") if part.strip()}
-    except ValueError:
-        raise DataError(f"--keep {text!r} is no list of shares; write it as 1,0.7,0.4") from None
-    wrong = [r for r in found if not 0 < r <= 1]
-    if wrong or not found:
-        raise DataError(
-            f"--keep {text!r}: a keep ratio must be above 0 and at most 1, since a picture without patches shows nothing"
-        )
-    if found == {1.0}:
-        raise DataError(f"--keep {text!r}: a curve needs a share below 1 too; write it as 1,0.7,0.4")
-    return tuple(sorted(found | {1.0}, reverse=True))
+def measure(
+    models: Sequence[EvaluatedModel], test: ImageSet, options: MaskingOptions, *, device: str, seed: int
+) -> MaskingMeasures:
+    """Mask some of the test images, and measure what is left."""
+    images = test.limit(options.images, seed=seed)
+    curves = masked_curves(models, images, options, device=device, seed=seed)
+    return masking_measures(curves, images.ids[0], options, seed)
 
 
-def mask(
-    viewers: Sequence[EvaluatedModel],
-    imageset: ImageSet,
-    rows: np.ndarray,
-    *,
-    patterns: Sequence[str],
-    ratios: Sequence[float],
-    fill: str,
-    device: str,
-    seed: int,
-) -> Masked:
-    """Run every model on the pictures at `rows` with fewer and fewer patches, by every pattern; tokens dropped and pixels blanked.
-
-    The pixels that go are the same for every model: those of the first vision transformer's patches, ordered by its attention where a
-    pattern asks for it. A model that tokens cannot be dropped from is told and measured by pixels alone.
-    """
-    from visus.measures.masking import patch_order
-    from visus.progress import task
-
-    leader = next(v for v in viewers if v.layout)
-    assert leader.layout is not None
-    transformers = sum(v.layout is not None for v in viewers)
-    steps = transformers * (len(patterns) + 2 * len(FAITHFUL) + 1) + len(viewers) * len(patterns)
-    curves: list[Curve] = []
-    faithful: dict[tuple[str, str, str], Curve] = {}
-    warnings = []
-    pixels: dict[str, np.ndarray] = {}
-    with task("masking patches", steps) as progress:
-        for viewer in sorted(viewers, key=lambda v: v is not leader):
-            shown = prepared(viewer, imageset, rows)
-            y = None if imageset.labels is None else imageset.labels[rows]
-            with viewer.backbone.on(device):
-                whole = answered(viewer, shown, device)
-                if viewer.layout is not None:
-                    maps = importance(viewer, shown, device)
-                    warnings += _flat(viewer, maps, patterns)
-                    orders = {
-                        p: patch_order(p, viewer.layout.grid, len(rows), seed=seed, scores=maps["attention"])
-                        for p in patterns
-                    }
-                    pixels = pixels or orders
-                    refusal = undroppable(viewer, shown, device)
-                    if refusal is None:
-                        for pattern, order in orders.items():
-                            curves.append(dropped(viewer, shown, y, order, pattern, ratios, device, whole))
-                            progress.advance()
-                        known = {c.pattern: c for c in curves if (c.model, c.how) == (viewer.spec, "drop")}
-                        for name, way, order in _orders(viewer, maps, len(rows), seed):
-                            found = known.get(SAME.get((name, way), ""))
-                            faithful[viewer.spec, name, way] = found or dropped(
-                                viewer, shown, y, order, f"{name}, {way}", ratios, device, whole
-                            )
-                            progress.advance()
-                    else:
-                        warnings.append(refusal)
-                        progress.advance(len(patterns) + 2 * len(FAITHFUL))
-                    progress.advance()
-                for pattern, order in pixels.items():
-                    curves.append(
-                        blanked(viewer, shown, y, order, leader.layout.grid, pattern, ratios, fill, device, whole)
-                    )
-                    progress.advance()
-    return Masked(len(rows), leader.spec, tuple(curves), faithful, tuple(warnings))
+def masking_measures(curves: Curves, first: str, options: MaskingOptions, seed: int) -> MaskingMeasures:
+    """first: name of the first image."""
+    # An image enters every interval, comparison and choice by its own area, which is taken once.
+    own = [area_each(c.ratios, c.hits) for c in curves.patterns]
+    areas = dict(zip(map(_place, curves.patterns), own, strict=True))
+    return MaskingMeasures(
+        n=curves.n,
+        leader=curves.blanking.model,
+        fill=options.fill,
+        patterns=options.patterns,
+        curves=tuple(_measured(c, a, seed) for c, a in zip(curves.patterns, own, strict=True)),
+        pairs=_compared([c for c in curves.patterns if c.how == "blank"], areas, seed),
+        attended=_attended(curves.patterns, areas, seed),
+        faithful=_faithful(curves.faithful, seed),
+        strip=_strip(curves, first),
+        flat=curves.flat,
+        refused=curves.refused,
+    )
 
 
-def _flat(viewer: EvaluatedModel, maps: Mapping[str, np.ndarray], patterns: Sequence[str]) -> list[str]:
-    """A sentence where a map is the same for every patch of some picture, so that it puts the patches in no order."""
-    said = []
-    for name, values in maps.items():
-        flat = int((np.ptp(values, axis=1) == 0).sum())
-        if flat:
-            asked = (
-                " and the patterns ordered by it"
-                if name == "attention" and any("attended" in p for p in patterns)
-                else ""
+def _place(c: Curve) -> tuple[str, str, str]:
+    return c.model, c.how, c.pattern
+
+
+def _measured(c: Curve, own: np.ndarray, seed: int) -> CurveMeasures:
+    hits = _band(c.hits)
+    return CurveMeasures(
+        model=c.model,
+        how=c.how,
+        pattern=c.pattern,
+        counted=c.counted,
+        ratios=c.ratios,
+        hits=hits,
+        agreement=hits if c.right is None else _band(c.agreement),
+        area=Area(*mean_interval(own, seed=seed)),
+        halved=halving(np.array(c.ratios), np.array(hits.values)),
+        n=c.hits.shape[1],
+    )
+
+
+def _band(hits: np.ndarray) -> Band:
+    low, high = wilson(hits.sum(axis=1), np.full(len(hits), hits.shape[1]))
+    return Band(tuple(map(float, hits.mean(axis=1))), tuple(map(float, low)), tuple(map(float, high)))
+
+
+def _compared(
+    blanked: Sequence[Curve], areas: Mapping[tuple[str, str, str], np.ndarray], seed: int
+) -> tuple[ComparedModels, ...]:
+    """Every two models by every pattern, on the images that both can be counted on; by agreement where one cannot be right."""
+    agreements: dict[tuple[str, str, str], np.ndarray] = {}
+
+    def agreement(c: Curve) -> np.ndarray:
+        if c.right is None:
+            return areas[_place(c)]
+        if _place(c) not in agreements:
+            agreements[_place(c)] = area_each(c.ratios, c.agreement)
+        return agreements[_place(c)]
+
+    found = []
+    for pattern in dict.fromkeys(c.pattern for c in blanked):
+        for a, b in combinations([c for c in blanked if c.pattern == pattern], 2):
+            k = min(range(len(a.ratios)), key=lambda i: abs(a.ratios[i] - HALF))
+            both = a.asked & b.asked
+            if a.right is not None and b.right is not None and both.any():
+                counted, in_a, in_b = "accuracy", both[a.asked], both[b.asked]
+                area_a, area_b = areas[_place(a)][in_a], areas[_place(b)][in_b]
+                hits_a, hits_b = a.right[k, in_a], b.right[k, in_b]
+            else:
+                counted, area_a, area_b = "agreement", agreement(a), agreement(b)
+                hits_a, hits_b = a.agreement[k], b.agreement[k]
+            area = paired_bootstrap(area_a, area_b, seed=seed)
+            p = mcnemar(hits_a, hits_b).p_value
+            found.append(ComparedModels(a.model, b.model, pattern, counted, area, a.ratios[k], p))
+    if not found:
+        return ()
+    corrected = holm(np.array([c.p for c in found]))
+    return tuple(replace(c, p_holm=float(p)) for c, p in zip(found, corrected, strict=True))
+
+
+def _attended(
+    curves: Sequence[Curve], areas: Mapping[tuple[str, str, str], np.ndarray], seed: int
+) -> tuple[AttendedPatches, ...]:
+    found = []
+    for model in dict.fromkeys(c.model for c in curves):
+        most, least = (areas.get((model, "drop", f"{which}-attended")) for which in ("most", "least"))
+        if most is not None and least is not None:
+            apart = paired_bootstrap(least, most, seed=seed)
+            found.append(AttendedPatches(model, float(most.mean()), float(least.mean()), apart))
+    return tuple(found)
+
+
+def _faithful(curves: Mapping[tuple[str, str, str], Curve], seed: int) -> tuple[ModelFaithfulness, ...]:
+    found = []
+    for model in dict.fromkeys(model for model, _, _ in curves):
+        # A random order serves both ways, so that one curve may stand twice here.
+        each: dict[int, tuple[np.ndarray, Area]] = {}
+
+        def areas(name: str, way: str, model: str = model, each: dict[int, tuple[np.ndarray, Area]] = each) -> tuple[np.ndarray, Area]:  # fmt: skip
+            curve = curves[model, name, way]
+            if id(curve) not in each:
+                own = area_each(curve.ratios, curve.chosen)
+                each[id(curve)] = own, Area(*mean_interval(own, seed=seed))
+            return each[id(curve)]
+
+        both = {name: (areas(name, "deletion"), areas(name, "insertion")) for name in FAITHFUL}
+        gaps = {name: up[0] - down[0] for name, (down, up) in both.items()}
+        maps = tuple(
+            MapFaithfulness(
+                name,
+                down[1],
+                up[1],
+                None if name == "random" else paired_bootstrap(gaps[name], gaps["random"], seed=seed),
             )
-            said.append(
-                f"The map by {name} of {viewer.spec} is the same for every patch of {flat:,} of {len(values):,} pictures: there its curves{asked} "
-                "follow the order of the grid, and mean nothing."
-            )
-    return said
-
-
-def undroppable(viewer: EvaluatedModel, shown: Shown, device: str) -> str | None:
-    """Why tokens cannot be dropped from a vision transformer; None: they can."""
-    import torch
-
-    from visus.models.tokens import forward_kept
-
-    assert viewer.layout is not None
-    x = shown.batch(viewer, device, slice(0, 1))
-    try:
-        forward_kept(viewer.backbone, x, torch.zeros(1, 1, dtype=torch.int64, device=device))
-    except SpecError as error:
-        return f"No tokens are dropped: {error}."
-    return None
-
-
-def _orders(
-    viewer: EvaluatedModel, maps: Mapping[str, np.ndarray], n: int, seed: int
-) -> Iterator[tuple[str, str, np.ndarray]]:
-    """(map, deletion or insertion, the order of its patches), map by map."""
-    for name in FAITHFUL:
-        for way, pattern in (("deletion", "most-attended"), ("insertion", "least-attended")):
-            yield name, way, _order(name, pattern, viewer, maps, n, seed)
-
-
-def _order(
-    name: str, pattern: str, viewer: EvaluatedModel, maps: Mapping[str, np.ndarray], n: int, seed: int
-) -> np.ndarray:
-    from visus.measures.masking import patch_order
-
-    assert viewer.layout is not None
-    if name == "random":
-        return patch_order("random", viewer.layout.grid, n, seed=seed)
-    return patch_order(pattern, viewer.layout.grid, n, scores=maps[name])
-
-
-def importance(viewer: EvaluatedModel, shown: Shown, device: str) -> dict[str, np.ndarray]:
-    """float32 [n, patches] by name: last-layer attention averaged over heads, rollout, and gradient-weighted attention."""
-    from visus.models.attention import attention, rollout
-    from visus.models.relevance import relevance
-
-    assert viewer.layout is not None
-    last = len(viewer.layout.blocks) - 1
-
-    def look(_: slice, x: torch.Tensor) -> dict[str, np.ndarray]:
-        return {
-            "attention": attention(viewer.backbone, x).maps[last].mean(dim=1).cpu().numpy(),
-            "rollout": rollout(viewer.backbone, x).cpu().numpy(),
-            "gradient-weighted": relevance(viewer.backbone, x, None).cpu().numpy(),
-        }
-
-    parts = list(shown.through(viewer, device, look, size=32))
-    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-
-
-def dropped(
-    viewer: EvaluatedModel,
-    shown: Shown,
-    y: np.ndarray | None,
-    order: np.ndarray,
-    pattern: str,
-    ratios: Sequence[float],
-    device: str,
-    whole: np.ndarray,
-) -> Curve:
-    """Answers with the patch tokens of ever fewer patches in the sequence. whole: outputs for whole pictures, at the ratio 1 that comes first."""
-    import torch
-
-    from visus.measures.masking import kept_at
-    from visus.models.tokens import forward_kept
-
-    outputs = [whole]
-    for ratio in ratios[1:]:
-        kept = torch.from_numpy(kept_at(order, ratio)).to(device)
-
-        def look(at: slice, x: torch.Tensor, kept: torch.Tensor = kept) -> np.ndarray:
-            return forward_kept(viewer.backbone, x, kept[at]).float().cpu().numpy()
-
-        outputs.append(np.concatenate(list(shown.through(viewer, device, look))))
-    return _curve(viewer, "drop", pattern, ratios, outputs, y)
-
-
-def blanked(
-    viewer: EvaluatedModel,
-    shown: Shown,
-    y: np.ndarray | None,
-    order: np.ndarray,
-    grid: tuple[int, int],
-    pattern: str,
-    ratios: Sequence[float],
-    fill: str,
-    device: str,
-    whole: np.ndarray,
-) -> Curve:
-    """Answers with the pixels of ever fewer patches left as they were. whole: as for `dropped`."""
-    import torch
-
-    paint = painted(shown.raw, fill, viewer)
-    outputs = [whole]
-    for ratio in ratios[1:]:
-        left = Shown(hidden(shown.raw, paint, order, grid, ratio))
-        with torch.inference_mode():
-            outputs.append(answered(viewer, left, device))
-    return _curve(viewer, "blank", pattern, ratios, outputs, y)
-
-
-def hidden(raw: np.ndarray, paint: np.ndarray, order: np.ndarray, grid: tuple[int, int], ratio: float) -> np.ndarray:
-    """uint8 [n, h, w, 3]: the pictures with all but the kept patches painted over."""
-    from visus.measures.masking import blank_mask, kept_at
-
-    stays = blank_mask(kept_at(order, ratio), grid, (raw.shape[1], raw.shape[2]))
-    found: np.ndarray = np.where(stays[..., None], raw, paint)
-    return found
-
-
-def painted(raw: np.ndarray, fill: str, viewer: EvaluatedModel) -> np.ndarray:
-    """What hides pixels, uint8 broadcastable to the pictures: the mean colour of the model's normalisation, black, or the picture blurred."""
-    if fill == "blur":
-        from PIL import Image, ImageFilter
-
-        radius = max(raw.shape[1:3]) / 16
-        return np.stack(
-            [
-                np.asarray(Image.fromarray(np.round(p).astype(np.uint8)).filter(ImageFilter.GaussianBlur(radius)))
-                for p in raw
-            ]
+            for name, (down, up) in both.items()
         )
-    colour = np.zeros(3) if fill == "black" else 255 * np.array(viewer.backbone.preprocess.mean)
-    return np.round(colour).astype(np.uint8)[None, None, None]
+        found.append(ModelFaithfulness(model, maps, choose_map(gaps, seed)))
+    return tuple(found)
 
 
-def answer(viewer: EvaluatedModel, batch: Any) -> np.ndarray:
-    """float32 [b, k]: logits, or for a probe the pooled feature, of whole pictures."""
-    backbone = viewer.backbone
-    if viewer.reading != "probe":
-        return backbone.classify(batch).float().cpu().numpy()
-    taps = backbone.resolve(["late"])
-    return backbone.forward(batch, taps)[taps[0].name].float().cpu().numpy()
+def choose_map(gaps: Mapping[str, np.ndarray], seed: int) -> MapChoice | None:
+    """The map that every second image ranks first by its gap (insertion less deletion area, float64 [n]), judged on the other images."""
+    choosing = np.arange(len(gaps["random"])) % 2 == 0
+    if choosing.all():
+        return None
+    names = sorted((n for n in gaps if n != "random"), key=lambda n: -gaps[n][choosing].mean())
+    best, following = names[:2]
+    chance, ahead = (
+        paired_bootstrap(gaps[best][~choosing], gaps[n][~choosing], seed=seed) for n in ("random", following)
+    )
+    return MapChoice(best, following, chance, ahead)
 
 
-def answered(viewer: EvaluatedModel, shown: Shown, device: str) -> np.ndarray:
-    """float32 [n, k]: the `answer` to every picture."""
-    return np.concatenate(list(shown.through(viewer, device, lambda _, x: answer(viewer, x))))
-
-
-def _curve(
-    viewer: EvaluatedModel,
-    how: str,
-    pattern: str,
-    ratios: Sequence[float],
-    outputs: Sequence[np.ndarray],
-    y: np.ndarray | None,
-) -> Curve:
-    probabilities = np.stack([viewer.probabilities(o) for o in outputs])
-    answers = probabilities.argmax(axis=2)
-    first = answers[0]
-    chosen = np.take_along_axis(probabilities, np.broadcast_to(first, answers.shape)[..., None], axis=2)[..., 0]
-    right, asked = None, np.ones(len(first), bool)
-    if y is not None:
-        asked = viewer.askable(y)
-        right = viewer.right(answers[:, asked], y[asked]) if asked.any() else None
-    return Curve(viewer.spec, how, pattern, tuple(ratios), answers, chosen, right, asked)
+def _strip(curves: Curves, name: str) -> Strip:
+    """The first image by every pattern, as the first vision transformer sees it."""
+    seen = curves.blanking
+    images = {
+        (pattern, ratio): hidden(seen.raw[:1], seen.paint[:1], order[:1], seen.grid, ratio)[0]
+        for pattern, order in seen.orders.items()
+        for ratio in STRIP
+    }
+    return Strip(name, images)

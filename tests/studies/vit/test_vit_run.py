@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.models.small import reader_of_one_patch
-from tests.models.test_heads import timm as hub_folder
+from tests.models.test_heads import timm_model as hub_folder
 
 from visus.errors import DataError, SpecError
 from visus.images import load_images
@@ -15,11 +15,12 @@ from visus.measures.masking import PATTERNS, patch_order
 from visus.models import load_backbone
 from visus.models.vit import vit_layout
 from visus.report import write_report
-from visus.studies.common.upgrade import upgraded
 from visus.studies.vit import vit
-from visus.studies.vit.masking.measure import answered, dropped, hidden, importance, ratios_of
+from visus.studies.vit.evaluated import EvaluatedModel, PreparedImages, load_models
+from visus.studies.vit.maps import MAPS, importance
+from visus.studies.vit.masking.curves import WholeImages, dropped, hidden
+from visus.studies.vit.options import keep_ratios
 from visus.studies.vit.overlays import UNIFORM, overlaid, resized
-from visus.studies.vit.subject import EvaluatedModel, Shown, views
 
 QUICK = {"masked": 10, "shown": 1, "keep": "1,0.4", "limit": 300}
 
@@ -39,73 +40,62 @@ def coloured(tmp_path):
 
 def test_the_emoji_vit_on_emoji_says_all_four_things(tmp_path):
     result = vit(["visus:emoji-vit", "visus:effnet-lite0"], controls=False, **QUICK)
-    assert set(result.tables) == {
-        "top five",
-        "accuracy",
-        "heads",
-        "masking",
-        "masking pairs",
-        "faithfulness",
-        "pooling",
-        "pooling pairs",
+    assert list(result.tables) == [
+        "top-five", "accuracy", "heads", "masking", "masking-pairs", "faithfulness", "pooling", "pooling-pairs",
+    ]  # fmt: skip
+    assert [s.key for s in result.sections] == ["predictions", "attention", "masking", "pooling"]
+    assert {s.source for s in result.sections} == {
+        f"visus.studies.vit.{name}" for name in ("predictions", "attention", "masking", "pooling")
     }
-    (accuracy,) = result.tables["accuracy"].rows
-    assert accuracy[0] == "visus:emoji-vit"
-    assert accuracy[1] > 70
-    assert accuracy[2] < accuracy[1] < accuracy[3]
-    masking = {(r[0], r[1], r[2]): r for r in result.tables["masking"].rows}
+    (accuracy,) = result.tables["accuracy"].records()
+    assert accuracy["model"] == "visus:emoji-vit"
+    assert accuracy["accuracy"] > 0.7
+    assert accuracy["low"] < accuracy["accuracy"] < accuracy["high"]
+    masking = {(r["model"], r["masked_by"], r["pattern"]): r for r in result.tables["masking"].records()}
     assert len(masking) == 6 + 6 + 6
     for row in masking.values():
-        assert row[4] >= row[5]
-        assert row[7] <= row[6] <= row[8]
-    assert masking["visus:effnet-lite0", "pixels blanked", "random"][3] == "agreement"
-    assert masking["visus:effnet-lite0", "pixels blanked", "random"][4] == 100
-    pairs = result.tables["masking pairs"].rows
-    assert [r[2] for r in pairs] == list(PATTERNS)
-    for a, b, pattern, counted, difference, low, high, *_ in pairs:
-        areas = [masking[model, "pixels blanked", pattern] for model in (a, b)]
-        assert counted == "agreement"
-        assert low <= difference <= high
-        assert areas[1][3] == "agreement"
-    faithful = {r[1]: r for r in result.tables["faithfulness"].rows}
-    assert faithful["gradient-weighted"][8] > faithful["random"][8] == 0
-    assert faithful["gradient-weighted"][9] == pytest.approx(faithful["gradient-weighted"][8])
-    assert faithful["gradient-weighted"][10] < faithful["gradient-weighted"][9] < faithful["gradient-weighted"][11]
-    assert {r[2] for r in result.tables["pooling"].rows} == {"CLS", "mean", "CLS + mean", "pre-logits"}
-    assert all(r[11] is None and r[12] is None for r in result.tables["pooling"].rows)
+        assert row["whole"] >= row["least"]
+        assert row["low"] <= row["area"] <= row["high"]
+    cnn = masking["visus:effnet-lite0", "pixels blanked", "random"]
+    assert (cnn["counted"], cnn["whole"]) == ("agreement", 1)
+    assert result.tables["masking-pairs"].column("pattern") == PATTERNS
+    assert set(result.tables["masking-pairs"].column("counted")) == {"agreement"}
+    faithful = {r["map"]: r for r in result.tables["faithfulness"].records()}
+    assert faithful["gradient-weighted"]["gap"] > faithful["random"]["gap"] == 0
+    assert faithful["gradient-weighted"]["above_random"] == pytest.approx(faithful["gradient-weighted"]["gap"])
+    assert set(result.tables["pooling"].column("pooling")) == {"CLS", "mean", "CLS + mean", "pre-logits"}
+    assert set(result.tables["pooling"].column("random")) == {None}
     assert len(result.tables["heads"].rows) == 6
-    names = {f.name for f in result.figures}
-    assert {
-        "predicted",
-        "reliability",
-        "looked",
-        "heads_0",
-        "entropy_0",
-        "distance_0",
-        "masked",
-        "pooling_0",
-    } <= names
-    looked = next(f for f in result.figures if f.name == "looked")
+    assert {"predicted", "reliability", "looked", "heads_0", "entropy_0", "distance_0", "masked", "pooling_0"} <= set(
+        result.figures
+    )
+    looked = result.figures["looked"]
     maps = ["visus:emoji-vit: picture", "last layer", "rollout", "gradients", "visus:effnet-lite0: picture", "Grad-CAM"]
-    assert looked.data["captions"] == 2 * maps
+    assert list(looked.captions) == 2 * maps
     assert "Chefer et al. 2021, of the predicted class. Grad-CAM" in looked.caption
-    assert result.findings[0].startswith("The first answer of visus:emoji-vit means the label")
-    (said,) = [f for f in result.findings if "first among the maps of visus:emoji-vit" in f]
-    assert "the next" in said
-    assert any("CLS" in f for f in result.findings)
-    write_report(upgraded(result), tmp_path / "page")
+    assert result.answer.startswith("visus:emoji-vit is right on")
+    assert len(result.answer.split()) <= 25
+    assert len(result.headline) == 4
+    assert all(len(text.split()) <= 35 for text in result.findings)
+    known = {*result.tables, *result.figures}
+    for finding in (f for s in result.sections for f in s.findings):
+        assert set(finding.shows) <= known
+        assert set(finding.metrics) <= set(result.metrics)
+    assert len(result.predictions["id"]) == accuracy["n"]
+    assert np.mean(result.predictions["right"]) == pytest.approx(accuracy["accuracy"])
+    write_report(result, tmp_path / "page")
     assert (tmp_path / "page" / "index.html").stat().st_size > 50_000
 
 
 def test_poolings_stand_beside_their_controls_and_are_compared_at_every_depth(coloured, timm_folder):
     model = str(timm_folder("vit")[0])
     result = vit([model], str(coloured), part=["pooling"], seed=1)
-    where = {(r[1], r[2]) for r in result.tables["pooling"].rows}
-    assert len(where) == 3 * 3 + 1
-    for row in result.tables["pooling"].rows:
-        assert row[4] == row[11] == 100  # colours survive any random network
-        assert row[12] <= 75
-    compared = {tuple(r[:2]) for r in result.tables["pooling pairs"].rows}
+    rows = result.tables["pooling"].records()
+    assert len({(r["where"], r["pooling"]) for r in rows}) == 3 * 3 + 1
+    for row in rows:
+        assert row["accuracy"] == row["random"] == 1  # colours survive any random network
+        assert row["shuffled"] <= 0.75
+    compared = {tuple(r[:2]) for r in result.tables["pooling-pairs"].rows}
     assert len(compared) == 6 + 2 * 3
     assert (f"{model} · CLS", f"{model} · pre-logits") in compared
     assert (f"{model}, layer 2 · CLS", f"{model}, layer 2 · mean") in compared
@@ -118,11 +108,11 @@ def test_a_model_without_classifier_is_read_by_a_probe_and_one_without_cls_by_it
     result = vit(
         [clip, gap], str(coloured), part=["predictions", "attention", "masking"], masked=8, shown=2, keep="1,0.5"
     )
-    assert any("no CLS token" in w for w in result.warnings)
-    ((a, b, difference, *_),) = vit([clip, dino], str(coloured), part=["predictions"]).tables["accuracy pairs"].rows
+    assert any("no CLS token" in w for w in result.cautions)
+    ((a, b, difference, *_),) = vit([clip, dino], str(coloured), part=["predictions"]).tables["accuracy-pairs"].rows
     assert (a, b, difference) == (clip, dino, 0)
     accuracy = {r[0]: r for r in result.tables["accuracy"].rows}
-    assert accuracy[clip][1] == 100  # colours survive any random network
+    assert accuracy[clip][1] == 1  # colours survive any random network
     assert any(r[0] == gap and r[3] == "agreement" for r in result.tables["masking"].rows)
 
 
@@ -142,7 +132,7 @@ def test_the_users_map_says_what_outputs_mean(coloured, timm_folder, tmp_path):
             answer = int(backbone.classify(backbone.preprocess.normalize(x)).argmax())
         hits += means[answer] == images.classes[int(images.labels[i])]
     assert n == len(test)
-    assert top1 == pytest.approx(100 * hits / n)
+    assert top1 == pytest.approx(hits / n)
 
 
 def test_wordnet_folders_are_judged_by_their_ids_and_a_map_touches_its_own_model_alone(coloured, tmp_path):
@@ -157,7 +147,7 @@ def test_wordnet_folders_are_judged_by_their_ids_and_a_map_touches_its_own_model
     result = vit([imagenet, ours], str(coloured), part=["predictions"], meanings=str(meanings), shown=2)
     judged = {r[0]: r[-1] for r in result.tables["accuracy"].rows}
     assert set(judged) == {imagenet, ours}
-    with_map = views(
+    with_map = load_models(
         [imagenet, ours],
         load_images(str(coloured)),
         meanings=meanings,
@@ -185,7 +175,7 @@ def test_unlabelled_images_are_judged_by_agreement(coloured):
     assert {r[3] for r in result.tables["masking"].rows} == {"agreement"}
     assert not {"accuracy", "pooling"} & set(result.tables)
     assert any("pooling is left out" in w for w in result.warnings)
-    assert {r[0] for r in result.tables["top five"].rows} == {"1.png"}
+    assert {r[0] for r in result.tables["top-five"].rows} == {"1.png"}
     with pytest.raises(DataError, match="--part pooling"):
         vit(["visus:emoji-vit"], str(flat), part=["pooling"])
 
@@ -195,10 +185,9 @@ def test_chosen_pictures_are_predicted_and_looked_at_and_those_that_cannot_be_re
     broken.write_bytes(b"no picture")
     chosen = [str(coloured / "red" / "3.png"), str(broken), str(coloured / "blue" / "4.png")]
     result = vit(["visus:emoji-vit"], str(coloured), part=["predictions,attention"], image=chosen)
-    assert list(dict.fromkeys(r[0] for r in result.tables["top five"].rows)) == ["3.png", "4.png"]
-    looked = next(f for f in result.figures if f.name == "looked")
-    assert {g.partition(":")[0] for g in looked.data["groups"]} == {"3.png", "4.png"}
-    assert result.arrays["predicted_pictures"].shape[0] == 2
+    assert list(dict.fromkeys(r[0] for r in result.tables["top-five"].rows)) == ["3.png", "4.png"]
+    assert {g.partition(":")[0] for g in result.figures["looked"].groups} == {"3.png", "4.png"}
+    assert len(result.figures["predicted"].images) == 2
     assert any(w.startswith("broken.png cannot be read") for w in result.warnings)
 
 
@@ -218,8 +207,8 @@ def test_what_cannot_be_done_with_one_model_is_told_and_the_rest_is_done(coloure
     result = vit([mixer, beit], str(coloured), part=["attention", "masking"], masked=4, shown=1, keep="1,0.5")
     assert {r[1] for r in result.tables["masking"].rows} == {"pixels blanked"}
     assert "faithfulness" not in result.tables
-    assert any("No tokens are dropped" in w and "blanked pixels" in w for w in result.warnings)
-    assert any("No map of" in w and "Grad-CAM" in w for w in result.warnings)
+    assert any("No tokens are dropped" in w and "blanked pixels" in w for w in result.cautions)
+    assert any("No map of" in w and "Grad-CAM" in w for w in result.cautions)
     flat = coloured / "red"
     assert "heads" in vit([clip], str(flat), part=["attention"], shown=1).tables
     with pytest.raises(DataError, match="--part attention"):
@@ -229,17 +218,16 @@ def test_what_cannot_be_done_with_one_model_is_told_and_the_rest_is_done(coloure
 def test_the_curves_of_a_transformer_that_reads_one_patch_break_where_it_goes(timm_folder):
     backbone = load_backbone(str(timm_folder("vit")[0]))
     reader_of_one_patch(backbone, 6)
-    viewer = EvaluatedModel(backbone, vit_layout(backbone), "output")
+    model = EvaluatedModel(backbone, vit_layout(backbone), "output")
     raw = np.full((5, 32, 32, 3), 100, np.uint8)
     raw[:, 8:16, 16:24] = 250
-    shown = Shown(raw)
-    maps = importance(viewer, shown, "cpu")
-    whole = answered(viewer, shown, "cpu")
-    ratios = (1.0, 0.9, 0.5, 0.1)
-    for name in ("attention", "rollout", "gradient-weighted"):
+    images = PreparedImages(raw)
+    maps = importance(model, images, "cpu")
+    whole = WholeImages.of(model, images, None, "cpu")
+    for name in MAPS:
         for pattern, kept in (("most-attended", False), ("least-attended", True)):
             order = patch_order(pattern, (4, 4), 5, scores=maps[name])
-            chosen = dropped(viewer, shown, None, order, pattern, ratios, "cpu", whole).chosen.mean(axis=1)
+            chosen = dropped(whole, order, pattern, (1.0, 0.9, 0.5, 0.1)).chosen.mean(axis=1)
             assert (chosen[1:] > 0.9 * chosen[0]).all() == kept
             assert (chosen[1:] < 0.6 * chosen[0]).all() != kept
 
@@ -263,8 +251,8 @@ def test_bad_input_is_told(arguments, error, said):
 
 
 def test_ratios_begin_with_the_whole():
-    assert ratios_of("0.4,0.7") == (1.0, 0.7, 0.4)
-    assert ratios_of(None) == (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+    assert keep_ratios("0.4,0.7") == (1.0, 0.7, 0.4)
+    assert keep_ratios(None) == (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 
 
 def test_a_flat_map_looks_flat_on_the_absolute_scale_and_a_sharp_one_does_not():
@@ -294,38 +282,3 @@ def test_hidden_pixels_are_painted_and_the_others_stay():
     assert not found[0, :4, 4:].any()
     assert (found[1, 4:, 4:] == raw[1, 4:, 4:]).all()
     assert not found[1, :4].any()
-
-
-@pytest.mark.parametrize("lead", [0.3, 0.0])
-def test_the_most_faithful_map_is_chosen_on_half_of_the_images_and_judged_on_the_others(lead: float) -> None:
-    from visus.studies.vit.masking.measure import FAITHFUL, Curve, Masked
-    from visus.studies.vit.masking.report import _faithful_said
-
-    rng = np.random.default_rng(0)
-    n, curves = 80, {}
-    for name in FAITHFUL:
-        for way in ("deletion", "insertion"):
-            chosen = 0.4 + 0.02 * rng.standard_normal((3, n))
-            if way == "insertion" and name != "random":
-                chosen += 0.1
-            if way == "insertion" and name == "rollout":
-                # Ahead by far on the images that choose; on the others by as much as is planted.
-                chosen[:, ::2] += 0.3
-                chosen[:, 1::2] += lead
-            curves["m", name, way] = Curve(
-                "m", "drop", name, (1.0, 0.5, 0.1), np.zeros((3, n), int), chosen, None, np.zeros(n, bool)
-            )
-    said = _faithful_said(Masked(n, "m", (), curves), "m", 0)
-    assert said.startswith("Half of the images rank rollout first")
-    assert said.endswith("the next.") == (lead > 0)
-    assert said.endswith("the next, undecided.") == (lead == 0)
-    assert "above a random order, and" in said
-
-
-def test_one_image_chooses_no_map() -> None:
-    from visus.studies.vit.masking.measure import FAITHFUL, Curve, Masked
-    from visus.studies.vit.masking.report import _faithful_said
-
-    one = Curve("m", "drop", "x", (1.0, 0.5), np.zeros((2, 1), int), np.full((2, 1), 0.5), None, np.zeros(1, bool))
-    curves = {("m", name, way): one for name in FAITHFUL for way in ("deletion", "insertion")}
-    assert "cannot be told from one image" in _faithful_said(Masked(1, "m", (), curves), "m", 0)

@@ -1,0 +1,286 @@
+"""Linear probes on the ways to make one vector of a ViT's tokens, at the last layer and through depth, each beside its controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from visus.errors import VisusError
+from visus.features import Features, extract
+from visus.images import ImageSet, Splits
+from visus.measures.probe import ProbeResult, linear_probe
+from visus.measures.probe_null import PermutationNull, ProbeSetting, permutation_null
+from visus.measures.repeats import repeats
+from visus.models import Backbone
+from visus.progress import log, task
+from visus.result import key_of
+from visus.studies.common import repeated_images
+from visus.studies.common.comparisons import Comparison, compare, family
+from visus.studies.common.proportion import Proportion, of_value
+from visus.studies.common.repeated_images import Answers, RepeatedImages
+from visus.studies.common.shared import labels_of, null_warnings, pixels_of, random_control, rows_of
+from visus.studies.common.valid import valid_indices
+from visus.studies.vit.evaluated import EvaluatedModel
+
+DEPTHS = 4
+ORDER = ("CLS", "mean", "CLS + mean", "pre-logits")
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One probe: at which layer (from 1; 0: behind the pooling head), by which pooling; test accuracy, and that of its controls: the same
+    probe on the network with random weights and on permuted labels, mean and 95 % point (None: not run, or no such network)."""
+
+    layer: int
+    pooling: str
+    width: int
+    accuracy: Proportion
+    balanced_accuracy: float
+    nll: float
+    ece: float
+    validation: float
+    penalty: float
+    at_edge: bool
+    random: float | None = None
+    shuffled: float | None = None
+    shuffled_point: float | None = None
+
+    @property
+    def where(self) -> str:
+        """'layer 6', or 'behind the pooling'."""
+        return place(self.layer)
+
+
+@dataclass(frozen=True)
+class ModelPoolings:
+    """The probes of one vision transformer, poolings in the order of ORDER, each through depth. preferred: by validation, of those at the
+    last layer and behind the pooling head. pairs: of every two poolings, those of the last layer first. cautions: what shuffled labels say
+    against the probes."""
+
+    model: str
+    probes: tuple[ProbeRow, ...]
+    preferred: ProbeRow
+    pairs: tuple[Comparison, ...]
+    cautions: tuple[str, ...] = ()
+
+    @property
+    def last(self) -> tuple[ProbeRow, ...]:
+        """The probes at the last layer and behind the pooling head."""
+        deepest = max(p.layer for p in self.probes)
+        return tuple(p for p in self.probes if p.layer in (0, deepest))
+
+    @property
+    def main(self) -> Comparison | None:
+        """CLS against the mean at the last layer; None without a CLS token."""
+        names = (f"{self.model} · CLS", f"{self.model} · mean")
+        return next((c for c in self.pairs if (c.a, c.b) == names), None)
+
+    def key(self, p: ProbeRow, *what: str) -> str:
+        """Of a probe's metric: model/layer-6/cls/accuracy."""
+        return key_of(self.model, p.where, p.pooling, *what)
+
+
+@dataclass(frozen=True)
+class PoolingMeasures:
+    """models: each vision transformer. n: test images. repeated: the same image in training and test, the same split for all models."""
+
+    models: tuple[ModelPoolings, ...]
+    n: int
+    repeated: RepeatedImages
+
+
+@dataclass(frozen=True)
+class ProbedImages:
+    """valid: int64 positions in the set of the images that decode; y: their labels; splits: rows among them."""
+
+    imageset: ImageSet
+    valid: np.ndarray
+    y: np.ndarray
+    splits: Splits
+
+    @property
+    def test_y(self) -> np.ndarray:
+        found: np.ndarray = self.y[self.splits.test]
+        return found
+
+
+@dataclass(frozen=True)
+class FittedProbe:
+    """A probe with its controls."""
+
+    layer: int
+    pooling: str
+    width: int
+    probe: ProbeResult
+    shuffled: PermutationNull | None
+    random: float | None
+
+
+@dataclass(frozen=True)
+class _Probed:
+    """One model's probes on its images, and hashes of these images' pixels."""
+
+    model: str
+    images: ProbedImages
+    pixels: np.ndarray
+    probes: tuple[FittedProbe, ...]
+
+
+def measure(
+    models: Sequence[EvaluatedModel], imageset: ImageSet, *, controls: bool, device: str, seed: int
+) -> PoolingMeasures:
+    """Probe every vision transformer. controls: beside every probe the same one on shuffled labels and on random weights."""
+    found = [_probe(m, imageset, controls=controls, device=device, seed=seed) for m in models]
+    first = found[0]
+    images, splits = first.images, first.images.splits
+    same = repeats(first.pixels, images.y, splits.train, splits.test, splits.folds)
+    rows = repeated_images.Rows([imageset.ids[i] for i in images.valid], splits.test, images.y, imageset.classes)
+    answers = [
+        Answers((f.model, place(p.layer), p.pooling), p.probe.predictions == f.images.test_y)
+        for f in found
+        for p in f.probes
+    ]
+    poolings = [model_poolings(f.model, f.probes, f.images.test_y, seed=seed) for f in found]
+    pairs = iter(family([pair for p in poolings for pair in p.pairs]))
+    corrected = tuple(replace(p, pairs=tuple(next(pairs) for _ in p.pairs)) for p in poolings)
+    return PoolingMeasures(corrected, len(images.test_y), repeated_images.measure(same, rows, answers))
+
+
+def place(layer: int) -> str:
+    """'layer 6', or 'behind the pooling' where it is 0."""
+    return f"layer {layer}" if layer else "behind the pooling"
+
+
+def _probe(model: EvaluatedModel, imageset: ImageSet, *, controls: bool, device: str, seed: int) -> _Probed:
+    """Without a CLS token only mean and pre-logits are there. Prefix tokens are never averaged in."""
+    backbone, blocks = model.backbone, model.inside.blocks
+    chosen = sorted({max(round(len(blocks) * k / DEPTHS), 1) for k in range(1, DEPTHS + 1)})
+    layers = {k: blocks[k - 1] for k in chosen}
+
+    def extracted(b: Backbone) -> list[Features]:
+        return _extracted(b, imageset, layers, mean_only=model.mean_pooled, device=device)
+
+    found, control = extracted(backbone), None
+    if controls and not backbone.random:
+        try:
+            control = extracted(random_control(model.spec, seed=seed))
+        except VisusError as error:
+            log(f"no random-init control for {model.spec}: {error}")
+    valid, splits = valid_indices(imageset.split(seed=seed), [*found, *(control or [])], len(imageset))
+    images = ProbedImages(imageset, valid, labels_of(imageset)[valid], splits)
+    vectors = _vectors(found, backbone, layers, valid)
+    of_control = _vectors(control, backbone, layers, valid) if control else {}
+    probes = []
+    with task(f"probing poolings of {model.spec}", len(vectors)) as progress:
+        for (layer, pooling), x in vectors.items():
+            probe = _fitted(x, images, device)
+            shuffled = _shuffled(x, images, probe, device, seed) if controls else None
+            random = _fitted(of_control[layer, pooling], images, device).top1 if of_control else None
+            probes.append(FittedProbe(layer, pooling, x.shape[1], probe, shuffled, random))
+            progress.advance()
+    return _Probed(model.spec, images, pixels_of(found[0], valid), tuple(probes))
+
+
+def _fitted(x: np.ndarray, images: ProbedImages, device: str) -> ProbeResult:
+    return linear_probe(
+        x,
+        images.y,
+        folds=images.splits.folds,
+        train=images.splits.train,
+        test=images.splits.test,
+        n_classes=len(images.imageset.classes),
+        device=device,
+    )
+
+
+def _shuffled(x: np.ndarray, images: ProbedImages, probe: ProbeResult, device: str, seed: int) -> PermutationNull:
+    return permutation_null(
+        x,
+        images.y,
+        train=images.splits.train,
+        test=images.splits.test,
+        setting=ProbeSetting(len(images.imageset.classes), probe.lambda_),
+        device=device,
+        seed=seed,
+    )
+
+
+def _extracted(
+    backbone: Backbone, imageset: ImageSet, layers: Mapping[int, str], *, mean_only: bool, device: str
+) -> list[Features]:
+    """Features by the mean of the patch tokens (and pre-logits), and where there is a CLS token by it."""
+    names = _names(backbone, layers)
+    found = [extract(imageset, backbone, [*names.values(), backbone.aliases["late"]], pool="mean", device=device)]
+    if mean_only:
+        return found
+    return [*found, extract(imageset, backbone, list(names.values()), pool="cls", device=device)]
+
+
+def _names(backbone: Backbone, layers: Mapping[int, str]) -> dict[int, str]:
+    by_path = {tap.module: tap.name for tap in backbone.taps}
+    return {layer: by_path[path] for layer, path in layers.items()}
+
+
+def _vectors(
+    found: Sequence[Features], backbone: Backbone, layers: Mapping[int, str], valid: np.ndarray
+) -> dict[tuple[int, str], np.ndarray]:
+    """float32 [n, d] by (layer, pooling), of the images at positions `valid`."""
+    vectors: dict[tuple[int, str], np.ndarray] = {}
+    for layer, name in _names(backbone, layers).items():
+        average = rows_of(found[0], name, valid)
+        if len(found) > 1:
+            token = rows_of(found[1], name, valid)
+            vectors[layer, "CLS"] = token
+            vectors[layer, "CLS + mean"] = np.concatenate([token, average], axis=1)
+        vectors[layer, "mean"] = average
+    vectors[0, "pre-logits"] = rows_of(found[0], backbone.aliases["late"], valid)
+    return vectors
+
+
+def model_poolings(model: str, probes: Sequence[FittedProbe], y: np.ndarray, *, seed: int) -> ModelPoolings:
+    """What is told of one model's probes. y: int64 labels of the test images."""
+    ordered = sorted(probes, key=lambda p: ORDER.index(p.pooling))
+    deepest = max(p.layer for p in probes)
+
+    def pairs(where: str, layers: Sequence[int]) -> list[Comparison]:
+        right = {p.pooling: p.probe.predictions == y for p in ordered if p.layer in layers}
+        return [
+            compare(right[a], right[b], names=(f"{where} · {a}", f"{where} · {b}"), seed=seed)
+            for a, b in combinations(right, 2)
+        ]
+
+    compared = pairs(model, (0, deepest))
+    for layer in sorted({p.layer for p in probes} - {0, deepest}, reverse=True):
+        compared += pairs(f"{model}, layer {layer}", (layer,))
+    by_luck = float(np.bincount(y).max()) / len(y)  # the most that answers made without looking can reach
+    nulls = [(f"{model}, {place(p.layer)}, {p.pooling}", p.shuffled, p.probe.top1) for p in probes]
+    best = max((p for p in probes if p.layer in (0, deepest)), key=lambda p: p.probe.validation_accuracy)
+    return ModelPoolings(
+        model,
+        tuple(_row(p, len(y)) for p in ordered),
+        _row(best, len(y)),
+        tuple(compared),
+        tuple(null_warnings(nulls, by_luck)),
+    )
+
+
+def _row(p: FittedProbe, n: int) -> ProbeRow:
+    probe = p.probe
+    return ProbeRow(
+        layer=p.layer,
+        pooling=p.pooling,
+        width=p.width,
+        accuracy=of_value(probe.top1, n),
+        balanced_accuracy=probe.balanced_accuracy,
+        nll=probe.nll,
+        ece=probe.ece,
+        validation=probe.validation_accuracy,
+        penalty=probe.lambda_,
+        at_edge=probe.at_edge,
+        random=p.random,
+        shuffled=None if p.shuffled is None else p.shuffled.mean,
+        shuffled_point=None if p.shuffled is None else p.shuffled.point,
+    )
