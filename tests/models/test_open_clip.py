@@ -38,7 +38,8 @@ def recorded():
             patch.setattr(open_clip.factory, name, type(name, (Recorded,), {}))
         patch.setattr(open_clip.factory, "load_checkpoint", lambda *a, **k: {})
         patch.setattr(open_clip.factory, "download_pretrained", lambda *a, **k: __file__)
-        patch.setattr(from_openclip, "_weights", lambda *a, **k: Path(__file__))
+        for fetch in ("hub_file", "url_file"):
+            patch.setattr(from_openclip, fetch, lambda *a, **k: Path(__file__))
         yield
 
 
