@@ -9,7 +9,7 @@ import numpy as np
 from visus.images import DecodeError, ImageSet, Quarantined, Splits, load_images
 from visus.progress import task
 from visus.studies.colours.options import Options
-from visus.studies.common.shared import labels_of
+from visus.studies.common.labels import labels_of
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from visus.app import api
 from visus.app.cli import app, arguments_help, main
 from visus.progress import caution, note
 from visus.result import Result
-from visus.studies.common import schema1
 
 HEAVY = ("torch", "numpy", "sklearn", "timm", "transformers", "pyarrow", "matplotlib", "openvino", "PIL")
 
@@ -128,13 +127,11 @@ def test_json_prints_the_result_and_nothing_else(
     assert (out / "index.html").stat().st_size > 10_000
 
 
-OLD = schema1.Result("predict", "t", ("f",), {}, (), {}, ("w",), {})
-NEW = Result(study="predict", title="t", sections=(), warnings=("w",))
+MADE = Result(study="predict", title="t", sections=(), warnings=("w",))
 
 
-@pytest.mark.parametrize("made", [OLD, NEW], ids=["schema 1", "schema 2"])
 def test_what_a_study_notes_stands_in_its_result_and_on_its_page(
-    made: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def study(images: str, *, seed: int = 0) -> Any:
         """Study.
@@ -147,11 +144,10 @@ def test_what_a_study_notes_stands_in_its_result_and_on_its_page(
         """
         note("labels: column `dx`, 987 of 1,000 rows matched")
         caution("3 images stand in train and in test")
-        return made
+        return MADE
 
     monkeypatch.setattr("visus.studies.predict.predict", study)
     result = api.door("predict")(images="folder:x", out=tmp_path)
-    assert type(result) is type(made)
     assert result.notes == ("labels: column `dx`, 987 of 1,000 rows matched",)
     assert result.warnings == ("w", "3 images stand in train and in test")
     assert result.provenance["command"] == "visus predict --images folder:x --seed 0"

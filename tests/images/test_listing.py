@@ -15,12 +15,12 @@ import visus
 from visus.app.cli import main
 from visus.errors import DataError, StoreError
 from visus.images import load_images
+from visus.images.gather import gather
 from visus.outputs import MARKER, mark, written_in
 from visus.paths import check_writable
 from visus.progress import collecting
 from visus.report import write_report
 from visus.result import Column, Result, Section, Table
-from visus.studies.common.inputs import gather
 
 Plant = Callable[..., None]
 

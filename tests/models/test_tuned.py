@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from tests.models.small import batch
 
 from visus.errors import DataError, StoreError, VisusError
+from visus.images.gather import gather
 from visus.models import Backbone, load_backbone
 from visus.models.classifier import Classifier, classifier_of
 from visus.models.lora import add_lora, merge_lora
 from visus.models.tuned import save_tuned
-from visus.studies.common.inputs import gather
 from visus.studies.predict import predict
 
 NAMES = ("ant", "bee", "Schnürzel")

@@ -17,7 +17,6 @@ from visus.app.api import STUDIES
 from visus.app.progress import on_stderr
 from visus.app.streams import abandon, console, last_words, prepare
 from visus.errors import VisusError
-from visus.lazy import named
 from visus.version import __version__
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -108,7 +107,6 @@ def execute(door: Callable[..., Any], *, as_json: bool, arguments: dict[str, Any
         # Caught here: further out Typer would turn it into a bare "Aborted!" with exit code 1.
         sys.stderr.write("visus: interrupted; what was finished is kept, run the same command again to go on\n")
         raise typer.Exit(INTERRUPTED) from None
-    result = named("visus.studies.common.upgrade:upgraded")(result)
     try:
         _show(result, Path(arguments["out"]) / "index.html", as_json=as_json)
     except BrokenPipeError:

@@ -17,7 +17,6 @@ from visus.progress import collecting
 from visus.result import Result
 from visus.spec import check_address
 from visus.studies.common.provenance import complete
-from visus.studies.common.upgrade import upgraded
 from visus.threads import Threads, using
 
 # What is read from disk: of each, an address or a stream is refused before anything waits for it.
@@ -60,7 +59,7 @@ def run_study(
             write_report,  # matplotlib takes half a second, which a call without a page does without
         )
 
-        result = replace(result, page=str(write_report(upgraded(result), out).resolve()))
+        result = replace(result, page=str(write_report(result, out).resolve()))
     return result
 
 

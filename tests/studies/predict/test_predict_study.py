@@ -70,9 +70,9 @@ def test_what_cannot_work_is_said_in_one_line(photos, tmp_path):
 
 
 def test_a_model_without_classifier_is_refused(photos):
+    from visus.images.gather import gather
     from visus.models import load_backbone
     from visus.models.classify import classify_images
-    from visus.studies.common.inputs import gather
 
     pictures, _ = gather([str(photos / "chelsea.png")], limit=None, seed=0, download=False)
     with pytest.raises(DataError, match="no classifier"):

@@ -11,6 +11,7 @@ import numpy as np
 from visus.errors import DataError
 from visus.figures import Gallery
 from visus.images import ImageSet, Quarantined
+from visus.images.gather import FILES, gather
 from visus.images.thumbnails import thumbnails
 from visus.measures.knn import top_k
 from visus.measures.rows import unit_rows
@@ -20,7 +21,6 @@ from visus.paths import expanded
 from visus.result import AnyFigure, Column, Finding, Metric, Table, key_of
 from visus.studies.clip.encoding import embed
 from visus.studies.clip.texts import warn_of_cuts
-from visus.studies.common.inputs import FILES, gather
 
 KEY = "search"
 QUESTION = "What lies nearest to each query?"

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from visus.version import __version__
+
 LIBRARIES = (
     "torch",
     "torchvision",
@@ -37,8 +39,6 @@ def complete(given: Mapping[str, Any], *, study: str, arguments: Mapping[str, An
 
 def versions() -> dict[str, str]:
     """Version of the lab and of each library that numbers depend on, where installed."""
-    from visus.version import __version__
-
     found = {"visus": __version__}
     for name in LIBRARIES:
         try:

@@ -12,7 +12,7 @@ from visus.models import load_backbone
 from visus.outputs import mark
 from visus.result import Result
 from visus.studies.common.section import section
-from visus.studies.common.shared import chosen_taps
+from visus.studies.common.taps import chosen_taps
 from visus.studies.extract import features
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from visus.errors import DataError
+from visus.images.gather import gather
 from visus.models.classify import classify_images
 from visus.models.zero_shot import classifier_for
 from visus.result import Result
-from visus.studies.common.inputs import gather
 from visus.studies.common.section import section
 from visus.studies.predict import predictions
 

@@ -23,7 +23,7 @@ from visus.models.prompts import EMOJI
 from visus.progress import caution
 from visus.studies.clip.texts import text_keys
 from visus.studies.common import repeated_images
-from visus.studies.common.shared import labels_of
+from visus.studies.common.labels import labels_of
 from visus.training.captioned import candidates, names_of, unseen
 from visus.training.from_scratch import Plan
 from visus.training.parts import Parts

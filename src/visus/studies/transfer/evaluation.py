@@ -13,7 +13,7 @@ from visus.measures.probe import ProbeResult, linear_probe
 from visus.measures.probe_null import PermutationNull, ProbeSetting, permutation_null
 from visus.measures.separability import scatter_ratio, silhouette_cosine
 from visus.progress import task
-from visus.studies.common.shared import tap_label
+from visus.studies.common.taps import tap_label
 from visus.studies.transfer.inputs import LabelledImages, ModelFeatures, vectors
 from visus.studies.transfer.options import ProbeOptions
 

@@ -13,7 +13,8 @@ from visus.images import ImageSet, Splits, load_images
 from visus.measures.reduce import pca_from_train
 from visus.models import Backbone, load_backbone
 from visus.progress import log
-from visus.studies.common.shared import chosen_taps, labels_of, random_control, rows_of
+from visus.studies.common.labels import labels_of
+from visus.studies.common.taps import chosen_taps, random_control, rows_of
 from visus.studies.common.valid import valid_indices
 from visus.studies.transfer.options import FeatureOptions, ImageOptions
 

@@ -15,7 +15,7 @@ from visus.paths import home
 from visus.progress import log
 from visus.result import Section
 from visus.studies.common.section import section
-from visus.studies.common.shared import random_control, rows_of
+from visus.studies.common.taps import random_control, rows_of
 from visus.studies.transfer import before_after, regimes, skips
 from visus.studies.transfer.before_after.measure import BeforeAfterMeasures, FeatureChange, Known, measure_change
 from visus.studies.transfer.evaluation import LayerScore

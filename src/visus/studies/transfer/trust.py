@@ -13,8 +13,9 @@ from visus.measures.probe_null import PERMUTATIONS
 from visus.measures.repeats import repeats
 from visus.result import Column, Finding, Metric, Table, key_of
 from visus.studies.common import repeated_images
+from visus.studies.common.null_cautions import null_cautions
 from visus.studies.common.repeated_images import Answers, RepeatedImages
-from visus.studies.common.shared import null_warnings, pixels_of
+from visus.studies.common.taps import pixels_of
 from visus.studies.transfer.evaluation import LayerScore, best_of
 from visus.studies.transfer.inputs import LabelledImages, ModelFeatures
 from visus.studies.transfer.layers import AT_LAYER
@@ -73,7 +74,7 @@ def measure(
     ]
     known = repeated_images.Rows(images.ids, splits.test, images.y, images.classes)
     by_luck = float(np.bincount(y).max() / len(y))  # the most that answers made without looking can reach
-    said = null_warnings([(f"{s.model}, {s.label}", s.shuffled, s.probe.top1) for s in scores], by_luck)
+    said = null_cautions([(f"{s.model}, {s.label}", s.shuffled, s.probe.top1) for s in scores], by_luck)
     said += [
         f"{m.spec}: no random-init control, since its architecture could not be built without its weights."
         for m in models

@@ -21,7 +21,7 @@ from visus.models.labels import short
 from visus.models.meanings import class_targets, described_by, means_label
 from visus.models.vit import ViTLayout, vit_layout
 from visus.progress import note
-from visus.studies.common.shared import labels_of
+from visus.studies.common.labels import labels_of
 from visus.studies.common.valid import valid_indices
 
 T = TypeVar("T")

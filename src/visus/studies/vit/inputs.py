@@ -9,8 +9,8 @@ import numpy as np
 
 from visus.errors import DataError
 from visus.images import ImageSet, load_images
+from visus.images.gather import gather
 from visus.progress import task
-from visus.studies.common.inputs import gather
 from visus.studies.vit.evaluated import EvaluatedModel
 from visus.studies.vit.options import ImageOptions, Options
 

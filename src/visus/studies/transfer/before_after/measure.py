@@ -20,7 +20,7 @@ from visus.models.tap import Tap
 from visus.progress import task
 from visus.studies.common.comparisons import Comparison, compare, family
 from visus.studies.common.proportion import Proportion, of_value
-from visus.studies.common.shared import tap_label
+from visus.studies.common.taps import tap_label
 from visus.studies.transfer.evaluation import Layer, LayerScore, evaluate_layer
 from visus.studies.transfer.inputs import LabelledImages, vectors
 from visus.studies.transfer.options import FeatureOptions, ProbeOptions

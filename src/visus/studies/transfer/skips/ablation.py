@@ -18,7 +18,7 @@ from visus.models import Backbone
 from visus.models.skips import Skip, without_skips
 from visus.models.stages import stages_of
 from visus.progress import task
-from visus.studies.common.shared import rows_of
+from visus.studies.common.taps import rows_of
 from visus.studies.transfer.inputs import LabelledImages
 from visus.studies.transfer.regime_options import RegimeOptions
 from visus.studies.transfer.regimes.train import train_head

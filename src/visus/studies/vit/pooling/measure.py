@@ -19,9 +19,11 @@ from visus.progress import log, task
 from visus.result import key_of
 from visus.studies.common import repeated_images
 from visus.studies.common.comparisons import Comparison, compare, family
+from visus.studies.common.labels import labels_of
+from visus.studies.common.null_cautions import null_cautions
 from visus.studies.common.proportion import Proportion, of_value
 from visus.studies.common.repeated_images import Answers, RepeatedImages
-from visus.studies.common.shared import labels_of, null_warnings, pixels_of, random_control, rows_of
+from visus.studies.common.taps import pixels_of, random_control, rows_of
 from visus.studies.common.valid import valid_indices
 from visus.studies.vit.evaluated import EvaluatedModel
 
@@ -263,7 +265,7 @@ def model_poolings(model: str, probes: Sequence[FittedProbe], y: np.ndarray, *, 
         tuple(_row(p, len(y)) for p in ordered),
         _row(best, len(y)),
         tuple(compared),
-        tuple(null_warnings(nulls, by_luck)),
+        tuple(null_cautions(nulls, by_luck)),
     )
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from visus.errors import DataError
+from visus.images import load_images
+from visus.images.base import ImageSet, Quarantined
+from visus.images.folder import FileSource
+from visus.images.header import problem
 from visus.images.listing import looks_like_an_image, walk
+from visus.images.protocols import Source
+from visus.images.remarks import remark_on_pixels
 from visus.outputs import is_output
 from visus.paths import expanded
 from visus.progress import note
 from visus.spec import check_address
-
-if TYPE_CHECKING:
-    from visus.images.base import ImageSet, Quarantined
-    from visus.images.protocols import Source
 
 FILES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".jxl",
          ".dcm")  # fmt: skip
@@ -42,8 +44,6 @@ class Joined:
 
     def digest(self) -> str:
         """Digest of the sources' digests, in order."""
-        import hashlib
-
         return hashlib.sha256("|".join(s.digest() for s in self.sources).encode()).hexdigest()
 
 
@@ -55,8 +55,6 @@ def gather(
     limit: at most so many pictures in all, a random sample. Raises DataError for a file that is not there or when
     nothing is listed, and what load_images raises.
     """
-    from visus.images import load_images
-
     inputs = [inputs] if isinstance(inputs, str) else list(inputs)
     if not inputs:
         raise DataError("no picture was given; name files, folders or a spec such as visus:emoji")
@@ -98,11 +96,6 @@ def _is_file(path: Path) -> bool:
 
 def _listed(paths: list[str]) -> ImageSet:
     """Files as they are listed; ids are their names, or their paths where two share a name. What is no image goes aside with the reason."""
-    from visus.images.base import ImageSet, Quarantined
-    from visus.images.folder import FileSource
-    from visus.images.header import problem
-    from visus.images.remarks import remark_on_pixels
-
     paths = list(dict.fromkeys(paths))
     names = [os.path.basename(p) for p in paths]
     ids = [name if names.count(name) == 1 else p for name, p in zip(names, paths, strict=True)]
@@ -116,8 +109,6 @@ def _listed(paths: list[str]) -> ImageSet:
 
 
 def _joined(sets: Sequence[ImageSet]) -> ImageSet:
-    from visus.images.base import ImageSet
-
     starts = np.cumsum([0, *(len(s.source) for s in sets)])
     rows = np.concatenate([s.rows + start for s, start in zip(sets, starts[:-1], strict=True)])
     ids = [name for s in sets for name in s.ids]
