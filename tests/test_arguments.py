@@ -253,7 +253,7 @@ def test_extract_is_the_function_whichever_is_imported_first() -> None:
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-1", "0", "1e-3,-2", "-1e-4", "1e-3,nan"])
 def test_rates_in_a_text_lie_above_nothing_as_numbers_do(text: str) -> None:
-    from visus.studies.transfer.regimes.train import chosen_rates
+    from visus.studies.transfer.regime_options import chosen_rates
 
     with pytest.raises(SpecError, match="a learning rate is a number above 0"):
         chosen_rates(text)
