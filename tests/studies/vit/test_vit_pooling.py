@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from tests.studies.vit import sample
 
+from visus.measures.probe_null import PermutationNull
+from visus.studies.common.comparisons import compare
 from visus.studies.common.section import section
 from visus.studies.vit import pooling
-from visus.studies.vit.pooling.measure import place
+from visus.studies.vit.pooling.measure import FittedProbe, model_poolings, place
 
 
 def told(m: pooling.PoolingMeasures, kind: str | None = None) -> list[str]:
@@ -89,3 +94,57 @@ def test_curves_through_depth_leave_out_what_stands_behind_the_pooling() -> None
 
 def test_places_have_names() -> None:
     assert (place(6), place(0)) == ("layer 6", "behind the pooling")
+
+
+def fitted(layer: int, pooling_: str, right: int, *, validation: float, null: float | None = None) -> FittedProbe:
+    """A probe that names the first `right` of twelve images rightly, all of class 0 or 1 in turn."""
+    y = np.arange(12) % 2
+    predictions = np.where(np.arange(12) < right, y, 1 - y)
+    probe: Any = SimpleNamespace(
+        predictions=predictions, top1=right / 12, balanced_accuracy=right / 12, nll=0.5, ece=0.1, validation_accuracy=validation,
+        lambda_=1e-2, at_edge=False,
+    )  # fmt: skip
+    shuffled = None if null is None else PermutationNull(np.full(20, null))
+    return FittedProbe(layer, pooling_, 8, probe, shuffled, 0.5)
+
+
+PROBES = [
+    fitted(1, "CLS", 6, validation=0.9),
+    fitted(1, "mean", 7, validation=0.4),
+    fitted(2, "CLS", 9, validation=0.5, null=0.5),
+    fitted(2, "CLS + mean", 10, validation=0.7),
+    fitted(2, "mean", 8, validation=0.7),
+    fitted(0, "pre-logits", 5, validation=0.6, null=0.5),
+]
+
+
+def test_poolings_are_compared_at_the_last_layer_first_and_each_pair_once() -> None:
+    y = np.arange(12) % 2
+    m = model_poolings("a", PROBES, y, seed=2)
+    assert [(c.a, c.b) for c in m.pairs] == [
+        ("a · CLS", "a · mean"), ("a · CLS", "a · CLS + mean"), ("a · CLS", "a · pre-logits"), ("a · mean", "a · CLS + mean"),
+        ("a · mean", "a · pre-logits"), ("a · CLS + mean", "a · pre-logits"), ("a, layer 1 · CLS", "a, layer 1 · mean"),
+    ]  # fmt: skip
+    right = [PROBES[k].probe.predictions == y for k in (2, 4)]
+    assert m.main == compare(*right, names=("a · CLS", "a · mean"), seed=2)
+
+
+def test_validation_prefers_among_the_last_the_first_of_the_best() -> None:
+    m = model_poolings("a", PROBES, np.arange(12) % 2, seed=0)
+    assert (m.preferred.pooling, m.preferred.layer) == ("CLS + mean", 2)  # not layer 1, which validation likes more
+    assert [p.pooling for p in m.probes] == ["CLS", "CLS", "mean", "mean", "CLS + mean", "pre-logits"]
+    assert {p.layer for p in m.last} == {0, 2}
+
+
+def test_a_probe_below_its_shuffled_labels_is_told() -> None:
+    m = model_poolings("a", PROBES, np.arange(12) % 2, seed=0)
+    (said,) = m.cautions
+    assert said.startswith("a, behind the pooling, pre-logits: the probe's 41.7 % do not exceed the 95 % point")
+    assert (m.probes[-1].shuffled, m.probes[-1].shuffled_point, m.probes[-1].random) == (0.5, 0.5, 0.5)
+    assert m.probes[0].shuffled is None
+
+
+def test_a_model_without_cls_has_no_main_comparison() -> None:
+    m = model_poolings("a", [p for p in PROBES if "CLS" not in p.pooling], np.arange(12) % 2, seed=0)
+    assert m.main is None
+    assert [(c.a, c.b) for c in m.pairs] == [("a · mean", "a · pre-logits")]

@@ -37,12 +37,17 @@ def metrics(m: MaskingMeasures) -> tuple[Metric, ...]:
     ]  # fmt: skip
     for model in m.faithful:
         for f in model.maps:
-            for way, area, better in (("deletion", f.deletion, "lower"), ("insertion", f.insertion, "higher")):
-                label = f"{way} area by {f.map}, {model.model}"
-                key = map_key(model.model, f.map, way)
-                found.append(
-                    Metric(key, area.value, area.low, area.high, m.n, "share", better, label=label)  # type: ignore[arg-type]
-                )
+            down, up = f.deletion, f.insertion
+            found += [
+                Metric(
+                    map_key(model.model, f.map, "deletion"), down.value, down.low, down.high, m.n, "share", "lower",
+                    label=f"deletion area by {f.map}, {model.model}",
+                ),
+                Metric(
+                    map_key(model.model, f.map, "insertion"), up.value, up.low, up.high, m.n, "share", "higher",
+                    label=f"insertion area by {f.map}, {model.model}",
+                ),
+            ]  # fmt: skip
             if f.above_random is not None:
                 a, label = f.above_random, f"{f.map} above a random order, {model.model}"
                 key = map_key(model.model, f.map, "above-random")
