@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from tests.studies.told import check
 
 from visus.images import Quarantined
-from visus.studies.common.section import section
 from visus.studies.extract import features
 
 
@@ -33,7 +33,7 @@ def test_every_layer_names_its_folder_shape_and_width(cached: bool) -> None:
     taps = (SimpleNamespace(name="early", shape=(64, 28, 28)), SimpleNamespace(name="late", shape=(512,)))
     backbone: Any = SimpleNamespace(spec="timm:net", taps=taps)
     images: Any = SimpleNamespace(quarantine=())
-    told = section(features, features.measure(images, backbone, extracted(cached=cached)))
+    told = check(features, features.measure(images, backbone, extracted(cached=cached)))
     assert told.tables[0].rows == (("early", "64×28×28", 1200, 64, "/store/a"), ("late", "512", 1200, 512, "/store/b"))
     assert told.tables[1].rows == (("torn.png", "truncated"),)
     speed = "they were in the store already" if cached else "at 812 images/s"
