@@ -48,7 +48,7 @@ def test_real_valued_scores_are_resampled_too(monkeypatch: pytest.MonkeyPatch) -
     rng = np.random.default_rng(2)
     a, b = rng.random(300) + 0.05, rng.random(300)
     few = paired_bootstrap(a, b, resamples=4000, seed=3)
-    monkeypatch.setattr("visus.measures.compare._FEW_VALUES", 1)
+    monkeypatch.setattr("visus.measures.compare.FEW_VALUES", 1)
     by_image = paired_bootstrap(a, b, resamples=4000, seed=3)
     for found in (few, by_image):
         np.testing.assert_allclose([found.low, found.high], _slow_bootstrap(a - b, 4000), atol=0.006)

@@ -59,8 +59,8 @@ def test_the_grouped_search_equals_a_full_sort_with_many_ties() -> None:
 
 
 def test_equal_neighbours_come_in_the_order_of_their_rows_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(knn, "_COLUMNS", 7)
-    monkeypatch.setattr(knn, "_ROWS", 2)
+    monkeypatch.setattr(knn, "COLUMNS", 7)
+    monkeypatch.setattr(knn, "ROWS", 2)
     base = np.tile(np.eye(3, dtype=np.float32), (10, 1))  # rows 0, 3, 6, ... are one vector
     found = top_k(np.eye(3, dtype=np.float32), base, 6)
     assert found.indices.tolist() == [[0, 3, 6, 9, 12, 15], [1, 4, 7, 10, 13, 16], [2, 5, 8, 11, 14, 17]]
@@ -69,8 +69,8 @@ def test_equal_neighbours_come_in_the_order_of_their_rows_across_blocks(monkeypa
 def test_leave_one_out_never_finds_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = _clusters(100, 8, 3, seed=4)
     whole = top_k(x, x, 99, exclude_self=True)
-    monkeypatch.setattr(knn, "_COLUMNS", 13)
-    monkeypatch.setattr(knn, "_ROWS", 9)
+    monkeypatch.setattr(knn, "COLUMNS", 13)
+    monkeypatch.setattr(knn, "ROWS", 9)
     found = top_k(x, x, 500, exclude_self=True)
     assert found.indices.shape == (100, 99)
     assert all(i not in row and len(set(row)) == 99 for i, row in enumerate(found.indices.tolist()))

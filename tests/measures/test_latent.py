@@ -110,7 +110,7 @@ def _slow_information(mu: np.ndarray, logvar: np.ndarray, samples: int, seed: in
 
 @pytest.mark.parametrize("limit", [1e7, 1.0])
 def test_mutual_information_is_that_of_a_slow_loop(limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latent, "_PRODUCT_LIMIT", limit)  # 1: every dimension by differences
+    monkeypatch.setattr(latent, "PRODUCT_LIMIT", limit)  # 1: every dimension by differences
     monkeypatch.setattr(latent, "block_rows", lambda *_, **__: 7)
     mu, logvar = _encoded(90, 3, seed=5)
     found = mutual_information(mu, logvar, samples=2, seed=9)

@@ -31,8 +31,8 @@ def _slow_nearest(x: np.ndarray, y: np.ndarray, k: int, *, own: bool = False) ->
 
 @pytest.fixture(params=[(512, 4096), (13, 7), (3, 50)])
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifold, "_ROWS", request.param[0])
-    monkeypatch.setattr(manifold, "_COLUMNS", request.param[1])
+    monkeypatch.setattr(manifold, "ROWS", request.param[0])
+    monkeypatch.setattr(manifold, "COLUMNS", request.param[1])
 
 
 @pytest.mark.usefixtures("blocks")

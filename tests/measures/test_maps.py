@@ -70,7 +70,7 @@ def test_pca_is_that_of_scikit_learn_up_to_sign(shape: tuple[int, int]) -> None:
 def test_wide_and_long_pca_is_randomised_and_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
     x = _blobs(200, 60)[0]
     exact = pca(x, dims=3)
-    monkeypatch.setattr(maps, "_EXACT_WIDTH", 10)
+    monkeypatch.setattr(maps, "EXACT_WIDTH", 10)
     rough = pca(x, dims=3, seed=1)
     np.testing.assert_allclose(rough.z, exact.z, atol=0.05)
     assert np.array_equal(rough.z, pca(x, dims=3, seed=1).z)
@@ -107,7 +107,7 @@ def test_maps_keep_planted_clusters_are_seeded_and_carry_their_trust() -> None:
 def test_both_gradients_of_tsne_are_seeded_and_reach_one_objective(monkeypatch: pytest.MonkeyPatch) -> None:
     x = _blobs(200)[0]
     tree = tsne_map(x, seed=1, threads=1)
-    monkeypatch.setattr(maps, "_FFT_FROM", 1)
+    monkeypatch.setattr(maps, "FFT_FROM", 1)
     grid = tsne_map(x, seed=1, threads=1)
     assert (tree.settings["gradient"], grid.settings["gradient"]) == ("bh", "fft")
     assert np.array_equal(grid.z, tsne_map(x, seed=1, threads=1).z)

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, as_array, block_rows, compact, generator_of, labels
 
-_FEW_VALUES = 4096
+FEW_VALUES = 4096
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def paired_bootstrap(
     rng = generator_of(seed)
     values, counts = np.unique(delta, return_counts=True)
     means = np.empty(resamples)
-    if len(values) <= _FEW_VALUES:
+    if len(values) <= FEW_VALUES:
         step = block_rows(8 * len(values))
         for start in range(0, resamples, step):
             size = min(step, resamples - start)

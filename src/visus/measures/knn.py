@@ -17,8 +17,8 @@ from visus.progress import task
 KS = (1, 5, 10, 20, 100, 200)
 TEMPERATURE = 0.07
 
-# A block of similarities is at most _ROWS x _COLUMNS float32 (64 MiB): near the size at which the product runs at full speed.
-_ROWS, _COLUMNS = 512, 32_768
+# A block of similarities is at most ROWS x COLUMNS float32 (64 MiB): near the size at which the product runs at full speed.
+ROWS, COLUMNS = 512, 32_768
 _GROUP = 16
 
 
@@ -83,8 +83,8 @@ def inner_top_k(query: Array, base: Array, k: int, *, exclude_self: bool = False
         def run(at: slice) -> tuple[np.ndarray, np.ndarray]:
             rows = torch.from_numpy(np.ascontiguousarray(query[at], np.float32)).to(device)
             best: tuple[torch.Tensor, torch.Tensor] | None = None
-            for left in range(0, n, _COLUMNS):
-                scores = rows @ here[left : left + _COLUMNS].T
+            for left in range(0, n, COLUMNS):
+                scores = rows @ here[left : left + COLUMNS].T
                 if exclude_self:
                     own = torch.arange(at.start, at.stop, device=device) - left
                     mine = (own >= 0) & (own < scores.shape[1])
@@ -94,7 +94,7 @@ def inner_top_k(query: Array, base: Array, k: int, *, exclude_self: bool = False
             assert best is not None  # n is at least 1
             return best[0].cpu().numpy(), best[1].cpu().numpy()
 
-        for at, (values, found) in halving(m, _ROWS, run, what="searching neighbours"):
+        for at, (values, found) in halving(m, ROWS, run, what="searching neighbours"):
             similarities[at], indices[at] = values, found
             progress.advance(len(found))
     return Neighbours(indices=indices, similarities=similarities)

@@ -14,7 +14,7 @@ from visus.progress import task
 # Beyond this a variance or its inverse is no float64 any more.
 _LOGVAR_LIMIT = 700.0
 # In a dimension where (mu / sigma)^2 exceeds this, |z|^2 - 2 z mu + |mu|^2 would lose more than 1e-8 nats: take differences there.
-_PRODUCT_LIMIT = 1e7
+PRODUCT_LIMIT = 1e7
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class _Mixture:
         with np.errstate(over="ignore"):
             self.precision = np.exp(-logvar)
             scale = (mu**2).max(axis=0) * self.precision.max(axis=0)
-        self.plain, self.hard = np.flatnonzero(scale <= _PRODUCT_LIMIT), np.flatnonzero(scale > _PRODUCT_LIMIT)
+        self.plain, self.hard = np.flatnonzero(scale <= PRODUCT_LIMIT), np.flatnonzero(scale > PRODUCT_LIMIT)
         precision, centre = self.precision[:, self.plain], mu[:, self.plain]
         self.mu = mu
         self.square, self.linear = -0.5 * precision.T, (precision * centre).T

@@ -14,8 +14,8 @@ from visus.progress import task
 
 Bools = npt.NDArray[np.bool_]
 
-# A block of distances is at most _ROWS x _COLUMNS (8 MiB in float32, and a few like it beside).
-_ROWS, _COLUMNS = 512, 4096
+# A block of distances is at most ROWS x COLUMNS (8 MiB in float32, and a few like it beside).
+ROWS, COLUMNS = 512, 4096
 # Squares of values outside these do not fit float32, nor float64.
 _SINGLE, _DOUBLE = (1e-15, 1e15), 1e150
 
@@ -144,7 +144,7 @@ class RowPairs:
             )
         self.narrow: np.dtype[Any] = np.dtype(np.float32 if _SINGLE[0] < peak < _SINGLE[1] else np.float64)
         fits = block_rows(8 * self.x.shape[1])
-        self.rows, self.columns = min(_ROWS, fits), min(_COLUMNS, fits)
+        self.rows, self.columns = min(ROWS, fits), min(COLUMNS, fits)
 
     def tops(self) -> range:
         return range(0, len(self.x), self.rows)

@@ -30,7 +30,7 @@ __all__ = [
 
 FEWEST = 5
 METHODS = ("tsne", "umap")
-_EXACT_WIDTH = 4096
+EXACT_WIDTH = 4096
 
 # With momentum 0.8, then 0.95 (usual: 0.5, 0.8) t-SNE needs half the iterations: on 5,000 x 50 these reach a lower KL
 # divergence than 250 + 500 of the usual ones, and than scikit-learn's 1,000 (benchmarks/maps.py prints both).
@@ -75,7 +75,7 @@ def pca(x: Array, *, dims: int = 50, seed: int = 0) -> Pca:
     centred = x.astype(np.float64)
     centred -= centred.mean(axis=0)
     total = float(np.einsum("ij,ij->", centred, centred))
-    if min(n, d) > _EXACT_WIDTH:
+    if min(n, d) > EXACT_WIDTH:
         u, s, _ = randomized_svd(centred, dims, n_iter=4, random_state=seed)
         z = u * s
     elif d <= n:
@@ -186,7 +186,7 @@ def _tsne(
     )
     # openTSNE's advice for PCA initialisation: so small that the exaggeration phase decides the layout.
     start = _start(base, seed) * 1e-4
-    method = "fft" if n >= _FFT_FROM else "bh"
+    method = "fft" if n >= FFT_FROM else "bh"
     embedding = TSNEEmbedding(
         start, graph, negative_gradient_method=method, n_jobs=threads, random_state=seed, learning_rate="auto"
     )
@@ -211,7 +211,7 @@ def _tsne(
 
 # Where the Fourier interpolation takes over from Barnes-Hut (openTSNE's own choice). Its cost grows with the map's extent:
 # on clusters that lie far apart it was seven times slower at 1,800 points, on one broad cloud a little faster at 5,000.
-_FFT_FROM = 10_000
+FFT_FROM = 10_000
 
 
 def _umap(base: Array, neighbours: int, min_dist: float, seed: int) -> Map:
