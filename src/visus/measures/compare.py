@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, as_array, block_rows, compact, generator_of, labels
 
+# Up to so many different values, resampling draws how often each occurs; beyond, it draws the rows.
 FEW_VALUES = 4096
 
 

@@ -30,6 +30,7 @@ __all__ = [
 
 FEWEST = 5
 METHODS = ("tsne", "umap")
+# Up to this smaller side of the features their principal components are exact.
 EXACT_WIDTH = 4096
 
 # With momentum 0.8, then 0.95 (usual: 0.5, 0.8) t-SNE needs half the iterations: on 5,000 x 50 these reach a lower KL
