@@ -20,7 +20,7 @@ def null_cautions(probes: Sequence[tuple[str, PermutationNull | None, float]], m
         what, null, accuracy = weak[0]
         more = f" and {len(weak) - 1} more of {len(known)} probes" if len(weak) > 1 else ""
         said.append(
-            f"{what}{more}: the probe's {percent(accuracy)} do not exceed the 95 % point of the same probe on shuffled labels, "
+            f"{what}{more}: the probe's {percent(accuracy)} do not exceed the 95 % point on shuffled labels, "
             f"{percent(null.point)}; whether these features know the classes is undecided."
         )
     if leaks:
