@@ -20,24 +20,20 @@ def test_no_room_imports_one_below_it() -> None:
     assert house.wrong_rooms() == []
 
 
-@pytest.mark.xfail(strict=False, reason="studies are being moved")
 def test_imports_stand_at_the_top_or_have_a_reason() -> None:
     inner = house.inner_imports()
     assert len(inner) <= INNER_IMPORTS
     assert [f"{i.file}:{i.line}" for i in inner if not i.reason] == []
 
 
-@pytest.mark.xfail(strict=False, reason="studies are being moved")
 def test_no_long_parameter_list_outside_the_public_api() -> None:
     assert house.long_signatures() == []
 
 
-@pytest.mark.xfail(strict=False, reason="studies are being moved")
 def test_no_long_file() -> None:
     assert house.long_files() == []
 
 
-@pytest.mark.xfail(strict=False, reason="studies are being moved")
 def test_no_private_name_of_another_file() -> None:
     assert house.borrowed_privates() == []
 
@@ -51,7 +47,6 @@ def test_no_ten_lines_stand_twice() -> None:
     assert house.doubled_lines() == []
 
 
-@pytest.mark.xfail(strict=False, reason="studies are being moved")
 def test_studies_are_tested() -> None:
     assert house.tests_to_code() >= 0.6
 

@@ -70,10 +70,9 @@ def _attempt(study: str, images: Path, **more: Any) -> str:
         assert " rows;" not in said
         return said
     for table in result.tables.values():
-        if {"low", "accuracy", "high", "n"} <= set(table.columns):
-            for row in table.rows:
-                value = dict(zip(table.columns, row, strict=True))
-                assert 0 <= value["low"] <= value["accuracy"] <= value["high"] <= 1
+        if {"low", "accuracy", "high", "n"} <= {c.key for c in table.columns}:
+            for value in table.records():
+                assert value["accuracy"] is None or 0 <= value["low"] <= value["accuracy"] <= value["high"] <= 1
     return ""
 
 

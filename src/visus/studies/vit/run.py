@@ -18,6 +18,8 @@ from visus.studies.vit.evaluated import EvaluatedModel, load_models
 from visus.studies.vit.inputs import EvaluatedImages, load_imageset, select_images
 from visus.studies.vit.options import Options
 
+LONGEST_ANSWER = 25  # words
+
 
 def run(options: Options) -> Result:
     """Measure the sections that were asked for, in their fixed order."""
@@ -63,7 +65,7 @@ def run(options: Options) -> Result:
     return Result(
         study="vit",
         title=f"Inside {', '.join(m.spec for m in transformers)}, on {imageset.name}",
-        answer=f"{' and '.join(answer)}." if answer else next((f.text for s in made for f in s.findings), ""),
+        answer=f"{' and '.join(answer)}." if answer else _first_short(made),
         headline=tuple(s.metrics[0].key for s in made if s.metrics),
         sections=tuple(made),
         warnings=tuple(warnings),
@@ -95,6 +97,12 @@ def _transformers(models: Sequence[EvaluatedModel]) -> list[EvaluatedModel]:
         f"{', '.join(m.spec for m in models)}: no vision transformer with one sequence of patches; add one (as --model "
         f"visus:emoji-vit), or study these with visus transfer. Of the first: {models[0].refused}"
     )
+
+
+def _first_short(made: Sequence[Section]) -> str:
+    """Where neither answers nor masking were asked for: the first finding that is short enough for an answer."""
+    said = (f.text for s in made for f in s.findings if f.kind != "caution")
+    return next((text for text in said if len(text.split()) <= LONGEST_ANSWER), "")
 
 
 def _predictions_answer(m: predictions.PredictionsMeasures) -> list[str]:
