@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.studies.told import texts, told
+from tests.studies.told import check as told
+from tests.studies.told import kinds
 from tests.studies.transfer.layer_samples import answers, images
 
 from visus.figures import Lines
@@ -86,7 +87,7 @@ def test_sentences_say_what_is_left_and_how_much_gradient_arrives() -> None:
 
 def test_no_difference_is_undecided_and_a_dead_gradient_is_not_divided_by() -> None:
     found = told(skips, chosen(0.8, 0.8, gradients=(0.0, 0.0)))
-    assert len(texts(found, "undecided")) == 1
+    assert len(kinds(found)["undecided"]) == 1
     assert not any("gradient" in f.text for f in found.findings)
     assert not next(f for f in found.figures if f.key == "skips-gradients").y_log  # type: ignore[union-attr]
 

@@ -63,7 +63,10 @@ def test_without_controls_there_is_no_table_of_them() -> None:
 
 def test_a_network_that_cannot_be_built_without_its_weights_is_named() -> None:
     found = told(trust, measured(control=False, random=None))
-    assert "timm:net: no random-init control, since its architecture could not be built without its weights." in kinds(found)["caution"]
+    assert (
+        "timm:net: no random-init control, since its architecture could not be built without its weights."
+        in kinds(found)["caution"]
+    )
 
 
 def test_images_on_both_sides_are_counted_and_left_out_beside() -> None:
