@@ -74,6 +74,12 @@ def test_a_class_without_a_test_image_is_named_and_has_no_recall() -> None:
     assert all(m.key != "recall/bee" for m in found.metrics)
 
 
+def test_classes_that_differ_in_case_alone_keep_a_metric_each() -> None:
+    found = told(classes, measured(0.8, classes=("Cat", "cat", "sea animal")))
+    keys = [m.key for m in found.metrics]
+    assert sorted(keys) == ["recall/cat", "recall/cat-2", "recall/sea-animal"]
+
+
 def test_the_easiest_and_the_hardest_class_are_told() -> None:
     m = measured(0.75)
     (said,) = [f.text for f in told(classes, m).findings if f.text.startswith("The easiest")]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
 
 from visus.result import AnyFigure, Finding, Metric, Section, Table
 
 M = TypeVar("M", contravariant=True)
+K = TypeVar("K", bound=Any)
 
 
 class SectionModule(Protocol[M]):
@@ -33,7 +35,21 @@ def section(module: SectionModule[M], m: M) -> Section:
         title=module.QUESTION,
         source=module.__name__,
         findings=module.findings(m),
-        tables=module.tables(m),
-        figures=module.figures(m),
-        metrics=module.metrics(m),
+        tables=_distinct(module.tables(m)),
+        figures=_distinct(module.figures(m)),
+        metrics=_distinct(module.metrics(m)),
     )
+
+
+def _distinct(items: tuple[K, ...]) -> tuple[K, ...]:
+    """The same, a key that comes again numbered: keys are lower-case, and the user's classes and models may differ in case alone."""
+    seen: set[str] = set()
+    found = []
+    for item in items:
+        key, count = item.key, 1
+        while key in seen:
+            count += 1
+            key = f"{item.key}-{count}"
+        seen.add(key)
+        found.append(item if key == item.key else replace(item, key=key))
+    return tuple(found)
