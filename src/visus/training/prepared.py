@@ -49,11 +49,11 @@ class Prepared:
     def flops_an_image(self) -> float:
         """Of one forward and backward pass, counted on a copy: a pass in training mode moves BatchNorm's statistics."""
         self.built.train_mode()
-        twin = copy.deepcopy(self.network).to("cpu")
+        copied = copy.deepcopy(self.network).to("cpu")
         self.built.classifier.eval()
         rows = np.resize(np.arange(min(4, len(self.feed.y))), 4)
         x = self.feed.batch(rows, epoch=0, device=torch.device("cpu"))
-        return training_flops(twin, lambda n: x[:n])
+        return training_flops(copied, lambda n: x[:n])
 
 
 def prepare(

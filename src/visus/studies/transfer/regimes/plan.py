@@ -40,55 +40,53 @@ def planned(
         return asked, ()
     said = {r: asdict(a) for r, a in asked.items()}
     # Not of the seconds that are left: they differ in a resumed run, which must find its plan.
-    key = content_key(context.material, networks, said, asdict(context.options), asdict(context.devices))
+    key = content_key(context.data, networks, said, asdict(context.options), asdict(context.devices))
     file = home() / "training" / "plans" / f"{key}.json"
-    waiting = (
-        f"another process measures how fast this machine trains {context.material.images.name}; its plan will be used"
-    )
+    waiting = f"another process measures how fast this machine trains {context.data.images.name}; its plan will be used"
     with locked(file.parent, waiting=waiting, name=f".{key}.lock"):
         if file.is_file():
             body = json.loads(file.read_text("utf-8"))
             plan = {r: RegimeBudget(**{**a, "grid": tuple(a["grid"])}) for r, a in body["plan"].items()}
             return plan, tuple(body["left_out"])
         start = time.perf_counter()
-        paces, sizes = _paces(context, asked, builts, networks)
+        throughputs, sizes = _throughputs(context, asked, builts, networks)
         left = seconds - (time.perf_counter() - start)
-        plan, left_out = fit_to(asked, paces, sizes, seconds=max(left, 1.0))
+        plan, left_out = fit_to(asked, throughputs, sizes, seconds=max(left, 1.0))
         write_text(file, json.dumps({"plan": {r: asdict(a) for r, a in plan.items()}, "left_out": left_out}))
     return plan, left_out
 
 
-def _paces(
+def _throughputs(
     context: TrainingContext,
     asked: Mapping[str, RegimeBudget],
     builts: Mapping[str, Built],
     networks: Mapping[str, Backbone],
 ) -> tuple[dict[str, Any], Any]:
-    """Seconds that each regime takes, measured, and the numbers of pictures."""
-    material, options, recipe, devices = context.material, context.options, context.recipe, context.devices
-    paces: dict[str, Throughput] = {}
+    """Seconds that each regime takes, measured, and the numbers of images."""
+    data, options, recipe, devices = context.data, context.options, context.recipe, context.devices
+    throughputs: dict[str, Throughput] = {}
     whole: Throughput | None = None
     with task("measuring how fast this machine trains", len(asked)) as progress:
         for regime in sorted(asked, key=("full", "scratch", "lora", "last-block", "head").index):
             built, backbone = builts[regime], networks[regime]
-            if regime == "scratch" and "full" in paces:
-                paces[regime] = paces["full"]
+            if regime == "scratch" and "full" in throughputs:
+                throughputs[regime] = throughputs["full"]
             elif regime in WHOLE:
                 sizes = (asked[regime].size,) if options.size else sizes_for(built, backbone)
-                paces[regime] = throughput_of_network(built, backbone, material, sizes, recipe, devices)
-                whole = whole or paces[regime]
+                throughputs[regime] = throughput_of_network(built, backbone, data, sizes, recipe, devices)
+                whole = whole or throughputs[regime]
             elif regime == "last-block":
                 native = min(backbone.preprocess.size)
                 if whole is None or native not in whole.held:
-                    whole = throughput_of_network(built, backbone, material, (native,), recipe, devices)
-                paces[regime] = throughput_of_last_block(
-                    built, backbone, material, context.settings, recipe, devices, whole
+                    whole = throughput_of_network(built, backbone, data, (native,), recipe, devices)
+                throughputs[regime] = throughput_of_last_block(
+                    built, backbone, data, context.settings, recipe, devices, whole
                 )
             else:
                 size, few = asked[regime].size, 2e-5
                 front = 0.0
                 if options.views:
-                    front = options.views * len(material.train) * (whole.held[size] if whole else 0.01)
-                paces[regime] = Throughput({size: front}, {size: few}, {size: few})
+                    front = options.views * len(data.train) * (whole.held[size] if whole else 0.01)
+                throughputs[regime] = Throughput({size: front}, {size: few}, {size: few})
             progress.advance()
-    return paces, Sizes(len(material.train), len(material.validation), len(material.test))
+    return throughputs, Sizes(len(data.train), len(data.validation), len(data.test))

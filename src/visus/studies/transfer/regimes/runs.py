@@ -1,4 +1,4 @@
-"""Running one regime on one set of pictures: every seed, what it cost, and the trained network; what is finished is read."""
+"""Running one regime on one set of images: every seed, what it cost, and the trained network; what is finished is read."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What every regime of a model shares: the pictures, the settings, the machine. late_seconds: what the frozen features took."""
+    """What every regime of a model shares: the images, the settings, the machine. late_seconds: what the frozen features took."""
 
-    material: TrainingData
+    data: TrainingData
     options: RegimeOptions
     devices: Devices
     late_seconds: float = 0.0
@@ -57,10 +57,10 @@ class TrainingContext:
         return Recipe(0.0, batch=o.batch, accumulate=o.accumulate, seed=o.seed)
 
 
-def content_key(material: TrainingData, networks: Mapping[str, Backbone], *parts: Any) -> str:
+def content_key(data: TrainingData, networks: Mapping[str, Backbone], *parts: Any) -> str:
     """Content hash of everything that a training depends on."""
-    h = xxhash.xxh3_128(material.images.fingerprint.encode())
-    for rows in (material.train, material.validation, material.test, material.labels):
+    h = xxhash.xxh3_128(data.images.fingerprint.encode())
+    for rows in (data.train, data.validation, data.test, data.labels):
         h.update(np.ascontiguousarray(rows, np.int64).tobytes())
     for regime, backbone in networks.items():
         structure = re.sub(r" at 0x[0-9a-f]+", "", repr(backbone.module))
@@ -74,7 +74,7 @@ def run_regime(
     context: TrainingContext,
     built: Built,
     backbone: Backbone,
-    allowance: RegimeBudget,
+    budget: RegimeBudget,
     *,
     model: str,
     note: str = "",
@@ -85,9 +85,9 @@ def run_regime(
     model: its name in the score. note: what a reader should know. keep: save the trained network as a model. Returns the score, the
     network with the weights of the first seed, and the folder of everything that was kept.
     """
-    regime, options, material = built.regime, context.options, context.material
+    regime, options, data = built.regime, context.options, context.data
     said = (options.batch, options.accumulate, options.seed, asdict(context.settings), asdict(context.devices))
-    root = home() / "training" / f"{regime}-{content_key(material, {regime: backbone}, asdict(allowance), said)}"
+    root = home() / "training" / f"{regime}-{content_key(data, {regime: backbone}, asdict(budget), said)}"
     folders = [root / f"seed-{options.seed + k}" for k in range(options.seeds)]
     cost_file = root / "cost.json"
     waiting = f"another process is training {regime} of {model}; waiting for it, its result will be used"
@@ -97,8 +97,8 @@ def run_regime(
             cost = json.loads(cost_file.read_text("utf-8"))
             restore(built, folders[0])
         else:
-            runs, cost = _trained(context, built, backbone, allowance, folders)
-            if regime == "head" and not options.views and material.late is not None:
+            runs, cost = _trained(context, built, backbone, budget, folders)
+            if regime == "head" and not options.views and data.late is not None:
                 cost["seconds"] += context.late_seconds
             write_text(cost_file, json.dumps(cost))
     preprocess = backbone.preprocess
@@ -125,54 +125,54 @@ def run_regime(
     trained = trained_backbone(built, backbone, preprocess)
     if keep:
         with locked(root, waiting=waiting):
-            _keep(root / "model", built, replace(backbone, preprocess=preprocess), material, score)
+            _keep(root / "model", built, replace(backbone, preprocess=preprocess), data, score)
     return score, trained, root
 
 
-def _keep(folder: Path, built: Built, backbone: Backbone, material: TrainingData, score: RegimeScore) -> None:
+def _keep(folder: Path, built: Built, backbone: Backbone, data: TrainingData, score: RegimeScore) -> None:
     """Save the trained network as a model that every command takes; what cannot be rebuilt from its name is not saved, and said."""
     if (folder / CONFIG).is_file():
         return
-    info = {"regime": score.regime, "images": material.images.name, "validation accuracy": score.validation}
+    info = {"regime": score.regime, "images": data.images.name, "validation accuracy": score.validation}
     try:
-        save_tuned(folder, built.classifier, backbone, classes=material.images.classes, info=info)
+        save_tuned(folder, built.classifier, backbone, classes=data.images.classes, info=info)
     except VisusError as error:
         log(f"{score.regime}: the trained network is not kept as a model of its own: {error}")
 
 
 def _trained(
-    context: TrainingContext, built: Built, backbone: Backbone, allowance: RegimeBudget, folders: Sequence[Path]
+    context: TrainingContext, built: Built, backbone: Backbone, budget: RegimeBudget, folders: Sequence[Path]
 ) -> tuple[list[Any], dict[str, Any]]:
     """The runs, one a seed, and what they took together."""
-    material, options, settings, device = context.material, context.options, context.settings, context.devices.kind
+    data, options, settings, device = context.data, context.options, context.settings, context.devices.kind
     begun = time.perf_counter()
     runs: list[Any] = []
-    grid = allowance.grid
+    grid = budget.grid
     with watching(torch.device(device)) as peak:
         prepared: Prepared = prepare(
-            built, backbone, material, settings, size=allowance.size, device=device, seed=options.seed
+            built, backbone, data, settings, size=budget.size, device=device, seed=options.seed
         )
         for k, folder in enumerate(folders):
             mine = prepared if k == 0 else again(prepared, backbone, settings, seed=options.seed + k)
-            allowed = None if allowance.seconds is None else allowance.seconds / len(folders)
+            allowed = None if budget.seconds is None else budget.seconds / len(folders)
             run = train(
                 mine,
-                replace(context.recipe, epochs=allowance.epochs, seed=options.seed + k),
+                replace(context.recipe, epochs=budget.epochs, seed=options.seed + k),
                 grid=grid,
-                trial_epochs=allowance.trial_epochs,
-                trial_pictures=allowance.trial_pictures,
+                trial_epochs=budget.trial_epochs,
+                trial_pictures=budget.trial_pictures,
                 allowed=allowed,
                 devices=context.devices,
                 folder=folder,
             )
             runs.append(run)
             grid = (run.lr,)  # chosen once, with the first seed
-    pictures = sum(run.steps * min(options.batch, len(material.train)) for run in runs)
-    pictures += sum(t.epochs * len(material.train) for run in runs for t in run.trials)
+    images_seen = sum(run.steps * min(options.batch, len(data.train)) for run in runs)
+    images_seen += sum(t.epochs * len(data.train) for run in runs for t in run.trials)
     every = settings.augment if built.regime in WHOLE else bool(prepared.note and settings.views)
     views = f"{settings.views} cached views" if settings.views and built.regime not in WHOLE else ""
     cost = {
-        "flops": pictures * prepared.flops_an_image() + prepared.trunk_flops,
+        "flops": images_seen * prepared.flops_an_image() + prepared.trunk_flops,
         "seconds": max(time.perf_counter() - begun, prepared.seconds + sum(run.seconds for run in runs)),
         "peak_memory": peak.bytes,
         "side": min(prepared.preprocess.size),

@@ -70,7 +70,7 @@ def train_regimes(
             unfit.append(f"{regime}: the architecture could not be built without its weights.")
             continue
         try:
-            builts[regime] = build(regime, source, context.material.n_classes, context.settings, seed=options.seed)
+            builts[regime] = build(regime, source, context.data.n_classes, context.settings, seed=options.seed)
         except VisusError as error:
             if len(options.regimes) == 1:
                 raise
@@ -81,9 +81,9 @@ def train_regimes(
     for sentence in left_out:
         log(f"to keep the time: {sentence}")
     scores, backbones, folders = [], {}, {}
-    for regime, allowance in plan.items():
+    for regime, budget in plan.items():
         score, trained, folder = run_regime(
-            context, builts[regime], networks[regime], allowance, model=backbone.spec, note=_sentences(regime, left_out)
+            context, builts[regime], networks[regime], budget, model=backbone.spec, note=_sentences(regime, left_out)
         )
         scores.append(score)
         backbones[regime] = trained
@@ -103,7 +103,7 @@ def train_head(
     """Train a head on the last features of a network as it stands; the classifier that it completes, and the run. late: float32 [n, d]."""
     options = replace(options, regimes=("head",), views=0, augment=False, seeds=1)
     context = TrainingContext(training_data(images, late), options, devices)
-    built = build("head", backbone, context.material.n_classes, context.settings, seed=options.seed)
+    built = build("head", backbone, context.data.n_classes, context.settings, seed=options.seed)
     # Not kept as a model: the network may stand without its skips, which no name can say.
     score, _, root = run_regime(
         context, built, backbone, asked_for("head", backbone, options), model=backbone.spec, keep=False
