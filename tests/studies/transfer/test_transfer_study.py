@@ -18,6 +18,7 @@ from visus.figures import Map
 from visus.measures import wilson
 from visus.result import Result
 from visus.studies.common import comparisons
+from visus.studies.transfer import classes
 from visus.studies.transfer.evaluation import LayerScore, best_of
 
 
@@ -78,7 +79,9 @@ def test_models_are_compared_in_pairs_and_findings_speak_of_both(result: Result)
     assert ("undecided" in said) == (pair["low"] <= 0 <= pair["high"])
 
 
-def test_every_pair_is_resampled_once(colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_pair_is_resampled_once_and_confusion_counted_once(
+    colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[bytes] = []
     real = comparisons.paired_bootstrap
 
@@ -87,12 +90,17 @@ def test_every_pair_is_resampled_once(colours: Path, monkeypatch: pytest.MonkeyP
         return real(a, b, **more)
 
     monkeypatch.setattr(comparisons, "paired_bootstrap", counted)
+    confusions: list[str] = []
+    for name in ("class_recall", "confused_pairs"):
+        measure = getattr(classes, name)
+        monkeypatch.setattr(classes, name, lambda *a, n=name, m=measure, **k: confusions.append(n) or m(*a, **k))
     visus.transfer(
         ["timm:test_resnet?weights=none", "timm:test_vit?weights=none"], f"folder:{colours}", taps=["early", "late"],
         engine="torch", regime=["probe"], maps=False, controls=False,
     )  # fmt: skip
     # Two layers of each model, and the models at their best layers, whatever tells of them.
     assert len(asked) == 3
+    assert confusions == ["class_recall", "confused_pairs"]
 
 
 def test_headline_and_predictions_are_of_the_layer_that_validation_prefers(result: Result) -> None:
