@@ -11,6 +11,7 @@ from tests.studies.told import kinds
 from tests.studies.transfer.layer_samples import answers, images, score
 
 from visus.figures import Heatmap, Intervals
+from visus.measures.cka import FEWEST
 from visus.measures.compare import paired_bootstrap
 from visus.measures.intervals import wilson
 from visus.studies.common import comparisons
@@ -167,3 +168,63 @@ def test_the_gain_of_fitting_is_said_beside_the_neighbours() -> None:
     assert found.findings[-1].text == (
         "Without any training, the 5 nearest neighbours in the same features give 65.0 %; fitting a probe changes that by +15.0 points."
     )
+
+
+def slow_cka(x: np.ndarray, y: np.ndarray) -> float:
+    """Song et al. 2012, eq. 5, from whole Gram matrices."""
+
+    def hsic(a: np.ndarray, b: np.ndarray) -> float:
+        n, one = len(a), np.ones(len(a))
+        g, h = ((v := m.astype(float) @ m.T.astype(float)) - np.diag(np.diag(v)) for m in (a, b))
+        middle = (one @ g @ one) * (one @ h @ one) / ((n - 1) * (n - 2))
+        return float((np.trace(g @ h) + middle - 2 / (n - 2) * (one @ g @ h @ one)) / (n * (n - 3)))
+
+    return hsic(x, y) / float(np.sqrt(hsic(x, x) * hsic(y, y)))
+
+
+def test_cka_is_that_of_the_test_images_alone() -> None:
+    data = images()
+    scores = [score(data, tap, 0.5) for tap in ("a", "b", "c")]
+    x = vectors(data, scores)
+    x["timm:net", "b"] += x["timm:net", "a"]  # something in common
+    m = layers.measure(data, scores, x, seed=0)
+    assert m.cka is not None
+    for i, a in enumerate(scores):
+        for j, b in enumerate(scores):
+            slow = slow_cka(*(x[s.model, s.tap][data.splits.test] for s in (a, b)))
+            assert m.cka[i][j] == pytest.approx(slow, abs=1e-6)
+    assert m.cka[0][1] > 0.3
+
+
+@pytest.mark.parametrize("n_test", [FEWEST - 1, FEWEST])
+def test_cka_begins_at_its_fewest_images(n_test: int) -> None:
+    assert (measured(0.5, 1.0, n_test=n_test).cka is None) == (n_test < FEWEST)
+
+
+def test_majority_is_of_the_class_that_training_holds_most_of_not_the_test() -> None:
+    data = images()
+    data.y[:40] = 2  # training holds most cats
+    data.y[60:100] = 0  # and the test most ants
+    m = layers.measure(data, [s := score(data, "late", 0.5)], vectors(data, [s]), seed=0)
+    assert m.majority == sum(label == 2 for label in data.test_y) / 60
+    assert m.majority < 1 / 3
+
+
+def test_the_next_best_is_the_neighbours_comparison_turned_round() -> None:
+    m = measured(0.8, 0.5)
+    (pair,), (best,) = m.layers, m.next_best
+    assert (best.best, best.second) == ("t0 (blocks.t0)", "t1 (blocks.t1)")
+    assert (pair.difference, pair.only_a, pair.only_b) == (pytest.approx(-0.3), 0, 18)
+    c = best.comparison
+    assert (c.difference, c.low, c.high) == (-pair.difference, -pair.high, -pair.low)
+    assert (c.a, c.b, c.only_a, c.only_b) == (pair.b, pair.a, 18, 0)
+
+
+def test_a_next_best_that_is_no_neighbour_is_compared_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    real = comparisons.paired_bootstrap
+    monkeypatch.setattr(comparisons, "paired_bootstrap", lambda a, b, **more: calls.append(1) or real(a, b, **more))
+    m = measured(0.8, 0.3, 0.6)
+    assert len(calls) == 3
+    assert (m.next_best[0].best[:2], m.next_best[0].second[:2]) == ("t0", "t2")
+    assert m.next_best[0].comparison.difference == pytest.approx(0.2)
