@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -124,3 +125,36 @@ def test_of_several_models_every_table_holds_its_own_name() -> None:
     found = told(skips, both)
     assert [t.key for t in found.tables] == ["timm:a/skip-sweep", "timm:b/skip-sweep"]
     assert [f.key for f in found.figures] == ["timm:a/skips-sweep", "timm:b/skips-sweep"]
+
+
+@pytest.mark.parametrize("recalibrated", [True, False])
+def test_damage_is_the_intact_network_minus_it_as_the_bootstrap_compares_them(
+    recalibrated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = images()
+    intact, cut, again = (answers(data, share) == data.test_y for share in (0.8, 0.3, 0.6))
+    block = SimpleNamespace(name="layer3.0", depth=0.5, projection=True)
+    removal = SimpleNamespace(skip=block, right=cut, recalibrated=again if recalibrated else None)
+    found = import_module("visus.studies.transfer.skips.measure")  # the package's `measure` is the function
+    monkeypatch.setattr(found, "find_skips", lambda backbone: [block])
+    monkeypatch.setattr(found, "choose_skips", lambda skips, text: skips)
+    monkeypatch.setattr(found, "sweep", lambda setup, skips: (intact, (removal,), data.splits))
+    setup: Any = SimpleNamespace(seed=0, backbone=SimpleNamespace(spec="timm:net"))
+    unused: Any = None
+    m = skips.measure([setup], "sweep", unused, unused)
+    (one,) = m.swept
+    assert (one.intact, one.n, one.n_train) == (pytest.approx(0.8), 60, 60)
+    (b,) = one.blocks
+    boot = paired_bootstrap(cut, intact, seed=0)
+    assert (b.damage.difference, b.damage.low, b.damage.high) == (-boot.difference, -boot.high, -boot.low)
+    assert (b.damage.only_a, b.damage.only_b) == (30, 0)
+    assert (b.recalibrated is None, b.recalibrated_damage is None) == (not recalibrated,) * 2
+    if b.recalibrated_damage is not None:
+        assert b.recalibrated == pytest.approx(0.6)
+        assert b.recalibrated_damage.difference == pytest.approx(0.2)
+    assert check_rows(m) == [(0.5, True)]
+
+
+def check_rows(m: SkipsMeasures) -> list[tuple[object, object]]:
+    """Depth and projection of every block, as the page's table holds them."""
+    return [(r["depth"], r["projection"]) for t in told(skips, m).tables for r in t.records()]
