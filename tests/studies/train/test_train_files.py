@@ -16,17 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 from tests import shapes
-from tests.studies.train import train_samples as samples
 from tests.studies.train.train_samples import SMALL, stop, whole
 
 import visus
 from visus.errors import DataError, SpecError
 from visus.images import load_images
 from visus.training import checkpoint, from_scratch
-
-clip = samples.clip
-pictures = samples.pictures
-vit = samples.vit
 
 
 def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(

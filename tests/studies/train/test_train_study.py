@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 from tests import shapes
-from tests.studies.train import train_samples as samples
 from tests.studies.train.train_samples import SMALL, rows, shapes_sorted, stop
 
 import visus
@@ -21,10 +20,6 @@ from visus.models.dual_new import ClipConfig
 from visus.training import from_scratch
 from visus.training.parts import Parts, parts_of
 from visus.training.recipe import Recipe
-
-clip = samples.clip
-pictures = samples.pictures
-vit = samples.vit
 
 
 def test_a_short_training_is_far_above_chance_on_images_it_never_saw(clip: tuple[Path, visus.Result]) -> None:

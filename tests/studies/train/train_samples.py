@@ -15,12 +15,12 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shapes.write(tmp_path_factory.mktemp("shapes"), each=16)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def clip(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, visus.Result]:
     out = tmp_path_factory.mktemp("clip") / "model"
     result = visus.train(
@@ -29,7 +29,7 @@ def clip(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     return out, result
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def vit(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, visus.Result]:
     out = tmp_path_factory.mktemp("vit") / "model"
     result = visus.train(

@@ -49,7 +49,7 @@ def network(*, blue: bool, seed: int = 0, random: bool = False) -> Backbone:
     return replace(made, random=random)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def images() -> ImageSet:
     rng = np.random.default_rng(0)
     y = np.arange(4 * EACH) % 4
@@ -64,7 +64,7 @@ def images() -> ImageSet:
     return ImageSet("shades", tiny.Pictures(tuple(files)), np.arange(len(y)), ids, labels=y, classes=CLASSES)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def splits(images: ImageSet) -> Splits:
     return images.split(seed=0)
 
@@ -99,7 +99,7 @@ def sentences(change: FeatureChange) -> list[str]:
     return [f.text for f in told(change).findings if f.kind != "caution"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def states() -> dict[str, Backbone]:
     return {
         "pretrained": network(blue=False),
@@ -108,13 +108,13 @@ def states() -> dict[str, Backbone]:
     }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def scores() -> dict[tuple[str, str], LayerScore]:
     """What was evaluated on the way to `found`."""
     return {}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def found(
     images: ImageSet,
     splits: Splits,

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_samples, silhouette_score
 from tests.features import tiny
-from tests.studies.transfer import planted_change as samples
 from tests.studies.transfer.planted_change import column, sentences, slow_cka, tables, told
 
 from visus.figures import Maps
@@ -20,12 +19,6 @@ from visus.studies.transfer.before_after.measure import (
     FeatureChange,
 )
 from visus.studies.transfer.evaluation import LayerScore
-
-found = samples.found
-images = samples.images
-scores = samples.scores
-splits = samples.splits
-states = samples.states
 
 
 def test_numbers_are_those_of_plain_pytorch_picture_by_picture(

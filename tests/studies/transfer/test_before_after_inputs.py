@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from tests.features import tiny
-from tests.studies.transfer import planted_change as samples
 from tests.studies.transfer.planted_change import column, network, run, sentences, tables, told
 
 from visus.errors import DataError, SpecError
@@ -27,12 +26,6 @@ from visus.studies.transfer.before_after.measure import (
 from visus.studies.transfer.evaluation import LayerScore
 from visus.studies.transfer.inputs import LabelledImages
 from visus.studies.transfer.options import ProbeOptions
-
-found = samples.found
-images = samples.images
-scores = samples.scores
-splits = samples.splits
-states = samples.states
 
 
 def test_of_several_models_every_name_holds_its_own(found: FeatureChange) -> None:
