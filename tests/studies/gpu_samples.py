@@ -81,8 +81,9 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
     """A cache of each device's own: features that the CPU has made must not answer for the GPU. The probe, thousands of small steps, which
     has a test of its own, stays on the CPU."""
     monkeypatch.setattr(batching, "CUDA_MOST", 8)  # a GPU tries 512 pictures at once
-    honest = probes.linear_probe
-    monkeypatch.setattr(probes, "linear_probe", lambda *a, device="cpu", **k: honest(*a, device="cpu", **k))
+    # Where the probe itself looks for it: studies hold the probe by a name of their own.
+    honest = probes.solve_path
+    monkeypatch.setattr(probes, "solve_path", lambda *a, device="cpu", **k: honest(*a, device="cpu", **k))
     return lambda device: monkeypatch.setenv("VISUS_HOME", str(tmp_path / f"home-{device}"))
 
 
