@@ -13,9 +13,9 @@ from visus.measures import solve_path
 from visus.measures.probe import protocol_of
 from visus.result import Column, Finding, Metric, Table, key_of
 from visus.studies.common.comparisons import Comparison, compare
+from visus.studies.common.labelled_images import LabelledImages
 from visus.studies.common.proportion import Proportion, proportion
 from visus.studies.transfer.evaluation import LayerScore, LayerVectors, best_of
-from visus.studies.transfer.inputs import LabelledImages
 
 KEY, QUESTION = "growth", "How many training images are enough?"
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # images of each class, as far as there are so many of any

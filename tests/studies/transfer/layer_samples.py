@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from visus.images import Quarantined, Splits
+from visus.studies.common.labelled_images import LabelledImages
 from visus.studies.transfer.evaluation import LayerScore
-from visus.studies.transfer.inputs import LabelledImages, ModelFeatures
+from visus.studies.transfer.inputs import ModelFeatures
 
 CLASSES = ("ant", "bee", "cat")
 N_TEST = 60

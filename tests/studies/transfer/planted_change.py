@@ -15,6 +15,7 @@ from tests.features import tiny
 from visus.images import ImageSet, Splits
 from visus.models import Backbone
 from visus.result import Section, Table
+from visus.studies.common.labelled_images import LabelledImages
 from visus.studies.common.section import section
 from visus.studies.transfer import before_after
 from visus.studies.transfer.before_after import measure as measuring
@@ -25,7 +26,6 @@ from visus.studies.transfer.before_after.measure import (
     measure_change,
 )
 from visus.studies.transfer.evaluation import LayerScore
-from visus.studies.transfer.inputs import LabelledImages
 from visus.studies.transfer.options import FeatureOptions, ProbeOptions
 
 CLASSES = ("dark", "blue", "red", "violet")  # red and blue off or on; without blue 0 is 1 and 2 is 3

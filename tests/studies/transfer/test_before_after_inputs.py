@@ -14,6 +14,7 @@ from tests.studies.transfer.planted_change import column, network, run, sentence
 from visus.errors import DataError, SpecError
 from visus.images import ImageSet, Splits
 from visus.models import Backbone
+from visus.studies.common.labelled_images import LabelledImages
 from visus.studies.common.section import section
 from visus.studies.transfer import before_after
 from visus.studies.transfer.before_after import measure as measuring
@@ -24,7 +25,6 @@ from visus.studies.transfer.before_after.measure import (
     map_taps,
 )
 from visus.studies.transfer.evaluation import LayerScore
-from visus.studies.transfer.inputs import LabelledImages
 from visus.studies.transfer.options import ProbeOptions
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
+from visus.errors import VisusError
 from visus.features import Features
 from visus.models import Backbone, load_backbone
+from visus.progress import log
 from visus.studies.common.options import split_commas
 
+T = TypeVar("T")
 DEFAULT_TAPS = ("early", "middle", "late")
 
 
@@ -33,6 +37,17 @@ def tap_label(backbone: Backbone, tap: str) -> str:
 def random_control(spec: str, *, seed: int) -> Backbone:
     """The same architecture with random weights: the control beside every probe. Raises VisusError where there is none."""
     return load_backbone(spec + ("&" if "?" in spec else "?") + "weights=none", seed=seed)
+
+
+def of_random_control(backbone: Backbone, run: Callable[[Backbone], T], *, seed: int) -> T | None:
+    """What `run` gives of the same architecture with random weights; None, and a line in the log, where there is none."""
+    if backbone.random:
+        return None
+    try:
+        return run(random_control(backbone.spec, seed=seed))
+    except VisusError as error:
+        log(f"no random-init control for {backbone.spec}: {error}")
+        return None
 
 
 def pixels_of(features: Features, kept: np.ndarray) -> np.ndarray:

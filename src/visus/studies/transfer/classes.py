@@ -12,8 +12,8 @@ from visus.formats import percent
 from visus.images.thumbnails import thumbnails
 from visus.measures.confusion import class_recall, confused_pairs
 from visus.result import Column, Finding, Metric, Table, key_of
+from visus.studies.common.labelled_images import LabelledImages
 from visus.studies.transfer.evaluation import LayerScore, best_of
-from visus.studies.transfer.inputs import LabelledImages
 
 KEY, QUESTION = "classes", "What is taken for what?"
 SHOWN, EXAMPLES, EXAMPLE = 8, 4, 96  # confused pairs, images of each, their side in pixels

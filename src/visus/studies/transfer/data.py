@@ -10,8 +10,9 @@ import numpy as np
 from visus.figures import AnyFigure
 from visus.images import Quarantined
 from visus.result import Column, Finding, Metric, Table
+from visus.studies.common.labelled_images import LabelledImages
 from visus.studies.common.quarantine import quarantine_table
-from visus.studies.transfer.inputs import LabelledImages, ModelFeatures
+from visus.studies.transfer.inputs import ModelFeatures
 
 KEY, QUESTION = "images", "Which images, and what did it cost to look at them?"
 FEW = 200  # test images under which a caution is due

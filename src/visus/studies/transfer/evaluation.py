@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from visus.measures.knn import KS, knn_accuracy
-from visus.measures.probe import ProbeResult, linear_probe
-from visus.measures.probe_null import PermutationNull, ProbeSetting, permutation_null
+from visus.measures.probe import ProbeResult
+from visus.measures.probe_null import PermutationNull
 from visus.measures.separability import scatter_ratio, silhouette_cosine
 from visus.progress import task
+from visus.studies.common.labelled_images import LabelledImages
+from visus.studies.common.probing import fit_probe, fit_shuffled
 from visus.studies.common.taps import tap_label
-from visus.studies.transfer.inputs import LabelledImages, ModelFeatures, vectors
+from visus.studies.transfer.inputs import ModelFeatures, vectors
 from visus.studies.transfer.options import ProbeOptions
 
 LayerVectors = dict[tuple[str, str], np.ndarray]  # (model, tap) -> float32 [n, d] of the valid images
@@ -92,26 +94,16 @@ def evaluate_layer(
 
     x: float32 [n, d], features of the valid images; random_x: the same layer of the random-init network, or None.
     """
-    y, splits, n_classes = images.y, images.splits, len(images.classes)
-
-    def fitted(features: np.ndarray) -> ProbeResult:
-        return linear_probe(
-            features, y, folds=splits.folds, train=splits.train, test=splits.test, n_classes=n_classes,
-            protocol=options.protocol, device=options.device,
-        )  # fmt: skip
-
+    o = options
     start = time.perf_counter()
-    probe = fitted(x)
+    probe = fit_probe(x, images, device=o.device, protocol=o.protocol)
     seconds = time.perf_counter() - start
     shuffled = None
-    if options.controls:
-        shuffled = permutation_null(
-            x, y, train=splits.train, test=splits.test, setting=ProbeSetting(n_classes, probe.lambda_, options.protocol),
-            device=options.device, seed=options.seed,
-        )  # fmt: skip
-    random = None if random_x is None else fitted(random_x).top1
-    knn, k, knn_validation, predictions = score_knn(x, images, device=options.device)
-    test_x, test_y = x[splits.test], y[splits.test]
+    if o.controls:
+        shuffled = fit_shuffled(x, images, probe, device=o.device, seed=o.seed, protocol=o.protocol)
+    random = None if random_x is None else fit_probe(random_x, images, device=o.device, protocol=o.protocol).top1
+    knn, k, knn_validation, predictions = score_knn(x, images, device=o.device)
+    test_x, test_y = x[images.splits.test], images.test_y
     shown = len(np.unique(test_y))  # one class alone, or one image of each, lies neither near nor far
     return LayerScore(
         model=layer.model,

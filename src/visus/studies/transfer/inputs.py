@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from visus.errors import VisusError
 from visus.features import Features, extract
 from visus.images import ImageSet, Splits, load_images
 from visus.measures.reduce import pca_from_train
 from visus.models import Backbone, load_backbone
-from visus.progress import log
+from visus.studies.common.labelled_images import LabelledImages
 from visus.studies.common.labels import labels_of
-from visus.studies.common.taps import chosen_taps, random_control, rows_of
-from visus.studies.common.valid import valid_indices
+from visus.studies.common.taps import chosen_taps, of_random_control, rows_of
 from visus.studies.transfer.options import FeatureOptions, ImageOptions
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """The images that are judged on. valid_indices: int64 [n], positions in the ImageSet of those that every extraction could decode;
-    y: int64 [n], their labels; splits: in the numbering of valid_indices."""
-
-    imageset: ImageSet
-    splits: Splits
-    valid_indices: np.ndarray
-    y: np.ndarray
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(self.imageset.classes)
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Names of the valid images."""
-        return tuple(self.imageset.ids[i] for i in self.valid_indices)
-
-    @property
-    def test_y(self) -> np.ndarray:
-        found: np.ndarray = self.y[self.splits.test]
-        return found
-
-    @property
-    def test_positions(self) -> np.ndarray:
-        """int64 [n_test], positions in the ImageSet."""
-        found: np.ndarray = self.valid_indices[self.splits.test]
-        return found
 
 
 @dataclass(frozen=True)
@@ -84,19 +50,8 @@ def extract_features(spec: str, imageset: ImageSet, options: FeatureOptions, *, 
         return extract(imageset, network, names, pool=o.pool, precision=o.precision, engine=o.engine, device=o.device)
 
     features = run(backbone)
-    control = None
-    if controls and not backbone.random:
-        try:
-            control = run(random_control(spec, seed=options.seed))
-        except VisusError as error:
-            log(f"no random-init control for {spec}: {error}")
+    control = of_random_control(backbone, run, seed=options.seed) if controls else None
     return ModelFeatures(backbone, features, control, tuple(names))
-
-
-def valid_images(imageset: ImageSet, splits: Splits, features: Sequence[Features]) -> LabelledImages:
-    """The images that every extraction could decode, with the splits in their numbering. Raises DataError when a split is left empty."""
-    valid, moved = valid_indices(splits, features, len(imageset))
-    return LabelledImages(imageset, moved, valid, labels_of(imageset)[valid])
 
 
 def vectors(features: Features, tap: str, images: LabelledImages, *, pool: str, seed: int) -> np.ndarray:

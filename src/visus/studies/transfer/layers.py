@@ -15,9 +15,9 @@ from visus.measures.cka import cka_matrix
 from visus.measures.confusion import balanced_accuracy
 from visus.result import Column, Finding, Metric, Table, key_of
 from visus.studies.common.comparisons import Comparison, compare, comparisons_table, family
+from visus.studies.common.labelled_images import LabelledImages
 from visus.studies.common.proportion import Proportion, of_value
 from visus.studies.transfer.evaluation import LayerScore, LayerVectors, best_of
-from visus.studies.transfer.inputs import LabelledImages
 
 KEY, QUESTION = "layers", "How good are the frozen features, and at which layer?"
 AT_LAYER = (Column("model", "model"), Column("layer", "layer"))

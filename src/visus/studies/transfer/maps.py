@@ -13,8 +13,8 @@ from visus.images.thumbnails import thumbnails
 from visus.measures.maps import FEWEST, layer_maps
 from visus.progress import task
 from visus.result import Finding, Metric, Table
+from visus.studies.common.labelled_images import LabelledImages
 from visus.studies.transfer.evaluation import LayerScore, LayerVectors
-from visus.studies.transfer.inputs import LabelledImages
 
 KEY, QUESTION = "maps", "Which images lie together?"
 THUMBNAIL, MOST = 48, 2000  # pixels of a thumbnail's side; points of a map

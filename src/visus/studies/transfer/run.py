@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from visus.result import Result
+from visus.studies.common.labelled_images import LabelledImages, valid_images
 from visus.studies.common.section import section
 from visus.studies.transfer import classes, data, layers, maps, trust
 from visus.studies.transfer.evaluation import LayerScore, best_of, evaluate_layers
-from visus.studies.transfer.inputs import LabelledImages, extract_features, load_labelled, valid_images
+from visus.studies.transfer.inputs import extract_features, load_labelled
 from visus.studies.transfer.options import Options
 from visus.studies.transfer.training import Evaluated, RunConfig, TrainingSections, train_and_compare
 from visus.training.devices import Devices

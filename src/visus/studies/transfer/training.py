@@ -14,12 +14,13 @@ from visus.models import Backbone
 from visus.paths import home
 from visus.progress import log
 from visus.result import Section
+from visus.studies.common.labelled_images import LabelledImages
 from visus.studies.common.section import section
 from visus.studies.common.taps import random_control, rows_of
 from visus.studies.transfer import before_after, regimes, skips
 from visus.studies.transfer.before_after.measure import BeforeAfterMeasures, FeatureChange, Known, measure_change
 from visus.studies.transfer.evaluation import LayerScore
-from visus.studies.transfer.inputs import LabelledImages, ModelFeatures
+from visus.studies.transfer.inputs import ModelFeatures
 from visus.studies.transfer.options import Options
 from visus.studies.transfer.regimes.scores import Regimes, RegimeScore
 from visus.studies.transfer.regimes.train import FrozenFeatures, Trained, train_regimes

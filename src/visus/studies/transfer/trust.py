@@ -13,11 +13,12 @@ from visus.measures.probe_null import PERMUTATIONS
 from visus.measures.repeats import repeats
 from visus.result import Column, Finding, Metric, Table, key_of
 from visus.studies.common import repeated_images
+from visus.studies.common.labelled_images import LabelledImages
 from visus.studies.common.null_cautions import null_cautions
 from visus.studies.common.repeated_images import Answers, RepeatedImages
 from visus.studies.common.taps import pixels_of
 from visus.studies.transfer.evaluation import LayerScore, best_of
-from visus.studies.transfer.inputs import LabelledImages, ModelFeatures
+from visus.studies.transfer.inputs import ModelFeatures
 from visus.studies.transfer.layers import AT_LAYER
 
 KEY, QUESTION = "trust", "Can these numbers be trusted?"

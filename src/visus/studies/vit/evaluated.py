@@ -13,7 +13,7 @@ import torch
 from visus.errors import DataError, SpecError
 from visus.features import extract
 from visus.images import ImageSet
-from visus.measures.probe import ProbeResult, linear_probe
+from visus.measures.probe import ProbeResult
 from visus.memory import halving
 from visus.models import Backbone, load_backbone
 from visus.models.heads import UNREAD, probabilities
@@ -21,8 +21,8 @@ from visus.models.labels import short
 from visus.models.meanings import class_targets, described_by, means_label
 from visus.models.vit import ViTLayout, vit_layout
 from visus.progress import note
-from visus.studies.common.labels import labels_of
-from visus.studies.common.valid import valid_indices
+from visus.studies.common.labelled_images import valid_images
+from visus.studies.common.probing import fit_probe
 
 T = TypeVar("T")
 BATCH = 64
@@ -199,16 +199,6 @@ def evaluated(
 
 def _fitted(backbone: Backbone, imageset: ImageSet, *, device: str, seed: int) -> ProbeResult:
     """A linear probe (P3) on the pooled feature of the whole set, by its own split."""
-    y = labels_of(imageset)
     tap = backbone.aliases["late"]
     features = extract(imageset, backbone, [tap], device=device)
-    valid, splits = valid_indices(imageset.split(seed=seed), [features], len(imageset))
-    return linear_probe(
-        features[tap],
-        y[valid],
-        folds=splits.folds,
-        train=splits.train,
-        test=splits.test,
-        n_classes=len(imageset.classes),
-        device=device,
-    )
+    return fit_probe(features[tap], valid_images(imageset, imageset.split(seed=seed), [features]), device=device)

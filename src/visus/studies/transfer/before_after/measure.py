@@ -19,10 +19,11 @@ from visus.models import Backbone
 from visus.models.tap import Tap
 from visus.progress import task
 from visus.studies.common.comparisons import Comparison, compare, family
+from visus.studies.common.labelled_images import LabelledImages
 from visus.studies.common.proportion import Proportion, of_value
 from visus.studies.common.taps import tap_label
 from visus.studies.transfer.evaluation import Layer, LayerScore, evaluate_layer
-from visus.studies.transfer.inputs import LabelledImages, vectors
+from visus.studies.transfer.inputs import vectors
 from visus.studies.transfer.options import FeatureOptions, ProbeOptions
 
 MAP_POINTS, MAP_COLUMNS = 1000, 4

@@ -10,8 +10,8 @@ import numpy as np
 from visus.errors import VisusError
 from visus.models import Backbone
 from visus.progress import log
+from visus.studies.common.labelled_images import LabelledImages
 from visus.studies.common.labels import labels_of
-from visus.studies.transfer.inputs import LabelledImages
 from visus.studies.transfer.regime_options import RegimeOptions
 from visus.studies.transfer.regimes.plan import asked_for, planned
 from visus.studies.transfer.regimes.runs import TrainingContext, run_regime

@@ -12,14 +12,15 @@ import numpy as np
 import torch
 
 from visus.features import extract
-from visus.images import ImageSet, Splits
-from visus.measures.probe import ProbeResult, linear_probe
+from visus.images import Splits
+from visus.measures.probe import ProbeResult
 from visus.models import Backbone
 from visus.models.skips import Skip, without_skips
 from visus.models.stages import stages_of
 from visus.progress import task
+from visus.studies.common.labelled_images import LabelledImages
+from visus.studies.common.probing import fit_probe
 from visus.studies.common.taps import rows_of
-from visus.studies.transfer.inputs import LabelledImages
 from visus.studies.transfer.regime_options import RegimeOptions
 from visus.studies.transfer.regimes.train import train_head
 from visus.training.batches import decoded
@@ -77,22 +78,20 @@ def variants(
     with task("removing skip connections", 3) as progress:
         for name, network, removal in _networks(setup, skips):
             with removal:
-                x = _late(setup, network, setup.images.imageset, setup.images.valid_indices)
+                x = _late(setup, network, setup.images)
                 run, gradients = _head(setup, network, x, options, devices)
-            found.append(Variant(name, _probe(setup, x, setup.images.y, setup.images.splits), run, gradients))
+            found.append(Variant(name, fit_probe(x, setup.images, device=setup.device), run, gradients))
             progress.advance()
     return tuple(found)
 
 
 def sweep(setup: AblationSetup, skips: Sequence[Skip]) -> tuple[np.ndarray, tuple[Removal, ...], Splits]:
     """Every block in turn without its skip. Returns (which test images the intact network gets right, the removals, the splits used)."""
-    small, rows = _smaller(setup)
-    images, y = setup.images.imageset.subset(setup.images.valid_indices[rows]), setup.images.y[rows]
-    every = np.arange(len(rows))
+    small = _smaller(setup.images, setup.seed)
 
     def right(network: Backbone) -> np.ndarray:
-        probe = _probe(setup, _late(setup, network, images, every), y, small)
-        found: np.ndarray = probe.predictions == y[small.test]
+        probe = fit_probe(_late(setup, network, small), small, device=setup.device)
+        found: np.ndarray = probe.predictions == small.test_y
         return found
 
     removals = []
@@ -107,7 +106,7 @@ def sweep(setup: AblationSetup, skips: Sequence[Skip]) -> tuple[np.ndarray, tupl
             plain, recalibrated = (*results, None)[:2]
             removals.append(Removal(skip, plain, recalibrated))  # type: ignore[arg-type]
             progress.advance()
-    return intact, tuple(removals), small
+    return intact, tuple(removals), small.splits
 
 
 def _networks(setup: AblationSetup, skips: Sequence[Skip]) -> Iterator[tuple[str, Backbone, Any]]:
@@ -137,18 +136,13 @@ def _batches(setup: AblationSetup, n: int, size: int) -> Iterator[tuple[Any, Any
         yield preprocess.normalize(torch.from_numpy(pictures)), torch.from_numpy(setup.images.y[part])
 
 
-def _late(setup: AblationSetup, network: Backbone, images: ImageSet, rows: np.ndarray) -> np.ndarray:
-    """float32 [len(rows), d]: the network's last features as it stands now."""
+def _late(setup: AblationSetup, network: Backbone, images: LabelledImages) -> np.ndarray:
+    """float32 [n, d]: the network's last features of the valid images as it stands now."""
     (tap,) = network.resolve(["late"])
-    features = extract(images, network, [tap.name], engine=setup.engine, precision=setup.precision, device=setup.device)
-    return rows_of(features, tap.name, rows)
-
-
-def _probe(setup: AblationSetup, x: np.ndarray, y: np.ndarray, splits: Splits) -> ProbeResult:
-    return linear_probe(
-        x, y, folds=splits.folds, train=splits.train, test=splits.test,
-        n_classes=len(setup.images.classes), device=setup.device,
-    )  # fmt: skip
+    features = extract(
+        images.imageset, network, [tap.name], engine=setup.engine, precision=setup.precision, device=setup.device
+    )
+    return rows_of(features, tap.name, images.valid_indices)
 
 
 def _head(
@@ -160,20 +154,22 @@ def _head(
     return run, stage_gradient_norms(built.classifier, _batches(setup, GRADIENTS_OF, RECALIBRATED_BY), stages)
 
 
-def _smaller(setup: AblationSetup) -> tuple[Splits, np.ndarray]:
-    """Splits of at most SWEPT images, numbered anew, and the positions (in the valid images) that the numbers stand for."""
-    rng = np.random.default_rng(setup.seed)
+def _smaller(images: LabelledImages, seed: int) -> LabelledImages:
+    """At most SWEPT of the valid images, numbered anew, with their splits."""
+    rng = np.random.default_rng(seed)
 
     def some(rows: np.ndarray, most: int) -> np.ndarray:
         return np.sort(rng.permutation(rows)[:most])
 
-    fit, val = setup.images.splits.folds[0]
+    fit, val = images.splits.folds[0]
     share = len(fit) / (len(fit) + len(val))
     fit, val = some(fit, round(SWEPT[0] * share)), some(val, round(SWEPT[0] * (1 - share)))
-    test = some(setup.images.splits.test, SWEPT[1])
+    test = some(images.splits.test, SWEPT[1])
     rows = np.sort(np.concatenate([fit, val, test]))
 
     def at(part: np.ndarray) -> np.ndarray:
         return np.searchsorted(rows, part)
 
-    return Splits(np.sort(np.concatenate([at(fit), at(val)])), ((at(fit), at(val)),), at(test)), rows
+    splits = Splits(np.sort(np.concatenate([at(fit), at(val)])), ((at(fit), at(val)),), at(test))
+    subset = images.imageset.subset(images.valid_indices[rows])
+    return LabelledImages(subset, splits, np.arange(len(rows)), images.y[rows])

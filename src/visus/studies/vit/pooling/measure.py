@@ -8,23 +8,22 @@ from itertools import combinations
 
 import numpy as np
 
-from visus.errors import VisusError
 from visus.features import Features, extract
-from visus.images import ImageSet, Splits
-from visus.measures.probe import ProbeResult, linear_probe
-from visus.measures.probe_null import PermutationNull, ProbeSetting, permutation_null
+from visus.images import ImageSet
+from visus.measures.probe import ProbeResult
+from visus.measures.probe_null import PermutationNull
 from visus.measures.repeats import repeats
 from visus.models import Backbone
-from visus.progress import log, task
+from visus.progress import task
 from visus.result import key_of
 from visus.studies.common import repeated_images
 from visus.studies.common.comparisons import Comparison, compare, family
-from visus.studies.common.labels import labels_of
+from visus.studies.common.labelled_images import LabelledImages, valid_images
 from visus.studies.common.null_cautions import null_cautions
+from visus.studies.common.probing import fit_probe, fit_shuffled
 from visus.studies.common.proportion import Proportion, of_value
 from visus.studies.common.repeated_images import Answers, RepeatedImages
-from visus.studies.common.taps import pixels_of, random_control, rows_of
-from visus.studies.common.valid import valid_indices
+from visus.studies.common.taps import of_random_control, pixels_of, rows_of
 from visus.studies.vit.evaluated import EvaluatedModel
 
 DEPTHS = 4
@@ -95,21 +94,6 @@ class PoolingMeasures:
 
 
 @dataclass(frozen=True)
-class ProbedImages:
-    """valid: int64 positions in the set of the images that decode; y: their labels; splits: rows among them."""
-
-    imageset: ImageSet
-    valid: np.ndarray
-    y: np.ndarray
-    splits: Splits
-
-    @property
-    def test_y(self) -> np.ndarray:
-        found: np.ndarray = self.y[self.splits.test]
-        return found
-
-
-@dataclass(frozen=True)
 class FittedProbe:
     """A probe with its controls."""
 
@@ -126,7 +110,7 @@ class _Probed:
     """One model's probes on its images, and hashes of these images' pixels."""
 
     model: str
-    images: ProbedImages
+    images: LabelledImages
     pixels: np.ndarray
     probes: tuple[FittedProbe, ...]
 
@@ -139,7 +123,7 @@ def measure(
     first = found[0]
     images, splits = first.images, first.images.splits
     same = repeats(first.pixels, images.y, splits.train, splits.test, splits.folds)
-    rows = repeated_images.Rows([imageset.ids[i] for i in images.valid], splits.test, images.y, imageset.classes)
+    rows = repeated_images.Rows(images.ids, splits.test, images.y, images.classes)
     answers = [
         Answers((f.model, place(p.layer), p.pooling), p.probe.predictions == f.images.test_y)
         for f in found
@@ -165,49 +149,20 @@ def _probe(model: EvaluatedModel, imageset: ImageSet, *, controls: bool, device:
     def extracted(b: Backbone) -> list[Features]:
         return _extracted(b, imageset, layers, mean_only=model.mean_pooled, device=device)
 
-    found, control = extracted(backbone), None
-    if controls and not backbone.random:
-        try:
-            control = extracted(random_control(model.spec, seed=seed))
-        except VisusError as error:
-            log(f"no random-init control for {model.spec}: {error}")
-    valid, splits = valid_indices(imageset.split(seed=seed), [*found, *(control or [])], len(imageset))
-    images = ProbedImages(imageset, valid, labels_of(imageset)[valid], splits)
-    vectors = _vectors(found, backbone, layers, valid)
-    of_control = _vectors(control, backbone, layers, valid) if control else {}
+    found = extracted(backbone)
+    control = of_random_control(backbone, extracted, seed=seed) if controls else None
+    images = valid_images(imageset, imageset.split(seed=seed), [*found, *(control or [])])
+    vectors = _vectors(found, backbone, layers, images.valid_indices)
+    of_control = _vectors(control, backbone, layers, images.valid_indices) if control else {}
     probes = []
     with task(f"probing poolings of {model.spec}", len(vectors)) as progress:
         for (layer, pooling), x in vectors.items():
-            probe = _fitted(x, images, device)
-            shuffled = _shuffled(x, images, probe, device, seed) if controls else None
-            random = _fitted(of_control[layer, pooling], images, device).top1 if of_control else None
+            probe = fit_probe(x, images, device=device)
+            shuffled = fit_shuffled(x, images, probe, device=device, seed=seed) if controls else None
+            random = fit_probe(of_control[layer, pooling], images, device=device).top1 if of_control else None
             probes.append(FittedProbe(layer, pooling, x.shape[1], probe, shuffled, random))
             progress.advance()
-    return _Probed(model.spec, images, pixels_of(found[0], valid), tuple(probes))
-
-
-def _fitted(x: np.ndarray, images: ProbedImages, device: str) -> ProbeResult:
-    return linear_probe(
-        x,
-        images.y,
-        folds=images.splits.folds,
-        train=images.splits.train,
-        test=images.splits.test,
-        n_classes=len(images.imageset.classes),
-        device=device,
-    )
-
-
-def _shuffled(x: np.ndarray, images: ProbedImages, probe: ProbeResult, device: str, seed: int) -> PermutationNull:
-    return permutation_null(
-        x,
-        images.y,
-        train=images.splits.train,
-        test=images.splits.test,
-        setting=ProbeSetting(len(images.imageset.classes), probe.lambda_),
-        device=device,
-        seed=seed,
-    )
+    return _Probed(model.spec, images, pixels_of(found[0], images.valid_indices), tuple(probes))
 
 
 def _extracted(
