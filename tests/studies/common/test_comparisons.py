@@ -47,6 +47,18 @@ def test_an_interval_that_holds_nought_is_undecided(low: float, high: float, kin
     assert Comparison("a", "b", 0.05, low, high, 1, 0, 0.5).kind == kind
 
 
+@pytest.mark.parametrize(("a", "b"), [(0.8, 0.6), (0.6, 0.8)])
+def test_the_better_one_is_ahead_as_it_would_be_if_compared_so(a: float, b: float) -> None:
+    rng = np.random.default_rng(2)
+    right = {name: rng.random(200) < share for name, share in (("a", a), ("b", b))}
+    found = compare(right["a"], right["b"], names=("a", "b"), seed=3)
+    better, worse = ("a", "b") if a > b else ("b", "a")
+    assert (found.ahead.a, found.ahead.b) == (better, worse)
+    assert found.ahead.difference == pytest.approx(right[better].mean() - right[worse].mean(), abs=1e-12)
+    assert found.ahead.low < found.ahead.difference < found.ahead.high
+    assert found.ahead.only_a == int((right[better] & ~right[worse]).sum())
+
+
 def test_a_proportion_carries_wilsons_interval_and_n() -> None:
     found = proportion(np.array([True] * 8 + [False] * 2))
     assert (found.value, found.n) == (0.8, 10)

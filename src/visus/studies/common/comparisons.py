@@ -57,6 +57,11 @@ class Comparison:
         turned = replace(self, a=self.b, b=self.a, difference=0.0 - self.difference, low=low, high=high)
         return replace(turned, only_a=self.only_b, only_b=self.only_a)
 
+    @property
+    def ahead(self) -> Comparison:
+        """The same comparison with the better one as a."""
+        return self if self.difference >= 0 else self.reversed()
+
     def text(self) -> str:
         """'+2.1 points, 95 % interval -0.3 to +4.5'."""
         return points_text(self.difference, self.low, self.high)

@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from visus.figures import AnyFigure, Group, Heatmap, Intervals, Lines, Reference, Series
-from visus.formats import percent, points_text
+from visus.formats import percent
 from visus.measures.cka import FEWEST as FEWEST_CKA
 from visus.measures.cka import cka_matrix
 from visus.measures.confusion import balanced_accuracy
@@ -335,9 +335,7 @@ def _models(c: Comparison) -> Finding:
     if c.undecided:
         text = f"Which of {c.a} and {c.b} is better is undecided on these images: {c.text()}."
     else:
-        first, second, sign = (c.a, c.b, 1) if c.difference > 0 else (c.b, c.a, -1)
-        low, high = sorted((sign * c.low, sign * c.high))
-        text = f"{first} beats {second}: {points_text(sign * c.difference, low, high)}."
+        text = f"{c.ahead.a} beats {c.ahead.b}: {c.ahead.text()}."
     return Finding(text, (key_of("probe", c.a, "minus", c.b),), ("models-compared",), c.kind)
 
 

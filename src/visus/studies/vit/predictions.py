@@ -307,7 +307,7 @@ def _accuracy_said(a: Accuracy) -> tuple[Finding, Finding]:
 
 def _pair_said(c: Comparison) -> Finding:
     """'A is ahead of B by +3.0 points, 95 % interval +1.0 to +5.0.'"""
-    ahead = c if c.difference >= 0 else c.reversed()
+    ahead = c.ahead
     sure = ", which may be chance" if c.undecided else ""
     text = f"{ahead.a} is ahead of {ahead.b} by {ahead.text()} (paired){sure}."
     return Finding(text, metrics=(_pair_key(c),), shows=("accuracy-pairs",), kind=c.kind)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from visus.formats import percent, points_text
+from visus.formats import percent
 from visus.result import Finding, Metric, key_of
 from visus.studies.common.comparisons import Comparison
 from visus.studies.transfer.regimes.measure import RegimeRow, RegimesMeasures, Step, Trade
@@ -131,10 +131,8 @@ def _gain(m: RegimesMeasures, step: Step) -> Finding:
 def _verdict(a: str, b: str, c: Comparison) -> str:
     if c.undecided:
         return f"{a} against {b} is undecided on these images ({c.text()})"
-    gains, sign = c.difference > 0, 1 if c.difference > 0 else -1
-    low, high = sorted((sign * c.low, sign * c.high))
-    span = points_text(sign * c.difference, low, high).split(", ", 1)[1]
-    return f"{a} {'gains' if gains else 'loses'} {100 * abs(c.difference):.1f} points against {b} ({span})"
+    span = c.ahead.text().split(", ", 1)[1]
+    return f"{a} {'gains' if c.difference > 0 else 'loses'} {100 * abs(c.difference):.1f} points against {b} ({span})"
 
 
 def cautions(m: RegimesMeasures) -> tuple[str, ...]:

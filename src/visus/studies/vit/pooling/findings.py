@@ -29,7 +29,7 @@ def _poolings_said(m: ModelPoolings, figure: str) -> Iterator[Finding]:
     if pair.undecided:
         text = f"At the last layer of {m.model} it is undecided whether CLS or {mean} holds more (CLS minus mean {pair.text()})."
     else:
-        ahead = pair if pair.difference > 0 else pair.reversed()
+        ahead = pair.ahead
         better, worse = ("CLS", mean) if pair.difference > 0 else (mean, "CLS")
         text = f"At the last layer of {m.model} {better} beats {worse} by {ahead.text()}."
     yield Finding(text, metrics=(pair_key(pair),), shows=("pooling-pairs", figure), kind=pair.kind)
