@@ -9,7 +9,14 @@ import numpy as np
 
 from visus.formats import interval_text, percent
 from visus.measures.intervals import wilson
-from visus.result import Metric
+from visus.result import Column, Metric
+
+ACCURACY = (
+    Column("accuracy", "accuracy", "share"),
+    Column("low", "low", "share"),
+    Column("high", "high", "share"),
+    Column("n", "n"),
+)  # over the cells of a Proportion
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,11 @@ class Proportion:
     low: float
     high: float
     n: int
+
+    @property
+    def cells(self) -> tuple[float, float, float, int]:
+        """Of a table, under ACCURACY."""
+        return self.value, self.low, self.high, self.n
 
     def text(self, what: str = "test images") -> str:
         """'83.1 % of 600 test images (95 % interval 80.0 to 86.0 %)'."""

@@ -10,10 +10,11 @@ import numpy as np
 from visus.formats import interval_text, percent
 from visus.measures.repeats import Repeats
 from visus.result import Column, Finding, Table
-from visus.studies.common.proportion import Proportion, proportion
+from visus.studies.common.proportion import ACCURACY, Proportion, proportion
 
 SHOWN = 20  # pairs in the table
 NAMED = 2  # in a sentence
+NONE_LEFT = (None, None, None, 0)  # cells
 
 
 @dataclass(frozen=True)
@@ -88,21 +89,12 @@ def measure(repeats: Repeats, rows: Rows, answers: Sequence[Answers]) -> Repeate
 
 def without_table(m: RepeatedImages, key: str, columns: Sequence[Column]) -> Table:
     """Accuracy on all test images, and on those that are no training images. columns: of the answers' names."""
-    spans = [
-        Column(f"{name}{suffix}", f"{label}{words}", unit)
-        for suffix, words in (("", ""), ("_without", ", without repeats"))
-        for name, label, unit in (
-            ("accuracy", "accuracy", "share"),
-            ("low", "low", "share"),
-            ("high", "high", "share"),
-            ("n", "n", ""),
-        )
-    ]
-    rows = [(*a.names, *_cells(a.whole), *_cells(a.without)) for a in m.accuracies]
+    without = [Column(f"{c.key}_without", f"{c.label}, without repeats", c.unit) for c in ACCURACY]
+    rows = [(*a.names, *a.whole.cells, *(a.without.cells if a.without else NONE_LEFT)) for a in m.accuracies]
     return Table(
         key=key,
         title=f"Without the {m.count:,} test images that are training images too",
-        columns=(*columns, *spans),
+        columns=(*columns, *ACCURACY, *without),
         rows=rows,
         note="The same image is one whose decoded pixels are all equal, whatever its file is called or its lossless format is; an image that was "
         "compressed again, resized or cropped is not found. low, high: 95 % Wilson interval.",
@@ -155,7 +147,3 @@ def cautions(m: RepeatedImages) -> list[str]:
             f"{m.within:,} of {m.n_test:,} test images repeat another test image: n counts them all, so intervals are too narrow."
         )
     return said
-
-
-def _cells(p: Proportion | None) -> tuple[float | None, float | None, float | None, int]:
-    return (None, None, None, 0) if p is None else (p.value, p.low, p.high, p.n)

@@ -16,7 +16,7 @@ from visus.measures.confusion import balanced_accuracy
 from visus.result import Column, Finding, Metric, Table, key_of
 from visus.studies.common.comparisons import Comparison, compare, comparisons_table, family
 from visus.studies.common.labelled_images import LabelledImages
-from visus.studies.common.proportion import Proportion, of_value
+from visus.studies.common.proportion import ACCURACY, Proportion, of_value
 from visus.studies.transfer.evaluation import LayerScore, LayerVectors, best_of
 
 KEY, QUESTION = "layers", "How good are the frozen features, and at which layer?"
@@ -202,10 +202,7 @@ def _accuracy(m: LayersMeasures) -> Table:
         *AT_LAYER,
         Column("features", "features"),
         Column("method", "method"),
-        Column("accuracy", "accuracy", "share"),
-        Column("low", "low", "share"),
-        Column("high", "high", "share"),
-        Column("n", "n"),
+        *ACCURACY,
         Column("balanced_accuracy", "balanced accuracy", "share"),
         Column("nll", "NLL"),
         Column("ece", "ECE"),
@@ -218,8 +215,7 @@ def _accuracy(m: LayersMeasures) -> Table:
             ("linear probe", r.probe, r.balanced_accuracy, (r.nll, r.ece), r.validation, f"λ {r.penalty:.1e}"),
             ("kNN", r.knn, r.knn_balanced_accuracy, (None, None), r.knn_validation, f"k {r.knn_k}"),
         ):
-            interval = (p.value, p.low, p.high, p.n)
-            rows.append((r.model, r.layer, r.width, method, *interval, balanced, *quality, validation, chosen))
+            rows.append((r.model, r.layer, r.width, method, *p.cells, balanced, *quality, validation, chosen))
     return Table(
         key="accuracy",
         title="Accuracy of every layer on the test images",

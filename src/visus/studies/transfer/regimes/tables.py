@@ -9,6 +9,7 @@ import numpy as np
 
 from visus.result import Column, Table
 from visus.studies.common.comparisons import comparisons_table
+from visus.studies.common.proportion import ACCURACY
 from visus.studies.transfer.regimes.measure import RegimesMeasures
 from visus.studies.transfer.regimes.scores import RegimeScore, chosen, operations, rate
 
@@ -32,13 +33,7 @@ def tables(m: RegimesMeasures) -> tuple[Table, ...]:
 
 def _regimes(m: RegimesMeasures) -> Table:
     repeated = m.seeds > 1
-    columns = [
-        *OF_REGIME,
-        Column("accuracy", "accuracy", "share"),
-        Column("low", "low", "share"),
-        Column("high", "high", "share"),
-        Column("n", "n"),
-    ]
+    columns = [*OF_REGIME, *ACCURACY]
     if repeated:
         columns += [
             Column("seeds", "seeds"),
@@ -57,7 +52,7 @@ def _regimes(m: RegimesMeasures) -> Table:
     ]
     rows = []
     for r in m.rows:
-        row: list[Any] = [r.model, r.words, r.accuracy.value, r.accuracy.low, r.accuracy.high, r.accuracy.n]
+        row: list[Any] = [r.model, r.words, *r.accuracy.cells]
         if repeated:
             row += [r.spread.n, r.spread.lowest, r.spread.highest, r.spread.deviation]
         runs = [run for run in r.score.runs if run.epochs]

@@ -6,6 +6,7 @@ from typing import Any
 
 from visus.result import Column, Table, key_of
 from visus.studies.common.comparisons import comparisons_table
+from visus.studies.common.proportion import ACCURACY
 from visus.studies.transfer.skips.measure import SkipsMeasures, Sweep, WithoutChosen
 
 
@@ -29,17 +30,11 @@ def _removed(m: SkipsMeasures, c: WithoutChosen) -> Table:
         title=f"Without the skip connections of {c.skips}",
         columns=(
             Column("network", "network"),
-            Column("accuracy", "accuracy", "share"),
-            Column("low", "low", "share"),
-            Column("high", "high", "share"),
-            Column("n", "n"),
+            *ACCURACY,
             Column("by_descent", "head by gradient descent", "share"),
             Column("validation", "validation", "share"),
         ),
-        rows=[
-            (r.name, r.accuracy.value, r.accuracy.low, r.accuracy.high, r.accuracy.n, r.by_descent, r.validation)
-            for r in c.rows
-        ],
+        rows=[(r.name, *r.accuracy.cells, r.by_descent, r.validation) for r in c.rows],
         note="The head was fitted again for each network (convex linear probe; beside it the same head by gradient descent); all "
         "other weights are those of the intact network. low, high: 95 % Wilson interval.",
     )
