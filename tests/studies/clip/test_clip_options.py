@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from visus.errors import DataError, SpecError
-from visus.studies.clip.options import ClipOptions, ImageOptions, sizes_of, words_of
+from visus.studies.clip.options import ClipOptions, sizes_of, words_of
 from visus.studies.clip.pairs import PairedEmbeddings, keys_of
+from visus.studies.common.options import ImageOptions
 
 IMAGES = ImageOptions("visus:emoji", None, None, None, None)
 

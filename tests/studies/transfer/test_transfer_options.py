@@ -12,8 +12,9 @@ from tests.studies.transfer.layer_samples import answers, images, model, score
 from visus.errors import DataError, SpecError
 from visus.images import Splits
 from visus.studies.common.labelled_images import valid_indices
+from visus.studies.common.options import ImageOptions
 from visus.studies.transfer.evaluation import Layer, best_of, evaluate_layer, score_knn
-from visus.studies.transfer.options import FeatureOptions, ImageOptions, ProbeOptions, TrainingRequest
+from visus.studies.transfer.options import FeatureOptions, ProbeOptions, TrainingRequest
 from visus.studies.transfer.regime_options import chosen_rates, chosen_regimes
 from visus.studies.transfer.settle import DEFAULT_MODEL, settled
 

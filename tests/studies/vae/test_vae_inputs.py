@@ -17,12 +17,12 @@ from visus.images.arrays import MemorySource
 from visus.models.vae import Decoder
 from visus.progress import collecting
 from visus.studies.vae.inputs import LARGEST, as_rgb, load_arrays, own_size
-from visus.studies.vae.options import EvaluationOptions, ImageOptions, Options, TrainingOptions, VaeOptions
+from visus.studies.vae.options import EvaluationOptions, Options, ShapedImages, TrainingOptions, VaeOptions
 from visus.studies.vae.settle import settled, size_of, sized
 from visus.studies.vae.training import TrainingSettings, named_runs, planned_runs, rerun_of, swept_runs
 from visus.training.vae import KLSchedule
 
-OPTIONS = Options(ImageOptions("visus:digits"), VaeOptions(), TrainingOptions(epochs=6), EvaluationOptions())
+OPTIONS = Options(ShapedImages("visus:digits"), VaeOptions(), TrainingOptions(epochs=6), EvaluationOptions())
 
 
 def settings(**more: Any) -> TrainingSettings:

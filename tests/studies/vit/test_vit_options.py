@@ -8,10 +8,10 @@ import pytest
 
 from visus.errors import DataError, SpecError
 from visus.measures.masking import PATTERNS
+from visus.studies.common.options import ImageOptions
 from visus.studies.vit.options import (
     RATIOS,
     SECTIONS,
-    ImageOptions,
     Options,
     chosen_sections,
     keep_ratios,
@@ -19,9 +19,7 @@ from visus.studies.vit.options import (
 )
 
 MASKING = masking_options(None, keep=None, fill="mean", images=10)
-OPTIONS = Options(
-    (), ImageOptions("a", None, None, None, None, False), (), 6, SECTIONS, False, None, MASKING, True, "cpu", 0
-)
+OPTIONS = Options((), ImageOptions("a"), (), 6, SECTIONS, False, None, MASKING, True, "cpu", 0, False)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from visus.studies.clip.options import PARTS, PROMPTS, ClipOptions, ImageOptions, sizes_of, words_of
+from visus.studies.clip.options import PARTS, PROMPTS, ClipOptions, sizes_of, words_of
+from visus.studies.common.options import ImageOptions
 
 if TYPE_CHECKING:
     from visus.result import Result

@@ -6,21 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from visus.errors import DataError
-from visus.studies.common.options import check_choice, split_commas
+from visus.studies.common.options import ImageOptions, check_choice, split_commas
 
 PARTS = ("zero-shot", "gap", "alignment")
 PROMPTS = ("plain", "short", "variants")
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """Which images: arguments of load_images, and how many of them at most."""
-
-    spec: str
-    labels: str | None
-    label_column: str | None
-    groups: str | None
-    limit: int | None
 
 
 @dataclass(frozen=True)

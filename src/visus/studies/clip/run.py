@@ -11,7 +11,7 @@ import numpy as np
 from visus.device import choose_device
 from visus.errors import DataError
 from visus.formats import percent
-from visus.images import ImageSet, load_images
+from visus.images import ImageSet
 from visus.models.dual import DualEncoder
 from visus.models.dual_open import load_dual
 from visus.paths import expanded
@@ -23,6 +23,7 @@ from visus.studies.clip.encoding import Prompting, from_model
 from visus.studies.clip.options import ClipOptions
 from visus.studies.clip.pairs import PairedEmbeddings
 from visus.studies.clip.zero_shot.measure import ZeroShotMeasures
+from visus.studies.common.imagesets import load_imageset
 from visus.studies.common.section import section
 
 FEWEST_PAIRS = 4  # of which a line that tells images from texts is fitted on two and judged on two
@@ -48,25 +49,14 @@ def run(options: ClipOptions) -> Result:
     if options.embeddings:
         inputs = Inputs(from_file(expanded(options.embeddings)), None, {"embeddings": options.embeddings})
     else:
-        imageset = _load_images(options)
+        classes = "wanted" if options.queries else "needed"
+        imageset = load_imageset(options.images, seed=options.seed, download=options.download, classes=classes)
         encoder = load_dual(options.model, seed=options.seed, download=options.download)
         if options.queries:
             return _search(encoder, imageset, options, device)
         inputs = _embed(encoder, imageset, options, device)
     _check_enough(inputs.pairs, options)
     return _result(inputs, options, device)
-
-
-def _load_images(o: ClipOptions) -> ImageSet:
-    found = load_images(
-        o.images.spec,
-        labels=o.images.labels,
-        label_column=o.images.label_column,
-        groups=o.images.groups,
-        classes="wanted" if o.queries else "needed",
-        download=o.download,
-    )
-    return found.limit(o.images.limit, seed=o.seed)
 
 
 def _embed(encoder: DualEncoder, imageset: ImageSet, o: ClipOptions, device: str) -> Inputs:

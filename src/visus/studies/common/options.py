@@ -1,14 +1,26 @@
-"""What arguments of the command line hold: lists by commas, one word of several."""
+"""What arguments of the command line hold: lists by commas, one word of several, which images. Light: help imports it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from visus.errors import SpecError
 from visus.spec import unknown
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """Which images, and what is known of them, as of `visus.load_images`. limit: at most so many."""
+
+    spec: str
+    labels: str | None = None
+    label_column: str | None = None
+    groups: str | None = None
+    limit: int | None = None
 
 
 def split_commas(given: str | Sequence[str] | None) -> list[str]:

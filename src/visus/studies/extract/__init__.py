@@ -48,7 +48,8 @@ def extract(
     Returns a Result whose table names the folder of every tap. Raises VisusError for anything a user can mend.
     """
     # The lazy seam: nothing below is imported until the study runs.
-    from visus.studies.extract.run import Forward, Images, Options, run
+    from visus.studies.common.options import ImageOptions
+    from visus.studies.extract.run import Forward, Options, run
 
-    asked = Images(images, labels, label_column, groups, limit)
+    asked = ImageOptions(images, labels, label_column, groups, limit)
     return run(Options(model, asked, Forward(taps, pool, precision, engine, device, batch), seed, download, out))

@@ -7,24 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visus.features import extract
-from visus.images import load_images
 from visus.models import load_backbone
 from visus.outputs import mark
 from visus.result import Result
+from visus.studies.common.imagesets import load_imageset
+from visus.studies.common.options import ImageOptions
 from visus.studies.common.section import section
 from visus.studies.common.taps import chosen_taps
 from visus.studies.extract import features
-
-
-@dataclass(frozen=True)
-class Images:
-    """Which images, and what is known of them."""
-
-    spec: str
-    labels: str | None
-    label_column: str | None
-    groups: str | None
-    limit: int | None
 
 
 @dataclass(frozen=True)
@@ -44,7 +34,7 @@ class Options:
     """All that was asked. out: the folder of the features and the page, or None for the cache."""
 
     model: str
-    images: Images
+    images: ImageOptions
     forward: Forward
     seed: int
     download: bool
@@ -54,10 +44,7 @@ class Options:
 def run(options: Options) -> Result:
     """Extract, and say where the features are."""
     asked, how = options.images, options.forward
-    imageset = load_images(
-        asked.spec, labels=asked.labels, label_column=asked.label_column, groups=asked.groups, classes="wanted",
-        download=options.download,
-    ).limit(asked.limit, seed=options.seed)  # fmt: skip
+    imageset = load_imageset(asked, seed=options.seed, download=options.download, classes="wanted")
     backbone = load_backbone(options.model, seed=options.seed, download=options.download)
     store = Path(options.out) / "features" if options.out else None
     if options.out:

@@ -16,6 +16,8 @@ from visus.models.dual_new import ClipConfig
 from visus.models.dual_open import load_dual
 from visus.paths import expanded
 from visus.result import Result
+from visus.studies.common.imagesets import load_imageset
+from visus.studies.common.options import ImageOptions
 from visus.studies.common.section import section
 from visus.studies.train import course, gap, held_out
 from visus.studies.train.judging import Judged, judge_clip, judge_vit, zero_shot_rows
@@ -46,10 +48,9 @@ def run(options: Options) -> Result:
 def load_training_images(options: Options) -> ImageSet:
     """The images to learn from: labelled for a ViT, with captions for a CLIP."""
     data, kind = options.data, options.kind
-    imageset = load_images(
-        data.images or IMAGES[kind], labels=data.labels, label_column=data.label_column, groups=data.groups,
-        classes="needed" if kind == "vit" else "wanted", download=options.download,
-    ).limit(data.limit, seed=options.course.seed, by_class=True)  # fmt: skip
+    asked = ImageOptions(data.images or IMAGES[kind], data.labels, data.label_column, data.groups, data.limit)
+    classes = "needed" if kind == "vit" else "wanted"
+    imageset = load_imageset(asked, seed=options.course.seed, download=options.download, classes=classes, by_class=True)
     if kind == "clip" and imageset.labels is not None and len(np.unique(imageset.labels)) < 2:
         # Captions are learned, and one folder for all is no class.
         imageset = replace(imageset, labels=None, classes=())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from visus.studies.transfer.options import FeatureOptions, ImageOptions, ProbeOptions, TrainingRequest
+from visus.studies.common.options import ImageOptions
+from visus.studies.transfer.options import FeatureOptions, ProbeOptions, TrainingRequest
 
 if TYPE_CHECKING:
     from visus.result import Result

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from visus.features import Features, extract
-from visus.images import ImageSet, Splits, load_images
+from visus.images import ImageSet, Splits
 from visus.measures.reduce import pca_from_train
 from visus.models import Backbone, load_backbone
+from visus.studies.common.imagesets import load_imageset
 from visus.studies.common.labelled_images import LabelledImages
 from visus.studies.common.labels import labels_of
+from visus.studies.common.options import ImageOptions
 from visus.studies.common.taps import chosen_taps, of_random_control, rows_of
-from visus.studies.transfer.options import FeatureOptions, ImageOptions
+from visus.studies.transfer.options import FeatureOptions
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,7 @@ class ModelFeatures:
 
 def load_labelled(options: ImageOptions, *, seed: int, download: bool) -> tuple[ImageSet, Splits]:
     """The images and their split. Raises DataError where they have no labels."""
-    imageset = load_images(
-        options.spec, labels=options.labels, label_column=options.label_column, groups=options.groups, download=download
-    )
-    imageset = imageset.limit(options.limit, seed=seed, by_class=True)
+    imageset = load_imageset(options, seed=seed, download=download, by_class=True)
     labels_of(imageset)
     return imageset, imageset.split(seed=seed)
 

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from visus.studies.common.options import ImageOptions
 from visus.studies.transfer.regime_options import RegimeOptions
 
 POOLS, PRECISIONS, PROTOCOLS = ("mean", "cls", "flatten"), ("fp32", "bf16"), ("visus", "dinov2", "clip")
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """Which images, and what is known of them."""
-
-    spec: str
-    labels: str | None = None
-    label_column: str | None = None
-    groups: str | None = None
-    limit: int | None = None
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from visus.device import choose_device
-from visus.studies.common.options import check_choice
+from visus.studies.common.options import ImageOptions, check_choice
 from visus.studies.transfer.options import (
     POOLS,
     PRECISIONS,
     PROTOCOLS,
     FeatureOptions,
-    ImageOptions,
     Options,
     ProbeOptions,
     TrainingRequest,

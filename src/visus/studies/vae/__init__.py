@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from visus.studies.vae.options import EvaluationOptions, ImageOptions, Options, TrainingOptions, VaeOptions
+from visus.studies.vae.options import EvaluationOptions, Options, ShapedImages, TrainingOptions, VaeOptions
 
 if TYPE_CHECKING:
     from visus.result import Result
@@ -93,7 +93,7 @@ def vae(
 
     return run(
         Options(
-            ImageOptions(images, labels, label_column, groups, limit, size, channels, download),
+            ShapedImages(images, labels, label_column, groups, limit, size, channels, download),
             VaeOptions(checkpoint, compare, sweep, fix, latent, decoder, variance),
             TrainingOptions(beta, warmup, free_bits, epochs, batch, lr, seeds, budget, precision, devices),
             EvaluationOptions(features, samples, importance, shown, device, seed),

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from visus.studies.common.options import ImageOptions
+
 
 @dataclass(frozen=True)
-class ImageOptions:
-    """Which images, what is known of them, and in which shape they are taken. size: as '32' or '28x20', None for their own."""
+class ShapedImages(ImageOptions):
+    """Which images, and in which shape they are taken. size: as '32' or '28x20', None for their own."""
 
-    spec: str
-    labels: str | None = None
-    label_column: str | None = None
-    groups: str | None = None
-    limit: int | None = None
     size: str | None = None
     channels: int | None = None
     download: bool = False
@@ -66,7 +63,7 @@ class EvaluationOptions:
 class Options:
     """All that was asked."""
 
-    images: ImageOptions
+    images: ShapedImages
     vaes: VaeOptions
     training: TrainingOptions
     evaluation: EvaluationOptions

@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from visus.images import ImageSet, load_images
+from visus.images import ImageSet
 from visus.measures.priors import NORMAL
 from visus.models.vae import Vae
 from visus.models.vae_open import load_vae, shape_of
 from visus.paths import check_writable, home
 from visus.result import Result, Section, key_of
+from visus.studies.common.imagesets import load_imageset
 from visus.studies.common.section import section
 from visus.studies.vae import comparison, latent, likelihood, runs, samples, set_aside, sweep
 from visus.studies.vae.evaluation import NamedVae, VaeEvaluation, evaluate
 from visus.studies.vae.feature_space import FeatureSpace, feature_space
 from visus.studies.vae.inputs import ImageArrays, load_arrays
-from visus.studies.vae.options import EvaluationOptions, ImageOptions, Options
+from visus.studies.vae.options import EvaluationOptions, Options
 from visus.studies.vae.pairing import Comparisons
 from visus.studies.vae.settle import settled, sized
 from visus.studies.vae.training import TrainingSettings, planned_runs, rerun_of, train_runs
@@ -53,7 +54,7 @@ def run(options: Options) -> Result:
     """Open or train the VAEs, measure each on test images, and say what came of it."""
     asked, seed = settled(options), options.evaluation.seed
     native = shape_of(options.vaes.checkpoint) if options.vaes.checkpoint else None
-    imageset = _load(options.images, seed)
+    imageset = load_imageset(options.images, seed=seed, download=options.images.download, classes="wanted")
     images = load_arrays(imageset, size=asked.size, channels=options.images.channels, seed=seed, native=native)
     found = _evaluated(options, images, sized(asked.training, images, options.training.batch), asked.evaluation)
     told = _told(found)
@@ -72,18 +73,6 @@ def run(options: Options) -> Result:
         status="partial" if told.cut else "complete",
         reason=" ".join(told.cut),
     )
-
-
-def _load(options: ImageOptions, seed: int) -> ImageSet:
-    imageset = load_images(
-        options.spec,
-        labels=options.labels,
-        label_column=options.label_column,
-        groups=options.groups,
-        classes="wanted",
-        download=options.download,
-    )
-    return imageset.limit(options.limit, seed=seed)
 
 
 def _evaluated(

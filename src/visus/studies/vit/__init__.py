@@ -63,13 +63,14 @@ def vit(
     """
 
     # The lazy seam: what a run needs is imported when it runs.
-    from visus.studies.vit.options import ImageOptions, Options, chosen_sections, masking_options
+    from visus.studies.common.options import ImageOptions
+    from visus.studies.vit.options import Options, chosen_sections, masking_options
     from visus.studies.vit.run import run
 
     return run(
         Options(
             models=tuple(dict.fromkeys(model or ())),
-            images=ImageOptions(images, labels, label_column, groups, limit, download),
+            images=ImageOptions(images, labels, label_column, groups, limit),
             chosen=tuple(image or ()),
             shown=shown,
             sections=chosen_sections(part),
@@ -79,5 +80,6 @@ def vit(
             controls=controls,
             device=device,
             seed=seed,
+            download=download,
         )
     )

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from visus.errors import DataError
-from visus.images import ImageSet, load_images
+from visus.images import ImageSet
 from visus.images.gather import gather
 from visus.progress import task
 from visus.studies.vit.evaluated import EvaluatedModel
-from visus.studies.vit.options import ImageOptions, Options
+from visus.studies.vit.options import Options
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,6 @@ class EvaluatedImages:
     warnings: tuple[str, ...]
 
 
-def load_imageset(options: ImageOptions, *, seed: int) -> ImageSet:
-    """The set that the user named, limited."""
-    imageset = load_images(
-        options.images,
-        labels=options.labels,
-        label_column=options.label_column,
-        groups=options.groups,
-        download=options.download,
-    )
-    return imageset.limit(options.limit, seed=seed, by_class=True)
-
-
 def select_images(imageset: ImageSet, transformers: Sequence[EvaluatedModel], options: Options) -> EvaluatedImages:
     """The test images of a labelled set, or all of one without labels, and the images to look at: of it, or those that the user chose.
 
@@ -56,7 +44,7 @@ def select_images(imageset: ImageSet, transformers: Sequence[EvaluatedModel], op
     warnings = [*decodable.warnings, *smaller_than_a_patch(transformers, decodable)]
     if not options.chosen:
         return EvaluatedImages(test, of_different_classes(test, options.shown, options.seed), tuple(warnings))
-    chosen, aside = gather(options.chosen, limit=None, seed=options.seed, download=options.images.download)
+    chosen, aside = gather(options.chosen, limit=None, seed=options.seed, download=options.download)
     seen = find_decodable(chosen)
     if tiny := smaller_than_a_patch(transformers, seen):
         raise DataError(f"{tiny[0].rstrip('.')}; give a larger picture")

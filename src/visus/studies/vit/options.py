@@ -8,24 +8,12 @@ from pathlib import Path
 
 from visus.errors import DataError
 from visus.measures.masking import PATTERNS
-from visus.studies.common.options import check_choice, split_commas
+from visus.studies.common.options import ImageOptions, check_choice, split_commas
 
 SECTIONS = ("predictions", "attention", "masking", "pooling")
 RATIOS = tuple(round(1 - k / 10, 1) for k in range(10))
 FILLS = ("mean", "black", "blur")
 DEFAULT_MODEL = "visus:emoji-vit"
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """The set of images and how it is read: labels, label_column and groups as of `visus.load_images`; limit: at most so many."""
-
-    images: str
-    labels: str | None
-    label_column: str | None
-    groups: str | None
-    limit: int | None
-    download: bool
 
 
 @dataclass(frozen=True)
@@ -54,6 +42,7 @@ class Options:
     controls: bool
     device: str
     seed: int
+    download: bool
 
     @property
     def specs(self) -> tuple[str, ...]:

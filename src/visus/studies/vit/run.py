@@ -12,10 +12,11 @@ from visus.formats import percent
 from visus.images import ImageSet
 from visus.models.vit import reads_tokens
 from visus.result import Result, Section
+from visus.studies.common.imagesets import load_imageset
 from visus.studies.common.section import section
 from visus.studies.vit import attention, masking, pooling, predictions
 from visus.studies.vit.evaluated import EvaluatedModel, load_models
-from visus.studies.vit.inputs import EvaluatedImages, load_imageset, select_images
+from visus.studies.vit.inputs import EvaluatedImages, select_images
 from visus.studies.vit.options import Options
 
 LONGEST_ANSWER = 25  # words
@@ -25,7 +26,7 @@ def run(options: Options) -> Result:
     """Measure the sections that were asked for, in their fixed order."""
     options = replace(options, device=choose_device(options.device))
     device, seed = options.device, options.seed
-    imageset = load_imageset(options.images, seed=seed)
+    imageset = load_imageset(options.images, seed=seed, download=options.download, by_class=True)
     sections, warnings = _possible(options, imageset)
     models = load_models(
         options.specs,
@@ -33,7 +34,7 @@ def run(options: Options) -> Result:
         meanings=options.meanings,
         seed=seed,
         device=device,
-        download=options.images.download,
+        download=options.download,
         answers="predictions" in sections or "masking" in sections,
     )
     transformers = _transformers(models)
