@@ -88,10 +88,10 @@ def area_intervals(
 
     The area is linear in the hits, so an image enters by its own area (`area_each`), and a resample is the mean of n of these.
     """
-    return mean_interval(area_each(ratios, hits), resamples=resamples, level=level, seed=seed)
+    return bootstrap_mean(area_each(ratios, hits), resamples=resamples, level=level, seed=seed)
 
 
-def mean_interval(
+def bootstrap_mean(
     values: Array, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float, float]:
     """(mean, low, high) of values [n], one an image, with a percentile interval by bootstrap over the images."""

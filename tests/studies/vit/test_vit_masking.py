@@ -70,12 +70,12 @@ def test_areas_and_bootstraps_are_taken_once(monkeypatch: pytest.MonkeyPatch) ->
 
         return call
 
-    for name in ("area_each", "mean_interval", "paired_bootstrap"):
+    for name in ("area_each", "bootstrap_mean", "paired_bootstrap"):
         monkeypatch.setattr(measure, name, counting(name))
     m = measure.masking_measures(curves(), "one.png", OPTIONS, 0)
     section(masking, m)
     # Nine curves; three maps by two ways and the random order's one curve, of the probabilities.
-    assert counted == {"area_each": 9 + 7, "mean_interval": 9 + 7, "paired_bootstrap": 3 + 1 + 3 + 2}
+    assert counted == {"area_each": 9 + 7, "bootstrap_mean": 9 + 7, "paired_bootstrap": 3 + 1 + 3 + 2}
 
 
 def test_two_models_are_compared_on_the_images_that_both_can_name() -> None:

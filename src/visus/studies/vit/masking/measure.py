@@ -11,7 +11,7 @@ import numpy as np
 from visus.images import ImageSet
 from visus.measures.compare import PairedDifference, holm, mcnemar, paired_bootstrap
 from visus.measures.intervals import wilson
-from visus.measures.masking import area_each, halving, mean_interval
+from visus.measures.masking import area_each, bootstrap_mean, halving
 from visus.studies.vit.evaluated import EvaluatedModel
 from visus.studies.vit.masking.curves import FAITHFUL, Curve, Curves, How, hidden, masked_curves
 from visus.studies.vit.options import MaskingOptions
@@ -188,7 +188,7 @@ def _measured(c: Curve, own: np.ndarray, seed: int) -> CurveMeasures:
         ratios=c.ratios,
         hits=hits,
         agreement=hits if c.right is None else _band(c.agreement),
-        area=Area(*mean_interval(own, seed=seed)),
+        area=Area(*bootstrap_mean(own, seed=seed)),
         halved=halving(np.array(c.ratios), np.array(hits.values)),
         n=c.hits.shape[1],
     )
@@ -255,7 +255,7 @@ def _faithful(curves: Mapping[tuple[str, str, str], Curve], seed: int) -> tuple[
             curve = curves[model, name, way]
             if id(curve) not in each:
                 own = area_each(curve.ratios, curve.chosen)
-                each[id(curve)] = own, Area(*mean_interval(own, seed=seed))
+                each[id(curve)] = own, Area(*bootstrap_mean(own, seed=seed))
             return each[id(curve)]
 
         both = {name: (areas(name, "deletion"), areas(name, "insertion")) for name in FAITHFUL}
