@@ -8,11 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.studies.told import check
 
 from visus.measures.intervals import wilson
-from visus.report.draw import draw
-from visus.result import Section
-from visus.studies.common.section import section
 from visus.studies.train import course, gap, held_out
 from visus.studies.train.judging import Judged, Score
 from visus.training.records import Epoch
@@ -39,21 +37,8 @@ def trained(*val: float, best: int = 0, stopped: str = "") -> Any:
     return SimpleNamespace(fit=fit, images=120, parameters=1_500_000)
 
 
-def complete(told: Section) -> Section:
-    """Short findings whose keys are there, figures that can be drawn."""
-    metrics = {m.key for m in told.metrics}
-    shown = {t.key for t in told.tables} | {f.key for f in told.figures}
-    for finding in told.findings:
-        assert len(finding.text.split()) <= 35, finding.text
-        assert set(finding.metrics) <= metrics
-        assert set(finding.shows) <= shown
-    for figure in told.figures:
-        draw(figure)
-    return told
-
-
 def test_a_share_stands_with_its_interval_chance_and_n() -> None:
-    told = complete(section(held_out, held_out.measure(VIT, kind="vit")))
+    told = check(held_out, held_out.measure(VIT, kind="vit"))
     (row,) = told.tables[0].records()
     low, high = wilson(30, 40)
     assert row == {
@@ -72,7 +57,7 @@ def test_a_share_stands_with_its_interval_chance_and_n() -> None:
 
 def test_of_a_clip_sentences_are_made_of_the_figures_that_matter() -> None:
     m = held_out.measure(CLIP, kind="clip")
-    told = complete(section(held_out, m))
+    told = check(held_out, m)
     assert [f.text.split(":")[0] for f in told.findings] == ["Recall@10, image to name", "Zero-shot, plain prompts"]
     assert len(told.tables[0].rows) == 3
     assert held_out.headline(m) == ("recall@10-image-to-name", "zero-shot-plain-prompts")
@@ -84,7 +69,7 @@ def test_what_was_learned_twice_and_captions_of_one_image_are_cautions() -> None
     judged = replace(
         VIT, warnings=("twice",), scores={**VIT.scores, "accuracy without repeats": Score("without 8", 10, 16, 0.4)}
     )
-    told = complete(section(held_out, held_out.measure(judged, kind="vit", alone=True)))
+    told = check(held_out, held_out.measure(judged, kind="vit", alone=True))
     assert [f.text for f in told.findings if f.kind == "caution"] == ["twice", held_out.ALONE]
     assert "Accuracy without 8: 62.5 %" in told.findings[1].text
 
@@ -94,7 +79,7 @@ def test_the_gap_before_and_after_stand_under_one_another(field: str) -> None:
     def made(distance: float) -> Any:
         return SimpleNamespace(centroid_distance=distance, paired=distance / 2, unpaired=0.1, separable=0.9, n=38)
 
-    told = complete(section(gap, gap.measure(made(1.3), made(0.9))))
+    told = check(gap, gap.measure(made(1.3), made(0.9)))
     assert [row["when"] for row in told.tables[0].records()] == ["untrained", "trained"]
     assert told.tables[0].column("distance") == (1.3, 0.9)
     assert "went from 1.30 at the start to 0.90" in told.findings[0].text
@@ -108,14 +93,14 @@ def test_the_gap_before_and_after_stand_under_one_another(field: str) -> None:
 @pytest.mark.parametrize(("best", "stopped", "cautions"), [(0, "", 0), (2, "", 1), (0, "budget", 1), (2, "budget", 2)])
 def test_an_end_that_came_too_early_is_a_caution(best: int, stopped: str, cautions: int) -> None:
     m = course.measure(trained(0.5, 0.6, 0.55, best=best, stopped=stopped), kind="vit", folder=Path("out"))
-    told = complete(section(course, m))
+    told = check(course, m)
     assert sum(f.kind == "caution" for f in told.findings) == cautions
 
 
 @pytest.mark.parametrize("kind", ["vit", "clip"])
 def test_curves_hold_every_epoch_and_ring_the_one_that_was_kept(kind: str) -> None:
     m = course.measure(trained(0.5, 0.7, 0.6, best=1), kind=kind, folder=Path("out"))
-    told = complete(section(course, m))
+    told = check(course, m)
     loss, learning = told.figures
     (panel,) = learning.panels  # type: ignore[union-attr]
     assert panel.series[1].y == (0.5, 0.7, 0.6)
