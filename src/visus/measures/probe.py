@@ -14,8 +14,10 @@ from visus.errors import DataError
 from visus.measures._arrays import as_array
 from visus.measures.calibration import ece, nll
 from visus.measures.confusion import balanced_accuracy, confusion_matrix
-from visus.measures.probe_blocks import Array, Blocks, Source, as_blocks
-from visus.measures.probe_solver import ProbePath, check_labels, solve_path
+from visus.measures.probe_blocks import Array, Blocks, Source, as_blocks, width
+from visus.measures.probe_choice import Choice, Fold, best_lambda, choose
+from visus.measures.probe_design import design
+from visus.measures.probe_solver import SOLVER, ProbePath, check_labels, dtype_of, solve_path, solve_rows
 from visus.memory import roomier
 from visus.progress import log
 
@@ -25,6 +27,7 @@ __all__ = [
     "ProbePath",
     "ProbeResult",
     "Protocol",
+    "best_lambda",
     "linear_probe",
     "solve_path",
 ]
@@ -63,7 +66,7 @@ class ProbeResult:
     """A probe, tested once. Rows of test arrays are in the order of the `test` index.
 
     lambda_: the chosen one, for the refit; at_edge: it is the first or last of the path (a warning: a better one may lie
-    beyond). lambdas, path_accuracy: float64 [L], means over folds. validation_accuracy: at the chosen one.
+    beyond). lambdas, path_accuracy: float64 [L], means over folds (see `linear_probe`). validation_accuracy: at the chosen one.
     logits, probabilities: float32 [n_test, C]; predictions: int64 [n_test]; top1, balanced_accuracy, ece: 0..1; nll: nats.
     confusion: int64 [C, C], rows true. classifier: the refit (L = 1).
     converged: whether every fit reached its tolerance.
@@ -103,8 +106,9 @@ def linear_probe(
     x: features [n, d] (array, memory map, or blocks); y: int [n], read only at the rows named; folds: (fit rows, validation
     rows); train, test: rows. Chosen: the highest mean validation accuracy; ties go to the lower validation NLL, then to the
     larger lambda. Scaling is fitted on the rows fitted, never on validation or test. The control on
-    shuffled labels: `probe_null.permutation_null`. Raises DataError on unknown protocols, indices that are empty, out of range or
-    shared by fit and test, and on unusable labels or features.
+    shuffled labels: `probe_null.permutation_null`. What could be chosen is solved to 1e-5; path_accuracy of the other lambdas is
+    that of classifiers solved to 1e-3 or interpolated between such, and NaN where the walk to small lambdas had ended (probe_choice.py).
+    Raises DataError on unknown protocols, indices that are empty, out of range or shared by fit and test, and on unusable labels or features.
     """
     preset = protocol_of(protocol)
     labels = as_array(y, "y")
@@ -116,18 +120,21 @@ def linear_probe(
     if len(np.unique(check_labels(labels[train], n_classes))) < 2:
         raise DataError("the training rows hold one class only; at least two are needed to tell classes apart")
 
-    accuracy, likelihood = np.zeros(len(preset.values)), np.zeros(len(preset.values))
-    path: ProbePath | None = None
-    converged = True
-    for fit, validation in pairs:
-        path = _fit(x, labels, fit, preset.lambdas(len(fit)), n_classes, preset.standardise, device, None)
-        converged &= bool(path.converged.all())
-        judge = partial(_validate, path, x, labels, validation)
-        hits, loss = roomier(judge, device, what="probe")
-        accuracy += hits / len(pairs)
-        likelihood += loss / len(pairs)
-    lambdas = preset.lambdas(len(train))
-    chosen = best_lambda(accuracy, likelihood, lambdas)
+    found = [Fold(np.sort(fit), np.sort(validation), preset.lambdas(len(fit))) for fit, validation in pairs]
+
+    def choice(device: str) -> Choice:
+        return choose(
+            x,
+            _labels_at(labels, found, n_classes),
+            found,
+            n_classes=n_classes,
+            standardise=preset.standardise,
+            device=device,
+            solver=SOLVER,
+        )
+
+    validated = roomier(choice, device, what="probe")
+    lambdas, chosen = preset.lambdas(len(train)), validated.chosen
     extremes = (int(np.argmin(lambdas)), int(np.argmax(lambdas)))
     at_edge = chosen in extremes
     if at_edge:
@@ -135,10 +142,10 @@ def linear_probe(
             f"probe: validation chose lambda {lambdas[chosen]:.1e} at the edge of its path; a better one may lie beyond"
         )
 
-    # The last fold's solution is near the refit's, so the refit starts there.
-    start = None if path is None else (path.W[chosen : chosen + 1], path.b[chosen : chosen + 1])
-    final = _fit(x, labels, train, lambdas[chosen : chosen + 1], n_classes, preset.standardise, device, start)
-    converged &= bool(final.converged.all())
+    final = roomier(
+        partial(_refit, x, labels, train, lambdas[chosen], preset, n_classes, validated), device, what="probe"
+    )
+    converged = validated.converged and bool(final.converged.all())
     if not converged:
         log("probe: some lambdas stopped before their tolerance was reached")
     logits = _logits(final, x, test)
@@ -150,8 +157,8 @@ def linear_probe(
         lambda_=float(lambdas[chosen]),
         at_edge=at_edge,
         lambdas=lambdas,
-        path_accuracy=accuracy,
-        validation_accuracy=float(accuracy[chosen]),
+        path_accuracy=validated.accuracy,
+        validation_accuracy=float(validated.accuracy[chosen]),
         logits=logits,
         probabilities=probabilities.astype(np.float32),
         predictions=predictions,
@@ -172,60 +179,37 @@ def protocol_of(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def _fit(
+def _refit(
     x: Source,
     y: Array,
-    rows: NDArray[np.int64],
-    lambdas: NDArray[np.float64],
+    train: NDArray[np.int64],
+    lambda_: float,
+    preset: Protocol,
     n_classes: int,
-    standardise: bool,
+    choice: Choice,
     device: str,
-    start: tuple[Array, Array] | None,
 ) -> ProbePath:
-    ordered = np.sort(rows)
-
-    def solve(device: str) -> ProbePath:
-        return solve_path(
-            as_blocks(x, ordered),
-            y[ordered],
-            lambdas=lambdas,
-            n_classes=n_classes,
-            init=start,
-            standardise=standardise,
-            device=device,
-        )
-
-    return roomier(solve, device, what="probe")
+    """The classifier on all rows of train, from the mean of the folds', which is near."""
+    rows = np.sort(train)
+    source = as_blocks(x, rows)
+    prepared = design(
+        source,
+        standardise=preset.standardise,
+        dtype=dtype_of(SOLVER, len(rows) * width(source) * n_classes),
+        device=device,
+        like=choice.axes,
+    )
+    labels = check_labels(y[rows], n_classes)
+    return solve_rows(prepared, labels, np.array([lambda_]), n_classes=n_classes, init=(choice.W, choice.b))
 
 
-def _validate(
-    path: ProbePath, x: Source, y: Array, rows: NDArray[np.int64], device: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Accuracy and NLL, float64 [L], of every classifier of the path on the rows; a block of logits at a time."""
-    ordered = np.sort(rows)
-    count, d, classes = path.W.shape
-    truth = torch.as_tensor(check_labels(y[ordered], classes), device=device)
-    weights = torch.as_tensor(path.W, device=device).permute(1, 0, 2).reshape(d, count * classes)
-    bias = torch.as_tensor(path.b, device=device).reshape(-1)
-    hits = torch.zeros(count, dtype=torch.float64, device=device)
-    loss = torch.zeros_like(hits)
-    offset = 0
-    for block in as_blocks(x, ordered).blocks(max(64, (1 << 22) // (count * classes))):
-        scaled = (np.asarray(block, np.float64) - path.mean) / path.scale
-        z = torch.addmm(bias, torch.as_tensor(scaled.astype(np.float32), device=device), weights)
-        z = z.view(len(block), count, classes)
-        at = truth[offset : offset + len(block)]
-        hits += (z.argmax(dim=2) == at[:, None]).sum(dim=0)
-        true = z.gather(2, at[:, None, None].expand(-1, count, 1))[..., 0]
-        loss += (z.logsumexp(dim=2) - true).sum(dim=0, dtype=torch.float64)
-        offset += len(block)
-    return (hits / offset).cpu().numpy(), (loss / offset).cpu().numpy()
-
-
-def best_lambda(accuracy: Array, likelihood: Array, lambdas: Array) -> int:
-    """The highest accuracy; among equals (to rounding of the mean) the lower NLL; then the larger lambda."""
-    best = np.flatnonzero(accuracy >= accuracy.max() - 1e-12)
-    return int(min(best, key=lambda i: (likelihood[i], -lambdas[i])))
+def _labels_at(labels: Array, folds: Sequence[Fold], n_classes: int) -> NDArray[np.int64]:
+    """Labels of the rows that the folds name, int64 [n]; 0 elsewhere, where they may be anything. Raises DataError."""
+    found = np.zeros(len(labels), np.int64)
+    for fold in folds:
+        for rows in (fold.fit, fold.validation):
+            found[rows] = check_labels(labels[rows], n_classes)
+    return found
 
 
 def _logits(path: ProbePath, x: Source, rows: NDArray[np.int64]) -> NDArray[np.float32]:

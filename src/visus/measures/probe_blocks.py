@@ -89,6 +89,12 @@ def as_blocks(x: Source, index: NDArray[np.int64] | None = None) -> Blocks:
     return source if index is None else Picked(source, index)
 
 
+def width(source: Blocks) -> int:
+    """How many features a row has; 0 where there is no row."""
+    first = next(iter(source.blocks(1)), None)
+    return 0 if first is None or np.ndim(first) != 2 else int(np.shape(first)[1])
+
+
 @dataclass(frozen=True)
 class Moments:
     """Statistics of one pass. mean, std: float64 [d]; cov: float64 [d, d] (divided by n)."""

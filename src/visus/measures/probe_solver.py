@@ -1,9 +1,10 @@
 """Multinomial logistic regression along a path of lambdas, all of them solved in the same matrix products.
 
 The method, and why it is fast:
-- One wide product [n, d] x [d, lambdas * classes] runs near the processor's peak; 45 narrow ones do not.
-- L-BFGS is preconditioned by a Kronecker approximation of the Hessian, E[diag(p) - p p'] (x) cov(x) + lambda, whose two
-  factors are diagonalised: the second once, the first at every step. (The Hessian is exactly this when p and x are independent.)
+- One wide product [n, d] x [d, problems * classes] runs near the processor's peak; many narrow ones do not.
+- Rows are turned into their principal axes once (probe_design.py), of which there are no more than rows: there the ridge is unchanged and the
+  Hessian nearly diagonal. L-BFGS (probe_lbfgs.py) starts from that diagonal: a Kronecker approximation, E[diag(p) - p p'] (x) cov(x) + lambda,
+  exact when p and x are independent.
 - Coarse to fine: every 8th lambda is solved first, the others start from a cubic in log lambda through their solved
   neighbours, and a solved lambda leaves the batch.
 - Losses are summed from margins with log1p, so that they keep their digits when classes are separated and losses vanish.
@@ -11,7 +12,7 @@ The method, and why it is fast:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,12 +22,13 @@ from torch import Tensor
 
 from visus.errors import DataError
 from visus.measures._arrays import as_array
-from visus.measures.probe_blocks import Array, Blocks, Moments, Source, as_blocks, moments
-from visus.measures.probe_lbfgs import Found, Problem, minimise
+from visus.measures.probe_blocks import Array, Source, as_blocks, width
+from visus.measures.probe_design import CACHE_BYTES, Design, design
+from visus.measures.probe_lbfgs import Found, minimise
+from visus.measures.probe_loss import Batch
 from visus.progress import task
 
 STRIDES = (8, 2, 1)
-CACHE_BYTES = 1 << 30
 FLOAT64_WORK = 1 << 27  # multiply-adds a pass below which float64 costs next to nothing
 
 
@@ -70,39 +72,6 @@ class Solver:
 SOLVER = Solver()
 
 
-class _Data:
-    """Centred and scaled blocks on the device; kept there when they fit the budget, read anew each pass when not."""
-
-    def __init__(self, source: Blocks, y: Tensor, stats: Moments, scale: Array, dtype: torch.dtype, cache: int) -> None:
-        self.source, self.y, self.dtype = source, y, dtype
-        # Statistics stay float64 until the difference is taken: a mean rounded to float32 would shift large features.
-        self.mean = torch.as_tensor(stats.mean, device=y.device)
-        self.inverse = torch.as_tensor(1 / scale, device=y.device).to(dtype)
-        self.kept: Tensor | None = None
-        if stats.n * len(stats.mean) * dtype.itemsize <= cache:
-            kept = torch.empty(stats.n, len(stats.mean), dtype=dtype, device=y.device)
-            offset = 0
-            for x, _ in self._read(4096):
-                kept[offset : offset + len(x)] = x
-                offset += len(x)
-            self.kept = kept
-
-    def __call__(self, width: int) -> Iterator[tuple[Tensor, Tensor]]:
-        rows = _block_rows(width, self.y.device)
-        if self.kept is None:
-            return self._read(min(rows, 4096))
-        kept = self.kept
-        return ((kept[i : i + rows], self.y[..., i : i + rows]) for i in range(0, len(kept), rows))
-
-    def _read(self, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
-        offset = 0
-        for raw in self.source.blocks(rows):
-            block = torch.as_tensor(np.array(raw, dtype=np.float64 if raw.dtype == np.float64 else np.float32))
-            x = (block.to(self.y.device).double() - self.mean).to(self.dtype) * self.inverse
-            yield x, self.y[..., offset : offset + len(x)]
-            offset += len(x)
-
-
 def solve_path(
     x: Source,
     y: Array,
@@ -134,40 +103,38 @@ def solve_path(
     if own and len(labels) != len(lam):
         raise DataError(f"{len(labels)} rows of labels for {len(lam)} lambdas; give one row for each lambda")
     source = as_blocks(x)
-    stats = moments(source)
-    if stats.n != labels.shape[-1]:
-        raise DataError(f"{stats.n} rows of features for {labels.shape[-1]} labels; give one label for each row")
-    d = len(stats.mean)
-    constant = stats.std == 0
-    scale = np.where(constant, 1.0, stats.std) if standardise else np.ones(d)
-    cov = stats.cov / np.outer(scale, scale)
-    dtype = _dtype(solver.precision, stats.n * d * len(lam) * n_classes)
-    where = torch.device(device)
-    target = torch.as_tensor(labels, device=where)
-    data = _Data(source, target, stats, scale, dtype, solver.cache_bytes)
-    values, basis = np.linalg.eigh(cov)
-    problem = Problem(
-        data=data,
-        n=stats.n,
-        n_classes=n_classes,
-        spectrum=torch.as_tensor(np.clip(values, 0, None), device=where, dtype=dtype),
-        basis=torch.as_tensor(basis, device=where, dtype=dtype),
-    )
-    start = torch.zeros(len(lam), n_classes, d + 1, device=where, dtype=dtype)
+    dtype = dtype_of(solver, labels.shape[-1] * width(source) * len(lam) * n_classes)
+    rows = design(source, standardise=standardise, dtype=dtype, device=device, cache_bytes=solver.cache_bytes)
+    if rows.n != labels.shape[-1]:
+        raise DataError(f"{rows.n} rows of features for {labels.shape[-1]} labels; give one label for each row")
+    return solve_rows(rows, labels, lam, n_classes=n_classes, init=init, solver=solver)
+
+
+def solve_rows(
+    rows: Design,
+    labels: NDArray[np.int64],
+    lambdas: NDArray[np.float64],
+    *,
+    n_classes: int,
+    init: tuple[Array, Array] | None = None,
+    solver: Solver = SOLVER,
+) -> ProbePath:
+    """As `solve_path` for rows that are ready. labels: int64 [n], or [L, n]."""
+    batch = Batch([rows], [labels], n_classes)
+    start = torch.zeros(len(lambdas), n_classes, rows.rank + 1, device=rows.device, dtype=rows.dtype)
     if init is not None:
-        start = _from_init(init, basis, start)
-    if own:
-        found = minimise(problem, lam, start, tol=solver.tol, max_iterations=solver.max_iterations)
+        start = _from_weights(rows, init, start)
+    if labels.ndim == 2:
+        parts = np.zeros(len(lambdas), np.int64)
+        found = minimise(batch, lambdas, parts, start, tol=solver.tol, limit=solver.max_iterations)
     else:
-        found = _coarse_to_fine(problem, lam, start, init is None, solver)
-    theta = found.theta
-    weights = (theta[..., :d] @ problem.basis.T).transpose(1, 2)
+        found = _coarse_to_fine(batch, lambdas, start, init is None, solver)
     return ProbePath(
-        lambdas=lam,
-        W=weights.cpu().numpy().astype(np.float32),
-        b=theta[..., d].cpu().numpy().astype(np.float32),
-        mean=stats.mean,
-        scale=scale,
+        lambdas=lambdas,
+        W=rows.weights(found.theta[..., : rows.rank]),
+        b=found.theta[..., -1].cpu().numpy().astype(np.float32),
+        mean=rows.mean,
+        scale=rows.scale,
         objective=found.objective,
         gap=found.gap,
         iterations=found.iterations,
@@ -187,9 +154,7 @@ def check_labels(y: Array, n_classes: int) -> NDArray[np.int64]:
     return raw.astype(np.int64)
 
 
-def _coarse_to_fine(
-    problem: Problem, lam: NDArray[np.float64], start: Tensor, interpolate: bool, solver: Solver
-) -> Found:
+def _coarse_to_fine(batch: Batch, lam: NDArray[np.float64], start: Tensor, interpolate: bool, solver: Solver) -> Found:
     count = len(lam)
     order = np.argsort(-lam, kind="stable")
     theta = start.clone()
@@ -203,12 +168,11 @@ def _coarse_to_fine(
                 continue
             at = torch.as_tensor(order[wanted].copy(), device=theta.device)
             if solved:
-                weights = _cubic_weights(np.log(lam[order[wanted]]), np.log(lam[order[solved]]))
+                weights = cubic_weights(np.log(lam[order[wanted]]), np.log(lam[order[solved]]))
                 known = theta[torch.as_tensor(order[solved].copy(), device=theta.device)]
                 theta[at] = torch.einsum("wk,kcd->wcd", torch.as_tensor(weights).to(known), known)
-            found = minimise(
-                problem, lam[order[wanted]], theta[at], tol=solver.tol, max_iterations=solver.max_iterations
-            )
+            parts = np.zeros(len(wanted), np.int64)
+            found = minimise(batch, lam[order[wanted]], parts, theta[at], tol=solver.tol, limit=solver.max_iterations)
             theta[at] = found.theta
             positions = order[wanted]
             objective[positions], gap[positions] = found.objective, found.gap
@@ -218,7 +182,7 @@ def _coarse_to_fine(
     return Found(theta, objective, gap, iterations, done)
 
 
-def _cubic_weights(at: NDArray[np.float64], nodes: NDArray[np.float64]) -> NDArray[np.float64]:
+def cubic_weights(at: NDArray[np.float64], nodes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Lagrange weights [at, nodes] of the polynomial through the (up to) four nearest nodes; at equal nodes, a copy."""
     weights = np.zeros((len(at), len(nodes)))
     for row, value in enumerate(at):
@@ -230,28 +194,21 @@ def _cubic_weights(at: NDArray[np.float64], nodes: NDArray[np.float64]) -> NDArr
     return weights
 
 
-def _from_init(init: tuple[Array, Array], basis: Array, like: Tensor) -> Tensor:
+def _from_weights(rows: Design, init: tuple[Array, Array], like: Tensor) -> Tensor:
+    """W [L, d, C] and b [L, C] as theta like `like` [L, C, r + 1]. Raises DataError where their shapes do not fit."""
     w, b = np.asarray(init[0], np.float64), np.asarray(init[1], np.float64)
-    count, classes, width = like.shape
-    if w.shape != (count, width - 1, classes) or b.shape != (count, classes):
-        raise DataError(
-            f"init must be W {(count, width - 1, classes)} and b {(count, classes)}, not {w.shape}, {b.shape}"
-        )
-    rotated = np.swapaxes(w, 1, 2) @ basis
-    return torch.as_tensor(np.concatenate([rotated, b[..., None]], axis=2)).to(like)
+    count, classes, _ = like.shape
+    d = len(rows.mean)
+    if w.shape != (count, d, classes) or b.shape != (count, classes):
+        raise DataError(f"init must be W {(count, d, classes)} and b {(count, classes)}, not {w.shape}, {b.shape}")
+    return torch.as_tensor(np.concatenate([rows.coefficients(w), b[..., None]], axis=2)).to(like)
 
 
-def _dtype(precision: str, work: int) -> torch.dtype:
+def dtype_of(solver: Solver, work: int) -> torch.dtype:
+    """The precision of the products. work: multiply-adds of a pass over all rows. Raises DataError for an unknown one."""
     choices = {"float32": torch.float32, "float64": torch.float64}
-    if precision == "auto":
+    if solver.precision == "auto":
         return torch.float64 if work <= FLOAT64_WORK else torch.float32
-    if precision not in choices:
-        raise DataError(f"precision must be auto, float32 or float64, not {precision!r}")
-    return choices[precision]
-
-
-def _block_rows(width: int, device: torch.device) -> int:
-    """Rows a block, so that the block of logits stays in the processor's cache (or fills an accelerator)."""
-    if device.type == "cpu":
-        return int(np.clip((1 << 18) // width, 128, 4096))
-    return int(np.clip((1 << 26) // width, 1024, 65536))
+    if solver.precision not in choices:
+        raise DataError(f"precision must be auto, float32 or float64, not {solver.precision!r}")
+    return choices[solver.precision]

@@ -26,7 +26,7 @@ AT_LAYER = (Column("model", "model"), Column("layer", "layer"))
 @dataclass(frozen=True)
 class LayerRow:
     """One layer of one model. probe, knn, random: test accuracy (random: of the same probe on random weights); path: (λ, validation accuracy)
-    along the whole path of penalties; knn_by_k: test accuracy by number of neighbours; nll in nats; ece over 15 bins."""
+    along the path of penalties as far as it was walked; knn_by_k: test accuracy by number of neighbours; nll in nats; ece over 15 bins."""
 
     model: str
     layer: str
@@ -142,6 +142,7 @@ def _of(scores: Sequence[LayerScore], model: str) -> list[LayerScore]:
 
 def _row(s: LayerScore, y: np.ndarray, n_classes: int) -> LayerRow:
     p, n = s.probe, len(y)
+    walked = np.isfinite(p.path_accuracy)
     return LayerRow(
         model=s.model,
         layer=s.label,
@@ -153,7 +154,7 @@ def _row(s: LayerScore, y: np.ndarray, n_classes: int) -> LayerRow:
         validation=s.validation,
         penalty=p.lambda_,
         at_edge=p.at_edge,
-        path=(tuple(map(float, p.lambdas)), tuple(map(float, p.path_accuracy))),
+        path=(tuple(map(float, p.lambdas[walked])), tuple(map(float, p.path_accuracy[walked]))),
         knn=of_value(s.knn_top1, n),
         knn_balanced_accuracy=balanced_accuracy(y, s.knn_predictions, n_classes=n_classes),
         knn_k=s.knn_k,
