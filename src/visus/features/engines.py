@@ -44,7 +44,12 @@ def tapped(backbone: Backbone, taps: Sequence[Tap], pool: str) -> torch.nn.Modul
 
     A copy, so that neither a device, a memory layout nor a hook of ours ever reaches the user's model.
     """
-    return copy.deepcopy(TappedModule(backbone, taps, pool)).eval().requires_grad_(False)
+    return own_copy(TappedModule(backbone, taps, pool))
+
+
+def own_copy(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy in eval mode and without gradients: an engine may do with it what it likes."""
+    return copy.deepcopy(module).eval().requires_grad_(False)
 
 
 def replica(module: torch.nn.Module) -> torch.nn.Module:

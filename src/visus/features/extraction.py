@@ -34,7 +34,8 @@ def extract(
 ) -> Features:
     """Features of `images` at `taps`, from the store where it has them, else by one streaming pass over the images.
 
-    taps: names or aliases. pool: 'mean' (over positions or patches), 'cls' (that token), 'flatten' or None (everything, [n, c*h*w]).
+    taps: names or aliases. pool: 'mean' (over positions or patches), 'cls' (that token), 'cls+mean' (one behind the other),
+    'flatten' or None (everything, [n, c*h*w]).
     precision: 'fp32' or 'bf16' (stored as float32). engine: 'auto', 'openvino', 'torch'. device: 'auto', 'cpu', 'cuda',
     'cuda:N'. batch: images a forward pass (found by itself). workers: threads (one a core). store: folder of all features
     (default paths.features_home()). shard_rows: images a shard at most; a killed run loses less than one. labelled: have the store's

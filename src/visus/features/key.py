@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+from collections.abc import Sequence
 from dataclasses import fields
 
 import xxhash
@@ -17,7 +18,7 @@ import xxhash
 from visus.features.manifest import FORMAT
 from visus.images.base import ImageSet
 from visus.models.base import Backbone
-from visus.models.code import packages
+from visus.models.code import own_code, packages
 from visus.models.tap import Tap
 from visus.version import __version__
 
@@ -37,6 +38,11 @@ def feature_key(images: ImageSet, backbone: Backbone, *, pool: str, precision: s
     ]  # fmt: skip
     digest: str = xxhash.xxh3_128_hexdigest("\n".join(map(str, parts)).encode("utf-8", "surrogateescape"))
     return digest
+
+
+def tapped_as(backbone: Backbone, taps: Sequence[Tap], pool: str) -> str:
+    """What the features of a network at these taps depend on besides its modules and weights, as a text."""
+    return "\n".join([backbone.preprocess.key, own_code([backbone.call]), *map(_written, taps), pool])
 
 
 def minor(package: str) -> str:

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from visus.errors import ReadError
+from visus.features.prepared import PreparedImage, shelf_of
 from visus.images.base import ImageSet
 from visus.images.digest import pixel_digest
 from visus.images.errors import DecodeError, GoneError
 from visus.models.preprocess import Preprocess
 
 Outputs = tuple[np.ndarray, ...]
-Slot = Callable[[np.ndarray], Outputs]
+Slot = Callable[..., Outputs]
 Launch = Callable[[np.ndarray], Callable[[], Outputs]]
 Bad = list[tuple[int, str, str]]
 Done = tuple[int, Outputs, Bad]
@@ -45,6 +46,7 @@ class Filler:
         self.images, self.preprocess, self.batch = images, preprocess, batch
         self.stop = threading.Event()
         self.pixels = np.zeros((len(images), 16), np.uint8)
+        self.shelf = shelf_of(images, preprocess)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -68,9 +70,9 @@ class Filler:
                 buffer[row] = 0
                 continue
             try:
-                image = self.images.decode(i)
-                self.pixels[i] = np.frombuffer(pixel_digest(image), np.uint8)
-                buffer[row] = self.preprocess(image)
+                image = self._kept(i)
+                self.pixels[i] = np.frombuffer(image.digest, np.uint8)
+                buffer[row] = image.pixels
             except GoneError as error:
                 # What the store remembers of an image must be true of its content, not of today's folder.
                 raise ReadError(
@@ -80,6 +82,39 @@ class Filler:
                 buffer[row] = 0
                 bad.append((i, self.images.ids[i], " ".join(str(error).split())))
         return bad
+
+    def _kept(self, i: int) -> PreparedImage:
+        """The image from the shelf, or prepared, and put there for the next network."""
+        found = self.shelf.take(int(self.images.rows[i]))
+        if found is None:
+            found = self._prepare(i)
+            if not self.shelf.once:
+                self.shelf.put(int(self.images.rows[i]), found)
+        return found
+
+    def _prepare(self, i: int) -> PreparedImage:
+        image = self.images.decode(i)
+        return PreparedImage(self.preprocess(image), pixel_digest(image))
+
+    @contextmanager
+    def ahead(self, numbers: Sequence[int]) -> Iterator[None]:
+        """For the length of the block, a thread prepares the images of the batches `numbers` in advance, as many as there is room for."""
+        over = threading.Event()
+
+        def work() -> None:
+            for i in (i for b in numbers for i in range(b * self.batch, min((b + 1) * self.batch, len(self.images)))):
+                if over.is_set() or self.shelf.full:
+                    return
+                row = int(self.images.rows[i])
+                try:
+                    if row not in self.shelf:
+                        self.shelf.put(row, self._prepare(i))
+                except DecodeError:  # noted when its turn comes
+                    continue
+
+        with _workers(1, over) as submit:
+            submit(work)  # an error in it is raised when its image's turn comes
+            yield
 
 
 def carry(numbers: Sequence[int], fill: Filler, slots: Sequence[Slot]) -> Generator[Done, None, None]:

@@ -19,7 +19,7 @@ from visus.features.manifest import Manifest, damaged, read
 from visus.images.base import ImageSet
 from visus.models.base import Backbone
 from visus.models.tap import Tap
-from visus.models.tapping import POOLS
+from visus.models.tapping import CLS_AND_MEAN, POOLS
 
 PRECISIONS = ("fp32", "bf16")
 SHARD_ROWS = 2048
@@ -93,7 +93,8 @@ def requested(
     resolved = backbone.resolve((taps,) if isinstance(taps, str) else taps)
     if not resolved:
         raise DataError("no tap was asked for; name at least one, for example late")
-    for what, value, known in (("pool", options.pool, POOLS), ("precision", options.precision, PRECISIONS)):
+    pools = POOLS if options.pool != CLS_AND_MEAN else (CLS_AND_MEAN,)
+    for what, value, known in (("pool", options.pool, pools), ("precision", options.precision, PRECISIONS)):
         if value not in known:
             raise DataError(f"unknown {what} {value!r}; write {', '.join(known[:-1])} or {known[-1]}")
     for what in ("batch", "workers", "shard_rows"):

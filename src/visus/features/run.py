@@ -13,6 +13,7 @@ import torch
 
 from visus import threads
 from visus.features import engines, pipeline
+from visus.features.key import tapped_as
 from visus.features.plan import Job
 from visus.progress import log
 
@@ -54,7 +55,8 @@ def _batches(job: Job, fill: pipeline.Filler, numbers: Sequence[int]) -> Iterato
     workers = request.options.workers or threads.count()
     if job.run.device == "cpu":
         workers = min(workers, len(numbers))
-        slots = _cpu_slots(job, module, workers, fill)
+        with fill.ahead(numbers):
+            slots = _cpu_slots(job, module, workers, fill)
         del module  # the slots hold what they need of it
         with engines.one_thread_each(), closing(pipeline.carry(numbers, fill, slots)) as batches:
             yield batches, workers
@@ -74,4 +76,5 @@ def _cpu_slots(job: Job, module: torch.nn.Module, n: int, fill: pipeline.Filler)
 
     sample = np.zeros(fill.shape, fill.dtype)
     fill(0, sample)
-    return openvino_slots(module, n, precision, sample)
+    about = tapped_as(job.request.backbone, job.taps, job.request.options.pool)
+    return openvino_slots(module, n, precision, sample, about=about)

@@ -79,8 +79,9 @@ class Backbone:
         """Normalised float [b, 3, h, w] -> output by tap name.
 
         pool: 'mean' (spatial and grid: mean over positions; tokens: mean over patch tokens, prefix left out), 'cls' (tokens
-        with a CLS: that token; else as 'mean'), None (as the module gave it). Layers behind the deepest tap are not run in
-        eager mode. Hooks come off whatever happens. Weights and buffers are as they were.
+        with a CLS: that token; else as 'mean'), 'cls+mean' (with a CLS: both, [b, 2 d]; else as 'mean'), None (as the module
+        gave it). Layers behind the deepest tap are not run in eager mode. Hooks come off whatever happens. Weights and buffers
+        are as they were.
         """
         if not taps:
             raise DataError("no tap was asked for; name at least one, for example late")

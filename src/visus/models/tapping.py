@@ -13,6 +13,8 @@ from visus.models.tap import Tap
 from visus.spec import unknown
 
 POOLS = ("mean", "cls", "flatten")
+CLS_AND_MEAN = "cls+mean"
+"""Both poolings of one pass, one behind the other: for who reads both."""
 
 
 class _Enough(Exception):  # noqa: N818 - not an error: it ends a forward pass
@@ -29,11 +31,11 @@ def forward_taps(
 ) -> dict[str, torch.Tensor]:
     """Normalised float [b, 3, h, w] -> output by tap name, in the order of `taps`, of `run`, which runs the module.
 
-    pool: 'mean', 'cls', 'flatten' -> float32 [b, d] (see Backbone.forward); None -> as the module gave it. The module runs in
+    pool: 'mean', 'cls', 'cls+mean', 'flatten' -> float32 [b, d] (see Backbone.forward); None -> as the module gave it. The module runs in
     eval mode (and gets its mode back), without gradients; in eager mode it ends behind the deepest tap. Under tracing
     (torch.jit.trace, torch.export, torch.compile) it runs to its end. Raises SpecError for an unknown pooling.
     """
-    if pool is not None and pool not in POOLS:
+    if pool is not None and pool not in (*POOLS, CLS_AND_MEAN):
         raise unknown("pooling", pool, POOLS)
     traced = tracing()
     # Inference mode makes tensors that a tracer cannot follow.
@@ -112,7 +114,7 @@ def unwrap(output: Any) -> torch.Tensor:
 
 
 def pooled(y: torch.Tensor, tap: Tap, pool: str) -> torch.Tensor:
-    """One vector an image, float32 [b, d]: the mean over positions, the CLS token, or everything in a row."""
+    """One vector an image, float32 [b, d]: the mean over positions, the CLS token, one behind the other, or everything in a row."""
     if pool == "flatten" or y.ndim == 2:
         return y.flatten(1).float()
     if tap.kind == "spatial":
@@ -120,9 +122,11 @@ def pooled(y: torch.Tensor, tap: Tap, pool: str) -> torch.Tensor:
     if tap.kind == "grid":
         return y.float().mean(dim=(1, 2))
     if tap.kind == "tokens":
-        if pool == "cls" and tap.cls is not None:
-            return y[:, tap.cls].float()
+        token = y[:, tap.cls].float() if tap.cls is not None else None
+        if pool == "cls" and token is not None:
+            return token
         if tap.shape[0] > tap.prefix + tap.suffix:  # a block of the class token alone has no patches
             y = y[:, tap.prefix : -tap.suffix or None]
-        return y.float().mean(dim=1)
+        average = y.float().mean(dim=1)
+        return average if token is None or pool != CLS_AND_MEAN else torch.cat([token, average], dim=1)
     return y.flatten(1).float()

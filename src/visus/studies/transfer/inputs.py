@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from visus.features import Features, extract
+from visus.features.prepared import decoded_once
 from visus.images import ImageSet, Splits
 from visus.measures.reduce import pca_from_train
 from visus.models import Backbone, load_backbone
@@ -48,8 +49,9 @@ def extract_features(spec: str, imageset: ImageSet, options: FeatureOptions, *, 
         o = options
         return extract(imageset, network, names, pool=o.pool, precision=o.precision, engine=o.engine, device=o.device)
 
-    features = run(backbone)
-    control = of_random_control(backbone, run, seed=options.seed) if controls else None
+    with decoded_once():
+        features = run(backbone)
+        control = of_random_control(backbone, run, seed=options.seed) if controls else None
     return ModelFeatures(backbone, features, control, tuple(names))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from visus.images import ImageSet
 from visus.measures.masking import blank_mask, kept_at, patch_order
 from visus.models.tokens import forward_kept
 from visus.progress import task
+from visus.studies.vit.engine import Engine, engine_for
 from visus.studies.vit.evaluated import EvaluatedModel, PreparedImages, model_outputs, prepare
 from visus.studies.vit.maps import MAPS, importance
 from visus.studies.vit.options import MaskingOptions
@@ -93,17 +94,39 @@ class Curves:
 
 @dataclass(frozen=True)
 class WholeImages:
-    """A model on whole images: where every curve begins. y: labels, or None. outputs: float32 [n, k] of whole images."""
+    """A model on whole images: where every curve begins. y: labels, or None. outputs: float32 [n, k] of whole images. engine: what runs it on
+    versions of them, None: PyTorch."""
 
     model: EvaluatedModel
     images: PreparedImages
     y: np.ndarray | None
     device: str
     outputs: np.ndarray = field(repr=False)
+    engine: Engine | None = None
 
     @classmethod
     def of(cls, model: EvaluatedModel, images: PreparedImages, y: np.ndarray | None, device: str) -> WholeImages:
-        return cls(model, images, y, device, model_outputs(model, images, device))
+        patches = 0 if model.layout is None else model.layout.patches
+        engine = engine_for(model.backbone, images.raw, patches=patches, device=device)
+        whole = cls(model, images, y, device, np.empty(0), engine)
+        return replace(whole, outputs=whole.outputs_of(images))
+
+    def outputs_of(self, images: PreparedImages) -> np.ndarray:
+        """float32 [n, k]: the model's outputs of a version of the images."""
+        runner = self.engine.whole if self.engine is not None else None
+        return model_outputs(self.model, images, self.device) if runner is None else runner(images.raw)[0]
+
+    def outputs_without(self, kept: np.ndarray) -> np.ndarray:
+        """float32 [n, k]: its outputs with the tokens of other than the kept patches, int64 [n, m], dropped."""
+        runner = self.engine.dropping if self.engine is not None else None
+        if runner is not None:
+            return runner(self.images.raw, kept)[0]
+        chosen = torch.from_numpy(kept).to(self.device)
+
+        def look(at: slice, x: torch.Tensor) -> np.ndarray:
+            return forward_kept(self.model.backbone, x, chosen[at]).float().cpu().numpy()
+
+        return np.concatenate(list(self.images.through(self.model, self.device, look)))
 
 
 def masked_curves(
@@ -186,14 +209,7 @@ def undroppable(whole: WholeImages) -> str | None:
 
 def dropped(whole: WholeImages, order: np.ndarray, pattern: str, ratios: Sequence[float]) -> Curve:
     """Answers with the patch tokens of ever fewer patches in the sequence; the first ratio is 1."""
-    outputs = [whole.outputs]
-    for ratio in ratios[1:]:
-        kept = torch.from_numpy(kept_at(order, ratio)).to(whole.device)
-
-        def look(at: slice, x: torch.Tensor, kept: torch.Tensor = kept) -> np.ndarray:
-            return forward_kept(whole.model.backbone, x, kept[at]).float().cpu().numpy()
-
-        outputs.append(np.concatenate(list(whole.images.through(whole.model, whole.device, look))))
+    outputs = [whole.outputs, *(whole.outputs_without(kept_at(order, ratio)) for ratio in ratios[1:])]
     return _curve(whole, "drop", pattern, ratios, outputs)
 
 
@@ -211,7 +227,7 @@ def blanked(whole: WholeImages, order: np.ndarray, pattern: str, ratios: Sequenc
     for ratio in ratios[1:]:
         left = PreparedImages(hidden(whole.images.raw, hiding.paint, order, hiding.grid, ratio))
         with torch.inference_mode():
-            outputs.append(model_outputs(whole.model, left, whole.device))
+            outputs.append(whole.outputs_of(left))
     return _curve(whole, "blank", pattern, ratios, outputs)
 
 

@@ -9,11 +9,13 @@ from itertools import combinations
 import numpy as np
 
 from visus.features import Features, extract
+from visus.features.prepared import decoded_once
 from visus.images import ImageSet
 from visus.measures.probe import ProbeResult
 from visus.measures.probe_null import PermutationNull
 from visus.measures.repeats import repeats
 from visus.models import Backbone
+from visus.models.tapping import CLS_AND_MEAN
 from visus.progress import task
 from visus.result import key_of
 from visus.studies.common import repeated_images
@@ -146,14 +148,21 @@ def _probe(model: EvaluatedModel, imageset: ImageSet, *, controls: bool, device:
     chosen = sorted({max(round(len(blocks) * k / DEPTHS), 1) for k in range(1, DEPTHS + 1)})
     layers = {k: blocks[k - 1] for k in chosen}
 
-    def extracted(b: Backbone) -> list[Features]:
-        return _extracted(b, imageset, layers, mean_only=model.mean_pooled, device=device)
+    names = [*_names(backbone, layers).values(), backbone.aliases["late"]]
+    with_cls = not model.mean_pooled
 
-    found = extracted(backbone)
-    control = of_random_control(backbone, extracted, seed=seed) if controls else None
-    images = valid_images(imageset, imageset.split(seed=seed), [*found, *(control or [])])
-    vectors = _vectors(found, backbone, layers, images.valid_indices)
-    of_control = _vectors(control, backbone, layers, images.valid_indices) if control else {}
+    def extracted(b: Backbone) -> Features:
+        return extract(imageset, b, names, pool=CLS_AND_MEAN if with_cls else "mean", device=device)
+
+    with decoded_once():
+        found = extracted(backbone)
+        control = of_random_control(backbone, extracted, seed=seed) if controls else None
+    images = valid_images(imageset, imageset.split(seed=seed), [found, *([control] if control else [])])
+
+    def pooled(features: Features) -> dict[tuple[int, str], np.ndarray]:
+        return _vectors(features, backbone, layers, images.valid_indices, with_cls=with_cls)
+
+    vectors, of_control = pooled(found), pooled(control) if control else {}
     probes = []
     with task(f"probing poolings of {model.spec}", len(vectors)) as progress:
         for (layer, pooling), x in vectors.items():
@@ -162,18 +171,7 @@ def _probe(model: EvaluatedModel, imageset: ImageSet, *, controls: bool, device:
             random = fit_probe(of_control[layer, pooling], images, device=device).top1 if of_control else None
             probes.append(FittedProbe(layer, pooling, x.shape[1], probe, shuffled, random))
             progress.advance()
-    return _Probed(model.spec, images, pixels_of(found[0], images.valid_indices), tuple(probes))
-
-
-def _extracted(
-    backbone: Backbone, imageset: ImageSet, layers: Mapping[int, str], *, mean_only: bool, device: str
-) -> list[Features]:
-    """Features by the mean of the patch tokens (and pre-logits), and where there is a CLS token by it."""
-    names = _names(backbone, layers)
-    found = [extract(imageset, backbone, [*names.values(), backbone.aliases["late"]], pool="mean", device=device)]
-    if mean_only:
-        return found
-    return [*found, extract(imageset, backbone, list(names.values()), pool="cls", device=device)]
+    return _Probed(model.spec, images, pixels_of(found, images.valid_indices), tuple(probes))
 
 
 def _names(backbone: Backbone, layers: Mapping[int, str]) -> dict[int, str]:
@@ -182,18 +180,18 @@ def _names(backbone: Backbone, layers: Mapping[int, str]) -> dict[int, str]:
 
 
 def _vectors(
-    found: Sequence[Features], backbone: Backbone, layers: Mapping[int, str], valid: np.ndarray
+    features: Features, backbone: Backbone, layers: Mapping[int, str], valid: np.ndarray, *, with_cls: bool
 ) -> dict[tuple[int, str], np.ndarray]:
-    """float32 [n, d] by (layer, pooling), of the images at positions `valid`."""
+    """float32 [n, d] by (layer, pooling), of the images at positions `valid`. with_cls: the features hold the CLS token, then the mean."""
     vectors: dict[tuple[int, str], np.ndarray] = {}
     for layer, name in _names(backbone, layers).items():
-        average = rows_of(found[0], name, valid)
-        if len(found) > 1:
-            token = rows_of(found[1], name, valid)
-            vectors[layer, "CLS"] = token
-            vectors[layer, "CLS + mean"] = np.concatenate([token, average], axis=1)
-        vectors[layer, "mean"] = average
-    vectors[0, "pre-logits"] = rows_of(found[0], backbone.aliases["late"], valid)
+        both = rows_of(features, name, valid)
+        width = both.shape[1] // 2 if with_cls else 0
+        if with_cls:
+            vectors[layer, "CLS"] = np.ascontiguousarray(both[:, :width])
+            vectors[layer, "CLS + mean"] = both
+        vectors[layer, "mean"] = np.ascontiguousarray(both[:, width:])
+    vectors[0, "pre-logits"] = rows_of(features, backbone.aliases["late"], valid)
     return vectors
 
 

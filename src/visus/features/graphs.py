@@ -1,0 +1,160 @@
+"""A network's graph for OpenVINO, kept without its weights: traced and converted once, filled with the weights of whichever network has it.
+
+Tracing and converting take a second or more, and depend on what a network is built of, not on what it has learned: the control with random
+weights has the graph of the network beside it, and so has the same network tomorrow. A kept graph has a named hole where each weight
+stood. Whoever fills one compares its features with PyTorch's: a number that was worked out of weights while the graph was made, and
+therefore stands in it, shows there.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+
+from visus import paths
+from visus.errors import StoreError
+from visus.features.key import minor
+from visus.features.silent_openvino import ov
+from visus.models.code import attributes, own_code, packages
+from visus.progress import log
+from visus.version import __version__
+
+FORMAT = b"visus graph 1\n"
+HOLE = "weight:"
+_DIGEST, _LENGTH = 16, 8  # bytes
+_REPLACEABLE = (ov.Type.f32, ov.Type.f16)
+
+
+def graph_key(module: torch.nn.Module, about: str, *samples: np.ndarray) -> str:
+    """Content hash, 32 hex digits, of all that a graph depends on: everything about a network but the values of its floating-point
+    weights, `about` (what it stands in: preprocessing, taps, pooling), the size of an image, and versions.
+
+    samples: a batch of each input, images first, uint8 or float32 [b, h, w, 3]; b counts where there is more than one.
+    """
+    sizes = [samples[0].shape[1:], *(len(s) for s in samples[1:])]
+    h = xxhash.xxh3_128(f"{about}|{sizes}|{[str(s.dtype) for s in samples]}|visus {__version__}".encode())
+    h.update(re.sub(r" at 0x[0-9a-f]+", "", repr(module)).encode("utf-8", "replace"))
+    for name in ("openvino", "torch", "numpy"):
+        h.update(f"|{name} {importlib.metadata.version(name)}".encode())
+    h.update("".join(f"|{name} {minor(name)}" for name in packages(module)).encode())
+    h.update(attributes(module).encode("utf-8", "replace"))
+    h.update(own_code({type(m): None for m in module.modules()}).encode())
+    for name, tensor in _weights(module).items():
+        h.update(f"|{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if not _replaceable(tensor):
+            h.update(_digest(tensor))
+    for path, part in module.named_modules():
+        for name, value in sorted(vars(part).items()):
+            if isinstance(value, torch.Tensor):  # no buffer: it stands in the graph
+                h.update(f"|{path}.{name} {value.dtype} {tuple(value.shape)}".encode() + _digest(value))
+    return str(h.hexdigest())
+
+
+def _weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Every parameter and buffer by name."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _replaceable(tensor: torch.Tensor) -> bool:
+    """Whether a weight may leave a hole in the graph; all others, as indices and switches, are part of it."""
+    return tensor.dtype in (torch.float32, torch.float16) and tensor.numel() > 0
+
+
+def keep(model: Any, module: torch.nn.Module, key: str) -> None:
+    """Write the graph of a converted network into the lab's cache; the model is of no use afterwards. Where that fails it is logged:
+    it only saves time."""
+    _hollow(model, _weights(module))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            at = Path(folder) / "graph.xml"
+            ov.serialize(model, at, at.with_suffix(".bin"))
+            structure, constants = at.read_bytes(), at.with_suffix(".bin").read_bytes()
+        body = len(structure).to_bytes(_LENGTH, "little") + structure + constants
+        paths.write_bytes(_place(key), FORMAT + xxhash.xxh3_128_digest(body) + body)
+    except (StoreError, OSError, RuntimeError) as error:
+        log(f"the network's graph is not kept: {str(error).splitlines()[0]}")
+
+
+def kept(module: torch.nn.Module, key: str) -> Any | None:
+    """The kept graph with the weights of `module`, which share its memory, as an OpenVINO model; None where there is none that fits."""
+    body = _read(_place(key))
+    if body is None:
+        return None
+    size = int.from_bytes(body[:_LENGTH], "little")
+    structure, constants = body[_LENGTH : _LENGTH + size], body[_LENGTH + size :]
+    try:
+        model = ov.Core().read_model(structure, constants)
+        return model if _fill(model, _weights(module)) else None
+    except (RuntimeError, TypeError, ValueError):
+        return None
+
+
+def _place(key: str) -> Path:
+    return paths.home() / "graphs" / f"{key}.graph"
+
+
+def _read(path: Path) -> bytes | None:
+    """A file's content behind its digest; None where there is none, it is not whole, or another user could have written it."""
+    try:
+        with path.open("rb") as file:
+            about = os.fstat(file.fileno())
+            if hasattr(os, "getuid") and (about.st_uid != os.getuid() or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+                return None
+            data = file.read()
+    except (OSError, StoreError):
+        return None
+    head, body = data[: len(FORMAT) + _DIGEST], data[len(FORMAT) + _DIGEST :]
+    return body if head == FORMAT + xxhash.xxh3_128_digest(body) else None
+
+
+def _hollow(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
+    """Put an input, named after its tensor, in the place of every constant that is a floating-point weight, byte for byte."""
+    by_bytes: dict[tuple[tuple[int, ...], bytes], list[str]] = {}
+    for name, tensor in weights.items():
+        if _replaceable(tensor):
+            by_bytes.setdefault((tuple(tensor.shape), _digest(tensor)), []).append(name)
+    holes: dict[str, Any] = {}
+    for node in model.get_ops():
+        if node.get_type_name() != "Constant":
+            continue
+        found = torch.from_numpy(np.array(node.data)) if node.get_element_type() in _REPLACEABLE else None
+        names = [] if found is None else by_bytes.get((tuple(found.shape), _digest(found)), [])
+        # Of several weights that are equal now, as the shifts of untrained norms are, the one that the constant is called after.
+        name = next((n for n in names if node.get_friendly_name().endswith(n)), names[0] if len(names) == 1 else None)
+        if name is None:
+            continue
+        if name not in holes:
+            holes[name] = ov.op.Parameter(node.get_element_type(), node.get_output_partial_shape(0))
+            holes[name].set_friendly_name(HOLE + name)
+        for target in node.output(0).get_target_inputs():
+            target.replace_source_output(holes[name].output(0))
+    model.add_parameters(list(holes.values()))
+
+
+def _digest(tensor: torch.Tensor) -> bytes:
+    return xxhash.xxh3_128_digest(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+
+def _fill(model: Any, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Put the weights into the holes named after them; False where one has no hole's name, shape or type."""
+    for hole in [p for p in model.get_parameters() if p.get_friendly_name().startswith(HOLE)]:
+        tensor = weights.get(hole.get_friendly_name().removeprefix(HOLE))
+        if tensor is None or list(tensor.shape) != list(hole.get_output_shape(0)):
+            return False
+        constant = ov.op.Constant(tensor.detach().cpu().contiguous().numpy(), shared_memory=True)
+        if constant.get_element_type() != hole.get_element_type():
+            return False
+        for target in hole.output(0).get_target_inputs():
+            target.replace_source_output(constant.output(0))
+        model.remove_parameter(hole)
+    return True

@@ -1,0 +1,62 @@
+"""A model's outputs over many versions of the same images, by the engine that features are extracted with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from visus.features.arrays import ArrayRunner, array_runner
+from visus.features.key import tapped_as
+from visus.models import Backbone, TappedModule
+from visus.models.tokens import forward_kept
+
+FEWEST = 64
+"""Images from which on making a network ready for the engine pays, over the versions of them that masking asks for."""
+
+
+class Outputs(torch.nn.Module):
+    """uint8 [b, h, w, 3], and int64 [b, m] of kept patches where some are dropped -> (float32 [b, k],): logits, or without a classifier the
+    pooled feature."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.module, self.backbone = backbone.module, backbone
+
+    def forward(self, raw: torch.Tensor, kept: torch.Tensor | None = None) -> tuple[torch.Tensor]:
+        batch = self.backbone.preprocess.normalize(raw)
+        found = self.backbone.output(batch) if kept is None else forward_kept(self.backbone, batch, kept)
+        return (found.float(),)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A backbone made ready for versions of these images (uint8 [n, h, w, 3]) on a CPU: whole, and with patches dropped; each when it is
+    first asked for. None where PyTorch must do it."""
+
+    backbone: Backbone
+    raw: np.ndarray
+    patches: int
+
+    @cached_property
+    def whole(self) -> ArrayRunner | None:
+        """Takes images."""
+        if self.backbone.labels is None:
+            taps = self.backbone.resolve(["late"])
+            return array_runner(
+                TappedModule(self.backbone, taps), self.raw, about=tapped_as(self.backbone, taps, "mean")
+            )
+        return array_runner(Outputs(self.backbone), self.raw, about=tapped_as(self.backbone, (), "outputs"))
+
+    @cached_property
+    def dropping(self) -> ArrayRunner | None:
+        """Takes images and their kept patches."""
+        half = np.tile(np.arange(0, self.patches, 2), (len(self.raw), 1))
+        return array_runner(Outputs(self.backbone), self.raw, half, about=tapped_as(self.backbone, (), "kept"))
+
+
+def engine_for(backbone: Backbone, raw: np.ndarray, *, patches: int, device: str) -> Engine | None:
+    """The engine of a model for images as it sees them; None on a GPU, and for few images. patches: 0 of a network without."""
+    return Engine(backbone, raw, patches) if device == "cpu" and len(raw) >= FEWEST else None
