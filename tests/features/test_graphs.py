@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,13 @@ SAMPLE = np.random.default_rng(0).integers(0, 256, (2, tiny.SIZE, tiny.SIZE, 3),
 def traced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Has a word put into the list whenever a network is traced and converted."""
     calls: list[str] = []
-    honest = openvino_engine._converted
+    honest = openvino_engine.converted
 
     def convert(*arguments: object) -> object:
         calls.append("converted")
         return honest(*arguments)
 
-    monkeypatch.setattr(openvino_engine, "_converted", convert)
+    monkeypatch.setattr(openvino_engine, "converted", convert)
     return calls
 
 
@@ -93,14 +94,40 @@ def test_a_graph_that_was_touched_is_made_anew(monkeypatch: pytest.MonkeyPatch, 
     assert not file.stat().st_mode & 0o022
 
 
-def test_a_graph_with_another_networks_numbers_in_it_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_with_a_networks_own_numbers_in_it_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers worked out of weights while the graph was made stand in it, and are wrong for other weights."""
     calls = traced(monkeypatch)
-    monkeypatch.setattr(graphs, "_replaceable", lambda tensor: False)  # all weights stay in the graph
-    monkeypatch.setattr(graphs, "graph_key", lambda *_: "one")
-    slot(tiny.backbone(0))
-    assert_equal(slot(tiny.backbone(1)), by_torch(tiny.backbone(1)))
+    for seed in (0, 1):
+        backbone = tiny.backbone(seed)
+        backbone.module.body[0].weight_orig = torch.nn.Parameter(backbone.module.body[0].weight.detach())
+        del backbone.module.body[0].weight
+        backbone.module.body[0].forward = partial(doubled, backbone.module.body[0])
+        assert_equal(slot(backbone), by_torch(backbone))
     assert calls == ["converted"] * 2
+    assert kept_files() == []
+
+
+def doubled(layer: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    weight = torch.from_numpy(2 * layer.weight_orig.detach().numpy())  # which a tracer takes for a constant
+    return torch.nn.functional.conv2d(x, weight, layer.bias, layer.stride, layer.padding)
+
+
+def test_a_graph_that_gives_other_features_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = traced(monkeypatch)
+    backbone = tiny.backbone(0)
+    slot(backbone)
+    monkeypatch.setattr(graphs, "_weights", lambda module: {n: t + 0.01 for n, t in module.state_dict().items()})
+    assert_equal(slot(backbone), by_torch(backbone))
+    assert calls == ["converted"] * 2
+
+
+def test_keeping_a_graph_leaves_the_weights_as_they_were() -> None:
+    backbone = tiny.backbone(0)
+    module = engines.tapped(backbone, backbone.resolve(["late"]), "mean")
+    before = {name: t.clone() for name, t in module.state_dict().items()}
+    openvino_engine.openvino_slots(module, 1, "fp32", SAMPLE, about="x")
+    assert len(kept_files()) == 1
+    assert all(torch.equal(t, before[name]) for name, t in module.state_dict().items())
 
 
 def test_everything_but_weights_makes_another_graph() -> None:

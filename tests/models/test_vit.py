@@ -6,15 +6,17 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.models import vit_samples as samples
 from tests.models.small import batch
 from tests.models.vit_samples import ATTENDING, HF, sharpened, state
 
+from visus.measures.attention import rollout as measured_rollout
 from visus.models import attention as module
 from visus.models import load_backbone
-from visus.models.attention import attention, rollout
+from visus.models.attention import attention, last_and_rollout, rollout
 from visus.models.relevance import relevance
 from visus.models.tokens import forward_kept
 from visus.models.vit import vit_layout
@@ -85,6 +87,19 @@ def test_attention_times_values_in_the_librarys_own_block_gives_its_output(make,
     assert torch.allclose(through(lambda matrix: matrix), plain, atol=1e-5)
     uniform = through(lambda matrix: torch.full_like(matrix, 1 / tokens))
     assert (uniform - plain).norm() > 1e-2 * plain.norm()  # so the matrix is really what the block goes on with
+
+
+@pytest.mark.parametrize("name", ATTENDING)
+def test_one_pass_gives_the_last_layer_and_the_rollout(make, name: str) -> None:
+    backbone = make(name)
+    x, depth = batch(backbone), len(vit_layout(backbone).blocks)
+    last, rolled = last_and_rollout(backbone, x)
+    assert torch.equal(last, attention(backbone, x, layers=[depth - 1]).maps[depth - 1].mean(dim=1))
+    matrices = attention(backbone, x, layers=range(depth), rows="all").maps
+    whole = measured_rollout([matrices[k].numpy() for k in range(depth)])
+    inside = vit_layout(backbone)
+    row = whole[:, inside.place].mean(axis=1) if inside.cls is None else whole[:, inside.cls]
+    np.testing.assert_allclose(rolled.numpy(), row[:, inside.place], atol=1e-5)
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 32), (24, 64)])

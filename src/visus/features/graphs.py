@@ -2,8 +2,8 @@
 
 Tracing and converting take a second or more, and depend on what a network is built of, not on what it has learned: the control with random
 weights has the graph of the network beside it, and so has the same network tomorrow. A kept graph has a named hole where each weight
-stood. Whoever fills one compares its features with PyTorch's: a number that was worked out of weights while the graph was made, and
-therefore stands in it, shows there.
+stood. Of weights that left none, as those behind the last tap, it is seen that the features do not change with them: else a number that
+was worked out of them stands in the graph, and it is not kept. Whoever fills one compares its features with PyTorch's besides.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def graph_key(module: torch.nn.Module, about: str, *samples: np.ndarray) -> str:
     h.update(own_code({type(m): None for m in module.modules()}).encode())
     for name, tensor in _weights(module).items():
         h.update(f"|{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        if not _replaceable(tensor):
+        if not replaceable(tensor):
             h.update(_digest(tensor))
     for path, part in module.named_modules():
         for name, value in sorted(vars(part).items()):
@@ -65,15 +65,19 @@ def _weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def _replaceable(tensor: torch.Tensor) -> bool:
+def replaceable(tensor: torch.Tensor) -> bool:
     """Whether a weight may leave a hole in the graph; all others, as indices and switches, are part of it."""
     return tensor.dtype in (torch.float32, torch.float16) and tensor.numel() > 0
 
 
-def keep(model: Any, module: torch.nn.Module, key: str) -> None:
+def keep(model: Any, module: torch.nn.Module, key: str, samples: Sequence[np.ndarray]) -> None:
     """Write the graph of a converted network into the lab's cache; the model is of no use afterwards. Where that fails it is logged:
-    it only saves time."""
-    _hollow(model, _weights(module))
+    it only saves time. samples: a batch of each input. The module's weights are as they were afterwards."""
+    weights = _weights(module)
+    holes = _hollow(model, weights)
+    rest = [t for name, t in weights.items() if replaceable(t) and name not in holes]
+    if rest and _matter(rest, module, samples):
+        return
     try:
         with tempfile.TemporaryDirectory() as folder:
             at = Path(folder) / "graph.xml"
@@ -83,6 +87,22 @@ def keep(model: Any, module: torch.nn.Module, key: str) -> None:
         paths.write_bytes(_place(key), FORMAT + xxhash.xxh3_128_digest(body) + body)
     except (StoreError, OSError, RuntimeError) as error:
         log(f"the network's graph is not kept: {str(error).splitlines()[0]}")
+
+
+def _matter(weights: Sequence[torch.Tensor], module: torch.nn.Module, samples: Sequence[np.ndarray]) -> bool:
+    """Whether the outputs of `module` depend on some of its weights: whether they change when these do."""
+    inputs = [torch.from_numpy(s[:2]) for s in samples]
+    before = [w.detach().clone() for w in weights]
+    with torch.no_grad():
+        plain = module(*inputs)
+        try:
+            for w in weights:
+                w.add_(1)
+            changed = module(*inputs)
+        finally:
+            for w, was in zip(weights, before, strict=True):
+                w.copy_(was)
+    return not all(torch.equal(a, b) for a, b in zip(plain, changed, strict=True))
 
 
 def kept(module: torch.nn.Module, key: str) -> Any | None:
@@ -117,11 +137,11 @@ def _read(path: Path) -> bytes | None:
     return body if head == FORMAT + xxhash.xxh3_128_digest(body) else None
 
 
-def _hollow(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
-    """Put an input, named after its tensor, in the place of every constant that is a floating-point weight, byte for byte."""
+def _hollow(model: Any, weights: Mapping[str, torch.Tensor]) -> set[str]:
+    """Put an input, named after its tensor, in the place of every constant that is a floating-point weight, byte for byte. Their names."""
     by_bytes: dict[tuple[tuple[int, ...], bytes], list[str]] = {}
     for name, tensor in weights.items():
-        if _replaceable(tensor):
+        if replaceable(tensor):
             by_bytes.setdefault((tuple(tensor.shape), _digest(tensor)), []).append(name)
     holes: dict[str, Any] = {}
     for node in model.get_ops():
@@ -129,8 +149,8 @@ def _hollow(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
             continue
         found = torch.from_numpy(np.array(node.data)) if node.get_element_type() in _REPLACEABLE else None
         names = [] if found is None else by_bytes.get((tuple(found.shape), _digest(found)), [])
-        # Of several weights that are equal now, as the shifts of untrained norms are, the one that the constant is called after.
-        name = next((n for n in names if node.get_friendly_name().endswith(n)), names[0] if len(names) == 1 else None)
+        # By its name too: others may be equal now, as the shifts of untrained norms are.
+        name = max((n for n in names if node.get_friendly_name().endswith(f".{n}")), key=len, default=None)
         if name is None:
             continue
         if name not in holes:
@@ -139,10 +159,12 @@ def _hollow(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
         for target in node.output(0).get_target_inputs():
             target.replace_source_output(holes[name].output(0))
     model.add_parameters(list(holes.values()))
+    return set(holes)
 
 
 def _digest(tensor: torch.Tensor) -> bytes:
-    return xxhash.xxh3_128_digest(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return bytes(xxhash.xxh3_128_digest(raw.data))
 
 
 def _fill(model: Any, weights: Mapping[str, torch.Tensor]) -> bool:

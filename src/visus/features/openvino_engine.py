@@ -44,12 +44,12 @@ def openvino_slots(
         except EngineError as error:
             log(f"the kept graph is made anew: {error}")
     try:
-        model = _converted(module, samples)
+        model = converted(module, samples)
     except _UNCONVERTIBLE as error:
         raise _unfit(error) from error
     slots = _compared(model, module, n, precision, samples)
     if key is not None:
-        graphs.keep(model, module, key)
+        graphs.keep(model, module, key, samples)
     return slots
 
 
@@ -81,7 +81,7 @@ def _unfit(error: Exception) -> EngineError:
     return EngineError(f"OpenVINO cannot run this network ({reason[-1][:160]})")
 
 
-def _converted(module: torch.nn.Module, samples: Sequence[np.ndarray]) -> Any:
+def converted(module: torch.nn.Module, samples: Sequence[np.ndarray]) -> Any:
     """The network as an OpenVINO model for images of the first sample's size; of more than one input for batches of the samples' length.
 
     By the PyTorch frontend itself: openvino.convert_model does the same and reports its use to a server on the way, from

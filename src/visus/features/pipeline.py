@@ -70,7 +70,7 @@ class Filler:
                 buffer[row] = 0
                 continue
             try:
-                image = self._kept(i)
+                image = self._prepared(i)
                 self.pixels[i] = np.frombuffer(image.digest, np.uint8)
                 buffer[row] = image.pixels
             except GoneError as error:
@@ -83,38 +83,16 @@ class Filler:
                 bad.append((i, self.images.ids[i], " ".join(str(error).split())))
         return bad
 
-    def _kept(self, i: int) -> PreparedImage:
-        """The image from the shelf, or prepared, and put there for the next network."""
-        found = self.shelf.take(int(self.images.rows[i]))
+    def _prepared(self, i: int) -> PreparedImage:
+        """The image as a network before saw it, or decoded now."""
+        row = int(self.images.rows[i])
+        found = None if self.shelf is None else self.shelf.take(row)
         if found is None:
-            found = self._prepare(i)
-            if not self.shelf.once:
-                self.shelf.put(int(self.images.rows[i]), found)
+            image = self.images.decode(i)
+            found = PreparedImage(self.preprocess(image), pixel_digest(image))
+            if self.shelf is not None:
+                self.shelf.put(row, found)
         return found
-
-    def _prepare(self, i: int) -> PreparedImage:
-        image = self.images.decode(i)
-        return PreparedImage(self.preprocess(image), pixel_digest(image))
-
-    @contextmanager
-    def ahead(self, numbers: Sequence[int]) -> Iterator[None]:
-        """For the length of the block, a thread prepares the images of the batches `numbers` in advance, as many as there is room for."""
-        over = threading.Event()
-
-        def work() -> None:
-            for i in (i for b in numbers for i in range(b * self.batch, min((b + 1) * self.batch, len(self.images)))):
-                if over.is_set() or self.shelf.full:
-                    return
-                row = int(self.images.rows[i])
-                try:
-                    if row not in self.shelf:
-                        self.shelf.put(row, self._prepare(i))
-                except DecodeError:  # noted when its turn comes
-                    continue
-
-        with _workers(1, over) as submit:
-            submit(work)  # an error in it is raised when its image's turn comes
-            yield
 
 
 def carry(numbers: Sequence[int], fill: Filler, slots: Sequence[Slot]) -> Generator[Done, None, None]:

@@ -1,4 +1,4 @@
-"""Images as a network sees them, kept a while: for the next network that sees them the same way, and while a network is being made ready."""
+"""Images as a network sees them, kept a while for the next network that sees them the same way, as its random control does."""
 
 from __future__ import annotations
 
@@ -26,34 +26,23 @@ class PreparedImage:
 
 
 class Shelf:
-    """Prepared images by their row in the source; threads may put and take at once. once: each is taken once, and is gone then."""
+    """Prepared images by their row in the source; threads may put and take at once."""
 
-    def __init__(self, *, once: bool) -> None:
-        self.once = once
-        self.full = False
+    def __init__(self) -> None:
         self._images: dict[int, PreparedImage] = {}
         self._used = 0
         self._lock = threading.Lock()
 
-    def __contains__(self, row: int) -> bool:
-        return row in self._images
-
     def put(self, row: int, image: PreparedImage) -> None:
         """Keep an image, if there is room."""
         with self._lock:
-            self.full = self._used + image.pixels.nbytes > BUDGET
-            if not self.full and row not in self._images:
+            if row not in self._images and self._used + image.pixels.nbytes <= BUDGET:
                 self._images[row] = image
                 self._used += image.pixels.nbytes
 
     def take(self, row: int) -> PreparedImage | None:
         """An image that is kept, else None."""
-        if not self.once:
-            return self._images.get(row)
-        with self._lock:
-            found = self._images.pop(row, None)
-            self._used -= 0 if found is None else found.pixels.nbytes
-        return found
+        return self._images.get(row)
 
 
 @dataclass
@@ -80,12 +69,12 @@ def decoded_once() -> Iterator[None]:
         _shared.reset(token)
 
 
-def shelf_of(images: ImageSet, preprocess: Preprocess) -> Shelf:
-    """The shelf that networks share in `decoded_once`, else one of the caller's own. Another source or preprocessing empties the former."""
+def shelf_of(images: ImageSet, preprocess: Preprocess) -> Shelf | None:
+    """The shelf that networks share inside of `decoded_once`, else None. Another source or preprocessing takes the former's place."""
     shared = _shared.get()
     if shared is None:
-        return Shelf(once=True)
+        return None
     key = (images.source_digest, preprocess.key)
     if shared.shelf is None or shared.key != key:
-        shared.key, shared.shelf = key, Shelf(once=False)
+        shared.key, shared.shelf = key, Shelf()
     return shared.shelf

@@ -55,8 +55,7 @@ def _batches(job: Job, fill: pipeline.Filler, numbers: Sequence[int]) -> Iterato
     workers = request.options.workers or threads.count()
     if job.run.device == "cpu":
         workers = min(workers, len(numbers))
-        with fill.ahead(numbers):
-            slots = _cpu_slots(job, module, workers, fill)
+        slots = _cpu_slots(job, module, workers, fill)
         del module  # the slots hold what they need of it
         with engines.one_thread_each(), closing(pipeline.carry(numbers, fill, slots)) as batches:
             yield batches, workers

@@ -92,17 +92,25 @@ def rollout(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:
 
     Heads averaged, A = (mean + I) / 2, multiplied up as the layers run: one product is held. Without a CLS token: the patches' mean row.
     """
+    return last_and_rollout(backbone, batch)[1]
+
+
+def last_and_rollout(backbone: Backbone, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The last layer's attention on the patches averaged over the heads, and `rollout`, of one pass: float32 [b, patches] each."""
     inside = vit_layout(backbone)
     total: list[torch.Tensor] = []
+    last: list[torch.Tensor] = []
 
     def visit(number: int, met: AttentionCall) -> None:
+        if number == len(inside.blocks) - 1:
+            last[:] = [patch_attention(met, inside).mean(dim=1)]
         a = met.rows(slice(None)).mean(dim=1)
         a = 0.5 * a + 0.5 * torch.eye(a.shape[-1], device=a.device)
         a = a / a.sum(dim=-1, keepdim=True)
         total[:] = [a if not total else a @ total[0]]
 
     _run(backbone, inside, batch, visit, range(len(inside.blocks)))
-    return read_off(total[0], inside)
+    return last[0], read_off(total[0], inside)
 
 
 def read_off(matrix: torch.Tensor, inside: ViTLayout) -> torch.Tensor:

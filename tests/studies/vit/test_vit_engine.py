@@ -36,8 +36,8 @@ def test_the_engine_gives_what_pytorch_gives(monkeypatch: pytest.MonkeyPatch, sp
     monkeypatch.setattr(engine, "FEWEST", 13)
     found, whole = curves(model, images)
     assert whole.engine is not None
-    assert isinstance(whole.engine.whole, ArrayRunner)
-    assert model.layout is None or isinstance(whole.engine.dropping, ArrayRunner)
+    assert isinstance(whole.engine.runner, ArrayRunner)
+    assert whole.engine.patches == (64 if model.layout else 0)
     np.testing.assert_allclose(whole.outputs, plain.outputs, rtol=1e-4, atol=1e-4)
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours.answers == theirs.answers).all()
@@ -52,6 +52,6 @@ def test_without_openvino_pytorch_does_it(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("visus.features.arrays.choose_engine", lambda *_: "torch")
     (blank, drop), whole = curves(model, images)
     assert whole.engine is not None
-    assert whole.engine.whole is whole.engine.dropping is None
+    assert whole.engine.runner is None
     assert (blank.answers == blank.answers[0]).all()
     assert drop.chosen.shape == (3, 3)

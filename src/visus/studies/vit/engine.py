@@ -33,30 +33,36 @@ class Outputs(torch.nn.Module):
 
 @dataclass(frozen=True)
 class Engine:
-    """A backbone made ready for versions of these images (uint8 [n, h, w, 3]) on a CPU: whole, and with patches dropped; each when it is
-    first asked for. None where PyTorch must do it."""
+    """A backbone made ready for versions of these images (uint8 [n, h, w, 3]) on a CPU, when it is first asked. patches: how many a picture
+    has; 0 of a network from which none can be dropped."""
 
     backbone: Backbone
     raw: np.ndarray
     patches: int
 
-    @cached_property
-    def whole(self) -> ArrayRunner | None:
-        """Takes images."""
-        if self.backbone.labels is None:
-            taps = self.backbone.resolve(["late"])
-            return array_runner(
-                TappedModule(self.backbone, taps), self.raw, about=tapped_as(self.backbone, taps, "mean")
-            )
-        return array_runner(Outputs(self.backbone), self.raw, about=tapped_as(self.backbone, (), "outputs"))
+    def outputs(self, raw: np.ndarray, kept: np.ndarray | None = None) -> np.ndarray | None:
+        """float32 [n, k] of versions of the images, without the tokens of other than the kept patches, int64 [n, m] (None: of whole images).
+        None where PyTorch must do it."""
+        if self.runner is None or (kept is not None and not self.patches):
+            return None
+        if not self.patches:
+            return self.runner(raw)[0]
+        # One network in memory serves both: with all patches kept it is the plain one.
+        return self.runner(raw, np.tile(np.arange(self.patches), (len(raw), 1)) if kept is None else kept)[0]
 
     @cached_property
-    def dropping(self) -> ArrayRunner | None:
-        """Takes images and their kept patches."""
-        half = np.tile(np.arange(0, self.patches, 2), (len(self.raw), 1))
-        return array_runner(Outputs(self.backbone), self.raw, half, about=tapped_as(self.backbone, (), "kept"))
+    def runner(self) -> ArrayRunner | None:
+        """The network in OpenVINO, None where that cannot run it."""
+        if self.patches:
+            half = np.tile(np.arange(0, self.patches, 2), (len(self.raw), 1))
+            return array_runner(Outputs(self.backbone), self.raw, half, about=tapped_as(self.backbone, (), "kept"))
+        if self.backbone.labels is None:
+            taps = self.backbone.resolve(["late"])
+            about = tapped_as(self.backbone, taps, "mean")
+            return array_runner(TappedModule(self.backbone, taps), self.raw, about=about)
+        return array_runner(Outputs(self.backbone), self.raw, about=tapped_as(self.backbone, (), "outputs"))
 
 
 def engine_for(backbone: Backbone, raw: np.ndarray, *, patches: int, device: str) -> Engine | None:
-    """The engine of a model for images as it sees them; None on a GPU, and for few images. patches: 0 of a network without."""
+    """The engine of a model for images as it sees them; None on a GPU, and for few images."""
     return Engine(backbone, raw, patches) if device == "cpu" and len(raw) >= FEWEST else None

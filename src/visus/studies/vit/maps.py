@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from visus.models.attention import attention, rollout
+from visus.models.attention import last_and_rollout
 from visus.models.relevance import relevance
 from visus.studies.vit.evaluated import EvaluatedModel, PreparedImages
 
@@ -15,12 +15,12 @@ BATCH = 32
 
 def importance(model: EvaluatedModel, images: PreparedImages, device: str) -> dict[str, np.ndarray]:
     """float32 [n, patches] by name: last-layer attention averaged over heads, rollout, and gradient-weighted attention."""
-    last = len(model.inside.blocks) - 1
 
     def look(_: slice, x: torch.Tensor) -> dict[str, np.ndarray]:
+        last, rolled = last_and_rollout(model.backbone, x)
         return {
-            "attention": attention(model.backbone, x).maps[last].mean(dim=1).cpu().numpy(),
-            "rollout": rollout(model.backbone, x).cpu().numpy(),
+            "attention": last.cpu().numpy(),
+            "rollout": rolled.cpu().numpy(),
             "gradient-weighted": relevance(model.backbone, x, None).cpu().numpy(),
         }
 

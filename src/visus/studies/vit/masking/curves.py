@@ -106,21 +106,22 @@ class WholeImages:
 
     @classmethod
     def of(cls, model: EvaluatedModel, images: PreparedImages, y: np.ndarray | None, device: str) -> WholeImages:
-        patches = 0 if model.layout is None else model.layout.patches
-        engine = engine_for(model.backbone, images.raw, patches=patches, device=device)
-        whole = cls(model, images, y, device, np.empty(0), engine)
+        plain = cls(model, images, y, device, np.empty(0))
+        droppable = model.layout is not None and undroppable(plain) is None
+        patches = model.inside.patches if droppable else 0
+        whole = replace(plain, engine=engine_for(model.backbone, images.raw, patches=patches, device=device))
         return replace(whole, outputs=whole.outputs_of(images))
 
     def outputs_of(self, images: PreparedImages) -> np.ndarray:
         """float32 [n, k]: the model's outputs of a version of the images."""
-        runner = self.engine.whole if self.engine is not None else None
-        return model_outputs(self.model, images, self.device) if runner is None else runner(images.raw)[0]
+        found = None if self.engine is None else self.engine.outputs(images.raw)
+        return model_outputs(self.model, images, self.device) if found is None else found
 
     def outputs_without(self, kept: np.ndarray) -> np.ndarray:
         """float32 [n, k]: its outputs with the tokens of other than the kept patches, int64 [n, m], dropped."""
-        runner = self.engine.dropping if self.engine is not None else None
-        if runner is not None:
-            return runner(self.images.raw, kept)[0]
+        found = None if self.engine is None else self.engine.outputs(self.images.raw, kept)
+        if found is not None:
+            return found
         chosen = torch.from_numpy(kept).to(self.device)
 
         def look(at: slice, x: torch.Tensor) -> np.ndarray:
