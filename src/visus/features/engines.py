@@ -39,12 +39,14 @@ def choose_engine(engine: str, device: str) -> str:
     return engine
 
 
-def tapped(backbone: Backbone, taps: Sequence[Tap], pool: str) -> torch.nn.Module:
+def tapped(backbone: Backbone, taps: Sequence[Tap], pool: str, *, share: bool = False) -> torch.nn.Module:
     """The backbone as a module: uint8 [b, h, w, 3] -> one float32 [b, d] a tap, with weights of its own.
 
-    A copy, so that neither a device, a memory layout nor a hook of ours ever reaches the user's model.
+    A copy, so that neither a device, a memory layout nor a hook of ours ever reaches the user's model. share: of its modules alone, for a look
+    that leaves the weights where and as they are.
     """
-    return own_copy(TappedModule(backbone, taps, pool))
+    module = TappedModule(backbone, taps, pool)
+    return replica(module).eval() if share else own_copy(module)
 
 
 def own_copy(module: torch.nn.Module) -> torch.nn.Module:

@@ -206,7 +206,7 @@ def _job(request: Request, taps: Sequence[Tap], widths: Sequence[int], engine: s
 def _sizes(request: Request, taps: Sequence[Tap]) -> tuple[list[int], int]:
     """Features an image of every tap, and images a forward pass."""
     preprocess = request.backbone.preprocess
-    module = engines.tapped(request.backbone, taps, request.options.pool)
+    module = engines.tapped(request.backbone, taps, request.options.pool, share=request.device == "cpu")
     one = torch.from_numpy(np.zeros((1, *preprocess.size, 3), preprocess.dtype))
     widths: list[int] = []
 
