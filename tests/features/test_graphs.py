@@ -116,7 +116,7 @@ def test_a_graph_that_gives_other_features_is_made_anew(monkeypatch: pytest.Monk
     calls = traced(monkeypatch)
     backbone = tiny.backbone(0)
     slot(backbone)
-    monkeypatch.setattr(graphs, "_weights", lambda module: {n: t + 0.01 for n, t in module.state_dict().items()})
+    monkeypatch.setattr(graphs, "weights_of", lambda module: {n: t + 0.01 for n, t in module.state_dict().items()})
     assert_equal(slot(backbone), by_torch(backbone))
     assert calls == ["converted"] * 2
 

@@ -49,7 +49,7 @@ def graph_key(module: torch.nn.Module, about: str, *samples: np.ndarray) -> str:
     h.update("".join(f"|{name} {minor(name)}" for name in packages(module)).encode())
     h.update(attributes(module).encode("utf-8", "replace"))
     h.update(own_code({type(m): None for m in module.modules()}).encode())
-    for name, tensor in _weights(module).items():
+    for name, tensor in weights_of(module).items():
         h.update(f"|{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         if not replaceable(tensor):
             h.update(_digest(tensor))
@@ -60,7 +60,7 @@ def graph_key(module: torch.nn.Module, about: str, *samples: np.ndarray) -> str:
     return str(h.hexdigest())
 
 
-def _weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+def weights_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Every parameter and buffer by name."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
@@ -73,7 +73,7 @@ def replaceable(tensor: torch.Tensor) -> bool:
 def keep(model: Any, module: torch.nn.Module, key: str, samples: Sequence[np.ndarray]) -> None:
     """Write the graph of a converted network into the lab's cache; the model is of no use afterwards. Where that fails it is logged:
     it only saves time. samples: a batch of each input. The module's weights are as they were afterwards."""
-    weights = _weights(module)
+    weights = weights_of(module)
     holes = _hollow(model, weights)
     rest = [t for name, t in weights.items() if replaceable(t) and name not in holes]
     if rest and _matter(rest, module, samples):
@@ -114,7 +114,7 @@ def kept(module: torch.nn.Module, key: str) -> Any | None:
     structure, constants = body[_LENGTH : _LENGTH + size], body[_LENGTH + size :]
     try:
         model = ov.Core().read_model(structure, constants)
-        return model if _fill(model, _weights(module)) else None
+        return model if _fill(model, weights_of(module)) else None
     except (RuntimeError, TypeError, ValueError):
         return None
 
@@ -150,14 +150,14 @@ def _hollow(model: Any, weights: Mapping[str, torch.Tensor]) -> set[str]:
         found = torch.from_numpy(np.array(node.data)) if node.get_element_type() in _REPLACEABLE else None
         names = [] if found is None else by_bytes.get((tuple(found.shape), _digest(found)), [])
         # By its name too: others may be equal now, as the shifts of untrained norms are.
-        name = max((n for n in names if node.get_friendly_name().endswith(f".{n}")), key=len, default=None)
-        if name is None:
+        called = max((n for n in names if node.get_friendly_name().endswith(f".{n}")), key=len, default=None)
+        if called is None:
             continue
-        if name not in holes:
-            holes[name] = ov.op.Parameter(node.get_element_type(), node.get_output_partial_shape(0))
-            holes[name].set_friendly_name(HOLE + name)
+        if called not in holes:
+            holes[called] = ov.op.Parameter(node.get_element_type(), node.get_output_partial_shape(0))
+            holes[called].set_friendly_name(HOLE + called)
         for target in node.output(0).get_target_inputs():
-            target.replace_source_output(holes[name].output(0))
+            target.replace_source_output(holes[called].output(0))
     model.add_parameters(list(holes.values()))
     return set(holes)
 

@@ -17,6 +17,11 @@ FEWEST = 64
 """Images from which on making a network ready for the engine pays, over the versions of them that masking asks for."""
 
 
+def serves(raw: np.ndarray, device: str) -> bool:
+    """Whether an engine is worth its preparation for these images: on a CPU, and from FEWEST on."""
+    return device == "cpu" and len(raw) >= FEWEST
+
+
 class Outputs(torch.nn.Module):
     """uint8 [b, h, w, 3], and int64 [b, m] of kept patches where some are dropped -> (float32 [b, k],): logits, or without a classifier the
     pooled feature."""
@@ -61,8 +66,3 @@ class Engine:
             about = tapped_as(self.backbone, taps, "mean")
             return array_runner(TappedModule(self.backbone, taps), self.raw, about=about)
         return array_runner(Outputs(self.backbone), self.raw, about=tapped_as(self.backbone, (), "outputs"))
-
-
-def engine_for(backbone: Backbone, raw: np.ndarray, *, patches: int, device: str) -> Engine | None:
-    """The engine of a model for images as it sees them; None on a GPU, and for few images."""
-    return Engine(backbone, raw, patches) if device == "cpu" and len(raw) >= FEWEST else None

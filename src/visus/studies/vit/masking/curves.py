@@ -15,7 +15,7 @@ from visus.images import ImageSet
 from visus.measures.masking import blank_mask, kept_at, patch_order
 from visus.models.tokens import forward_kept
 from visus.progress import task
-from visus.studies.vit.engine import Engine, engine_for
+from visus.studies.vit.engine import Engine, serves
 from visus.studies.vit.evaluated import EvaluatedModel, PreparedImages, model_outputs, prepare
 from visus.studies.vit.maps import MAPS, importance
 from visus.studies.vit.options import MaskingOptions
@@ -106,10 +106,11 @@ class WholeImages:
 
     @classmethod
     def of(cls, model: EvaluatedModel, images: PreparedImages, y: np.ndarray | None, device: str) -> WholeImages:
-        plain = cls(model, images, y, device, np.empty(0))
-        droppable = model.layout is not None and undroppable(plain) is None
-        patches = model.inside.patches if droppable else 0
-        whole = replace(plain, engine=engine_for(model.backbone, images.raw, patches=patches, device=device))
+        whole = cls(model, images, y, device, np.empty(0))
+        if serves(images.raw, device):
+            droppable = model.layout is not None and undroppable(whole) is None
+            patches = model.inside.patches if droppable else 0
+            whole = replace(whole, engine=Engine(model.backbone, images.raw, patches))
         return replace(whole, outputs=whole.outputs_of(images))
 
     def outputs_of(self, images: PreparedImages) -> np.ndarray:
