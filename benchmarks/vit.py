@@ -34,6 +34,8 @@ def main() -> None:
     fair_environment()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = THREADS
+    # Where a core is taken by another process, threads that wait by spinning would slow PyTorch's loop down many times.
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     if args.memory:
         print(peak_of(args.memory, args.size, quick=args.quick))
         return
