@@ -6,12 +6,14 @@ import dataclasses
 import io
 import re
 import warnings
+import zlib
 from typing import Any
 from xml.etree.ElementTree import fromstring
 
 import matplotlib
 import numpy as np
 import pytest
+from fontTools.ttLib import TTFont
 from PIL import Image
 
 from visus.errors import DataError
@@ -227,3 +229,17 @@ def test_unknown_kinds_and_bad_images_are_named() -> None:
         draw(Gallery(**HEAD, images=np.zeros((1, 4, 4, 3)), captions=["a"]))
     with pytest.raises(DataError, match="1 images need as many captions"):
         draw(gallery(1, [], None))
+
+
+def test_a_figure_is_laid_out_once_and_its_pdf_holds_text_without_tables_for_shaping() -> None:
+    canvas = draw(intervals(["a", "b"]))
+    assert canvas.get_layout_engine() is None
+    data = to_bytes(canvas, "pdf")
+    assert b"/CIDFontType2" in data
+    assert b"/Type3" not in data
+    assert to_bytes(draw(intervals(["a", "b"])), "pdf") == data
+    fonts = [zlib.decompress(part.split(b"endstream")[0]) for part in data.split(b"stream\n")[1::2] if part[:1] == b"x"]
+    embedded = [font for font in fonts if font[:4] == b"\x00\x01\x00\x00"]
+    assert embedded
+    for font in embedded:
+        assert not {"GSUB", "GPOS", "GDEF", "kern"} & set(TTFont(io.BytesIO(font)).keys())

@@ -12,6 +12,7 @@ from visus.errors import DataError
 from visus.figures import Curves, Figure, Front, Gallery, Heatmap, Intervals, Lines, Map, Maps
 from visus.report.charts import intervals, lines
 from visus.report.curves import curves
+from visus.report.fonts import lean_fonts
 from visus.report.front import front
 from visus.report.gallery import gallery
 from visus.report.heatmap import heatmap
@@ -46,7 +47,16 @@ def draw(figure: Figure, *, width: float = WIDTH) -> Canvas:
             f"figure {figure.key!r} is a {type(figure).__name__}, which nothing draws; known kinds: {known}"
         )
     with style():
-        return DRAW[type(figure)](figure, width)
+        return _laid_out(DRAW[type(figure)](figure, width))
+
+
+def _laid_out(canvas: Canvas) -> Canvas:
+    """The same, every artist in its place: left on, the layout would be found anew, by a whole drawing more, for each file of the figure."""
+    engine = canvas.get_layout_engine()
+    if engine is not None:
+        engine.execute(canvas)
+        canvas.set_layout_engine(None)
+    return canvas
 
 
 def to_bytes(canvas: Canvas, form: Format) -> bytes:
@@ -58,7 +68,7 @@ def to_bytes(canvas: Canvas, form: Format) -> bytes:
         "svg": {"Date": None, "Creator": "visus", "Format": None, "Type": None},
         "pdf": {"CreationDate": None, "Creator": "visus", "Producer": "visus"},
     }
-    with style():
+    with style(), lean_fonts():
         canvas.savefig(
             buffer, format=form, dpi=dpi, metadata=stamps[form], transparent=form == "svg", facecolor="none" if form == "svg" else "white"
         )  # fmt: skip

@@ -70,6 +70,8 @@ def style() -> Iterator[None]:
         "svg.image_inline": True,
         "pdf.fonttype": 42,
         "path.simplify": True,
+        "figure.autolayout": False,
+        "figure.constrained_layout.use": False,
     }
     fonts = logging.getLogger("matplotlib.font_manager")
     subset = logging.getLogger("fontTools")
