@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from sklearn.utils.extmath import randomized_svd
 
 from visus.errors import DataError
 from visus.measures._arrays import Array, Floats, block_rows, features, generator_of
 from visus.measures.trust import SquaredDistances, TrustFigures, neighbours_kept, trust_figures, trustworthiness
+from visus.measures.umap_layout import fuzzy_graph, umap_layout
 from visus.progress import log, task
 
 __all__ = [
@@ -77,6 +77,9 @@ def pca(x: Array, *, dims: int = 50, seed: int = 0) -> Pca:
     centred -= centred.mean(axis=0)
     total = float(np.einsum("ij,ij->", centred, centred))
     if min(n, d) > EXACT_WIDTH:
+        # scikit-learn takes most of a second, which smaller features do without.
+        from sklearn.utils.extmath import randomized_svd
+
         u, s, _ = randomized_svd(centred, dims, n_iter=4, random_state=seed)
         z = u * s
     elif d <= n:
@@ -108,16 +111,19 @@ def tsne_map(
     of threads give the same map. kl_divergence is the optimised objective, comparable between runs at one perplexity.
     Raises DataError on NaN or fewer than 5 rows. Source: van der Maaten and Hinton 2008; Belkina et al. 2019; Poličar et al. 2024.
     """
-    return _tsne(_reduced(x, dims, seed), perplexity, seed, early_iterations, iterations, threads)
+    base = _reduced(x, dims, seed)
+    near = exact_neighbours(base, _tsne_reach(len(base), perplexity))
+    return _tsne(base, near, perplexity, seed, early_iterations, iterations, threads)
 
 
 def umap_map(x: Array, *, neighbours: int = 15, min_dist: float = 0.1, seed: int = 0, dims: int = 50) -> Map:
     """UMAP of x after PCA to `dims`, by umap-learn on exact neighbours, one thread: the same seed gives the same map.
 
-    x: [n, d], n >= 5. More neighbours than n - 1 are cut to it, and the map's notes say so. The first call in a process
-    compiles umap-learn's loops, which takes some seconds. Raises DataError on NaN or fewer than 5 rows. Source: McInnes et al. 2018.
+    x: [n, d], n >= 5. More neighbours than n - 1 are cut to it, and the map's notes say so. The first call on a machine
+    compiles umap-learn's optimiser, which takes half a second. Raises DataError on NaN or fewer than 5 rows. Source: McInnes et al. 2018.
     """
-    return _umap(_reduced(x, dims, seed), neighbours, min_dist, seed)
+    base = _reduced(x, dims, seed)
+    return _umap(base, exact_neighbours(base, _umap_reach(len(base), neighbours)), neighbours, min_dist, seed)
 
 
 def layer_maps(
@@ -133,19 +139,21 @@ def layer_maps(
 ) -> dict[str, Map]:
     """The maps of one tap, each with its trust figures against the features themselves (not against their PCA).
 
-    x: [n, d]; methods: of "tsne", "umap". k of the trust figures is cut below n / 2. PCA and the distances of x are
-    computed once for all. Raises DataError as the maps do, or on an unknown method.
+    x: [n, d]; methods: of "tsne", "umap". k of the trust figures is cut below n / 2. PCA, the neighbours in it and the distances
+    of x are computed once for all. Raises DataError as the maps do, or on an unknown method.
     """
     if unknown := [m for m in methods if m not in METHODS]:
         raise DataError(f"there is no map called {unknown[0]!r}; choose from {', '.join(METHODS)}")
     base = _reduced(x, dims, seed)
+    reach = {"tsne": _tsne_reach(len(base), perplexity), "umap": _umap_reach(len(base), neighbours)}
+    near = exact_neighbours(base, max((reach[method] for method in methods), default=1))
     made = {}
     with task("drawing maps", len(methods)) as progress:
         for method in methods:
             if method == "tsne":
-                made[method] = _tsne(base, perplexity, seed, EARLY_ITERATIONS, ITERATIONS, threads)
+                made[method] = _tsne(base, near, perplexity, seed, EARLY_ITERATIONS, ITERATIONS, threads)
             else:
-                made[method] = _umap(base, neighbours, 0.1, seed)
+                made[method] = _umap(base, near, neighbours, 0.1, seed)
             progress.advance()
     k = min(k, (len(base) - 1) // 2)
     figures = trust_figures(x, [m.z for m in made.values()], k=k)
@@ -166,22 +174,37 @@ def _reduced(x: Array, dims: int, seed: int) -> Array:
     return z if z.shape[1] > 1 else np.concatenate([z, np.zeros_like(z)], axis=1)
 
 
+Near = tuple[Array, Floats]
+
+
+def _tsne_reach(n: int, perplexity: float) -> int:
+    """How many neighbours t-SNE asks for."""
+    if not perplexity > 0:
+        raise DataError(f"perplexity is {perplexity}; it must be above 0 (30 is usual)")
+    return max(1, min(n - 1, int(3 * min(float(perplexity), (n - 1) / 3))))
+
+
+def _umap_reach(n: int, neighbours: int) -> int:
+    """How many neighbours UMAP asks for: it counts a point as its own first."""
+    if neighbours < 2:
+        raise DataError(f"neighbours is {neighbours}; UMAP needs at least 2 (15 is usual)")
+    return min(neighbours, n - 1) - 1
+
+
 def _tsne(
-    base: Array, perplexity: float, seed: int, early_iterations: int, iterations: int, threads: int | None
+    base: Array, near: Near, perplexity: float, seed: int, early_iterations: int, iterations: int, threads: int | None
 ) -> Map:
-    # It brings pynndescent and numba, which take seconds, and a run without maps needs neither.
+    # Half of scikit-learn comes with it, and a run without maps does not need that.
     from openTSNE import TSNEEmbedding, affinity, nearest_neighbors
 
     n = len(base)
-    if not perplexity > 0:
-        raise DataError(f"perplexity is {perplexity}; it must be above 0 (30 is usual)")
     notes: tuple[str, ...] = ()
     used = min(float(perplexity), (n - 1) / 3)
     if used < perplexity:
         notes = (f"perplexity {used:.3g} instead of {perplexity:g}, because there are only {n} images",)
         log(f"t-SNE: {notes[0]}")
     threads = threads or os.cpu_count() or 1
-    index, distance = exact_neighbours(base, max(1, min(n - 1, int(3 * used))))
+    index, distance = (every[:, : _tsne_reach(n, perplexity)] for every in near)
     graph = affinity.PerplexityBasedNN(
         knn_index=nearest_neighbors.PrecomputedNeighbors(index, distance), perplexity=used, n_jobs=threads
     )
@@ -215,36 +238,21 @@ def _tsne(
 FFT_FROM = 10_000
 
 
-def _umap(base: Array, neighbours: int, min_dist: float, seed: int) -> Map:
+def _umap(base: Array, near: Near, neighbours: int, min_dist: float, seed: int) -> Map:
     n = len(base)
-    if neighbours < 2:
-        raise DataError(f"neighbours is {neighbours}; UMAP needs at least 2 (15 is usual)")
     notes: tuple[str, ...] = ()
     used = min(neighbours, n - 1)
     if used < neighbours:
         notes = (f"{used} neighbours instead of {neighbours}, because there are only {n} images",)
         log(f"UMAP: {notes[0]}")
+    index, distance = (every[:, : used - 1] for every in near)
+    index = np.concatenate([np.arange(n)[:, None], index], axis=1)
+    distance = np.concatenate([np.zeros((n, 1)), distance], axis=1)
     with warnings.catch_warnings():
-        # About TensorFlow (which its parametric variant alone needs), about running one thread for the seed's sake, and
-        # about graphs in several parts, which classes that stand well apart always give.
+        # About graphs in several parts, which classes that stand well apart always give.
         warnings.simplefilter("ignore")
-        import umap  # seconds, for numba; a run without this map does not need it
-
-        # UMAP counts a point as its own first neighbour. With neighbours given, umap-learn's approximate search, most of
-        # its compile time and its second code path for n < 4,096 are not needed.
-        index, distance = exact_neighbours(base, used - 1)
-        own = np.arange(n)[:, None]
-        index = np.concatenate([own, index], axis=1)
-        distance = np.concatenate([np.zeros((n, 1), np.float32), distance.astype(np.float32)], axis=1)
-        z = umap.UMAP(
-            n_neighbors=used,
-            min_dist=min_dist,
-            precomputed_knn=(index, distance),
-            init="spectral" if n >= _SPECTRAL_FROM else _start(base, seed) * 10,
-            random_state=seed,
-            n_jobs=1,
-            transform_seed=seed,
-        ).fit_transform(base)
+        start = None if n >= _SPECTRAL_FROM else _start(base, seed) * 10
+        z = umap_layout(base, fuzzy_graph(index, distance), min_dist=min_dist, seed=seed, start=start)
     return Map(
         method="umap",
         z=np.asarray(z, dtype=np.float32),

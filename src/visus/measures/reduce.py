@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.decomposition import PCA
 
 from visus.measures._arrays import Array, features
 
@@ -17,6 +16,9 @@ def pca_from_train(
     x: [n, d]; train: positions. Returns float32 [n, min(dims, len(train) - 1, d)]. Nothing of the other rows enters the fit.
     Raises DataError on NaN or fewer than 2 training rows. Source: Halko et al. 2011 (scikit-learn's randomised PCA).
     """
+    # scikit-learn takes most of a second, and most runs reduce nothing.
+    from sklearn.decomposition import PCA
+
     fit = features(x[train], "the training rows", at_least=2)
     kept = min(dims, len(fit) - 1, fit.shape[1])
     model = PCA(n_components=kept, svd_solver="randomized", random_state=seed).fit(fit)
