@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,8 @@ from visus.measures.probe_null import PermutationNull
 from visus.measures.separability import scatter_ratio, silhouette_cosine
 from visus.progress import task
 from visus.studies.common.labelled_images import LabelledImages
-from visus.studies.common.probing import fit_probe, fit_shuffled
+from visus.studies.common.probing import fit_probe, fit_probe_timed, fit_shuffled
+from visus.studies.common.remembered import remembered
 from visus.studies.common.taps import tap_label
 from visus.studies.transfer.inputs import ModelFeatures, vectors
 from visus.studies.transfer.options import ProbeOptions
@@ -95,9 +95,7 @@ def evaluate_layer(
     x: float32 [n, d], features of the valid images; random_x: the same layer of the random-init network, or None.
     """
     o = options
-    start = time.perf_counter()
-    probe = fit_probe(x, images, device=o.device, protocol=o.protocol)
-    seconds = time.perf_counter() - start
+    probe, seconds = fit_probe_timed(x, images, device=o.device, protocol=o.protocol)
     shuffled = None
     if o.controls:
         shuffled = fit_shuffled(x, images, probe, device=o.device, seed=o.seed, protocol=o.protocol)
@@ -128,19 +126,30 @@ def score_knn(x: np.ndarray, images: LabelledImages, *, device: str) -> tuple[di
 
     x: [n, d]. Returns (test accuracy by k, the chosen k, validation accuracy at it, int64 [n_test] predicted at it).
     """
-    y, splits, n_classes = images.y, images.splits, len(images.classes)
+    splits, n_classes = images.splits, len(images.classes)
+    return remembered(_knn, x, images.y, splits.folds, splits.train, splits.test, n_classes=n_classes, device=device)
+
+
+def _knn(
+    x: np.ndarray,
+    y: np.ndarray,
+    folds: Sequence[tuple[np.ndarray, np.ndarray]],
+    train: np.ndarray,
+    test: np.ndarray,
+    *,
+    n_classes: int,
+    device: str,
+) -> tuple[dict[int, float], int, float, np.ndarray]:
     votes: dict[int, list[float]] = {}
-    for fit, held in splits.folds:
+    for fit, held in folds:
         found = knn_accuracy(x[fit], y[fit], x[held], y[held], n_classes=n_classes, device=device)
         for k, accuracy in found.accuracy.items():
             votes.setdefault(k, []).append(accuracy)
     # A k larger than a small fold is cut to its size there: only those that every fold could serve compete.
-    means = {k: float(np.mean(v)) for k, v in votes.items() if len(v) == len(splits.folds)}
+    means = {k: float(np.mean(v)) for k, v in votes.items() if len(v) == len(folds)}
     best = max(means, key=lambda k: (means[k], -k))
-    train_x, test_x = x[splits.train], x[splits.test]
-    tested = knn_accuracy(
-        train_x, y[splits.train], test_x, y[splits.test], n_classes=n_classes, ks=sorted({*KS, best}), device=device
-    )
+    ks = sorted({*KS, best})
+    tested = knn_accuracy(x[train], y[train], x[test], y[test], n_classes=n_classes, ks=ks, device=device)
     return tested.accuracy, best, means[best], tested.predictions[best]
 
 

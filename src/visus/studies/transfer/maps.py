@@ -14,6 +14,7 @@ from visus.measures.maps import FEWEST, layer_maps
 from visus.progress import task
 from visus.result import Finding, Metric, Table
 from visus.studies.common.labelled_images import LabelledImages
+from visus.studies.common.remembered import remembered
 from visus.studies.transfer.evaluation import LayerScore, LayerVectors
 
 KEY, QUESTION = "maps", "Which images lie together?"
@@ -58,7 +59,7 @@ def measure(images: LabelledImages, scores: Sequence[LayerScore], features: Laye
     found: dict[str, list[LayerMap]] = {}
     with task("drawing maps", len(scores)) as progress:
         for s in scores:
-            drawn = layer_maps(features[s.model, s.tap][shown], seed=seed, threads=threads.count())
+            drawn = remembered(layer_maps, features[s.model, s.tap][shown], seed=seed, threads=threads.count())
             for method, one in drawn.items():
                 trust = {}
                 if one.trust is not None:

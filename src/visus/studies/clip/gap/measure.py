@@ -18,6 +18,7 @@ from visus.studies.clip.gap.retrieval import Retrieval, measure_retrieval
 from visus.studies.clip.pairs import PairedEmbeddings
 from visus.studies.common.comparisons import Comparison, compare
 from visus.studies.common.proportion import Proportion, of_value, proportion
+from visus.studies.common.remembered import remembered
 
 MAPPED = 750  # pairs on the maps, two points each
 SIDE = 24
@@ -147,9 +148,8 @@ def measure_maps(pairs: PairedEmbeddings, *, seed: int) -> ModalityMaps:
     chosen = np.sort(once[np.random.default_rng(seed).permutation(len(once))[:MAPPED]])
     texts = chosen[np.sort(np.unique(pairs.text_keys[chosen], return_index=True)[1])]
     captions = [pairs.captions[int(i)] if pairs.captions else f"text {int(i)}" for i in texts]
-    made = layer_maps(
-        np.concatenate([unit_rows(pairs.images[chosen]), unit_rows(pairs.texts[texts])]), seed=seed, threads=threads.count()
-    )  # fmt: skip
+    both = np.concatenate([unit_rows(pairs.images[chosen]), unit_rows(pairs.texts[texts])])
+    made = remembered(layer_maps, both, seed=seed, threads=threads.count())
     maps = []
     for method, drawn in made.items():
         trust = (

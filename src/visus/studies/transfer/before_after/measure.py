@@ -21,6 +21,7 @@ from visus.progress import task
 from visus.studies.common.comparisons import Comparison, compare, family
 from visus.studies.common.labelled_images import LabelledImages
 from visus.studies.common.proportion import Proportion, of_value
+from visus.studies.common.remembered import remembered
 from visus.studies.common.taps import tap_label
 from visus.studies.transfer.evaluation import Layer, LayerScore, evaluate_layer
 from visus.studies.transfer.inputs import vectors
@@ -320,7 +321,7 @@ def _maps(
         for state in names:
             for tap in taps:
                 # One thread: a thousand points gain nothing from more, and the map is then the same on every machine.
-                drawn = layer_maps(seen[state, tap][shown], methods=["tsne"], seed=seed, threads=1)["tsne"]
+                drawn = remembered(layer_maps, seen[state, tap][shown], methods=["tsne"], seed=seed, threads=1)["tsne"]
                 # The first network's map is the frame into which all maps of its layer are turned.
                 frame = frames.setdefault(tap, unit_radius(drawn.z))
                 trust = {}
