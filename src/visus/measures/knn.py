@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from visus.errors import DataError
+from visus.measures import knn_prefilter
 from visus.measures._arrays import Array, Floats, Ints, as_array, block_rows, features, labels
 from visus.measures.rows import unit_rows
 from visus.memory import halving
@@ -55,8 +56,12 @@ def top_k(query: Array, base: Array, k: int, *, exclude_self: bool = False, devi
     """The k rows of base with the largest cosine similarity to each row of query, exactly.
 
     query: [m, d]; base: [n, d]; k is cut to n (n - 1 with exclude_self, where query and base must be the same rows and
-    a row is not its own neighbour). float32; equal similarities are ordered by the lower row of base. A zero vector has
-    similarity 0 to everything. Memory stays bounded whatever n and m are. Raises DataError on NaN, empty arrays or widths that differ.
+    a row is not its own neighbour). A zero vector has similarity 0 to everything. Memory stays bounded whatever n and m are.
+    Exact: the order is that of the similarities returned, which are inner products in float32 of rows scaled to unit length in float64
+    and rounded to float32; equal ones are ordered by the lower row of base; no row left out has a larger one. What is approximate is float32
+    alone: neighbours whose similarities differ by its rounding (some 1e-7) may change places where sums are made in another order, as on another
+    processor. Where it has instructions for bfloat16, these choose what is multiplied in float32, by a bound of their error.
+    Raises DataError on NaN, empty arrays or widths that differ.
     """
     query, base = features(query, "query"), features(base, "base")
     if query.shape[1] != base.shape[1]:
@@ -76,17 +81,41 @@ def top_k(query: Array, base: Array, k: int, *, exclude_self: bool = False, devi
 def inner_top_k(query: Array, base: Array, k: int, *, exclude_self: bool = False, device: str = "cpu") -> Neighbours:
     """As `top_k` for the plain inner product of float32 rows, without checks (1 <= k <= n, finite)."""
     m, n = len(query), len(base)
-    indices, similarities = np.empty((m, k), np.int64), np.empty((m, k), np.float32)
-    with torch.inference_mode(), task("searching neighbours", m) as progress:
+    with task("searching neighbours", m) as progress:
+        if knn_prefilter.pays(m, n, k, device):
+            keys, unanswered = knn_prefilter.search(query, base, k, exclude_self=exclude_self, advance=progress.advance)
+            found = Neighbours(*knn_prefilter.decode(keys))
+            rest = np.flatnonzero(unanswered)
+        else:
+            found = Neighbours(np.empty((m, k), np.int64), np.empty((m, k), np.float32))
+            rest = np.arange(m)
+        if len(rest):
+            _search(query, base, rest, found, exclude_self=exclude_self, device=device, advance=progress.advance)
+    return found
+
+
+def _search(
+    query: Array,
+    base: Array,
+    chosen: Ints,
+    found: Neighbours,
+    *,
+    exclude_self: bool,
+    device: str,
+    advance: Callable[[int], None],
+) -> None:
+    """Fill the chosen rows of `found` by all inner products in float32."""
+    n, k = len(base), found.indices.shape[1]
+    with torch.inference_mode():
         here = torch.from_numpy(np.ascontiguousarray(base, np.float32)).to(device)
 
         def run(at: slice) -> tuple[np.ndarray, np.ndarray]:
-            rows = torch.from_numpy(np.ascontiguousarray(query[at], np.float32)).to(device)
+            rows = torch.from_numpy(np.ascontiguousarray(query[chosen[at]], np.float32)).to(device)
             best: tuple[torch.Tensor, torch.Tensor] | None = None
             for left in range(0, n, COLUMNS):
                 scores = rows @ here[left : left + COLUMNS].T
                 if exclude_self:
-                    own = torch.arange(at.start, at.stop, device=device) - left
+                    own = torch.from_numpy(chosen[at]).to(device) - left
                     mine = (own >= 0) & (own < scores.shape[1])
                     scores[mine.nonzero()[:, 0], own[mine]] = -torch.inf
                 value, index = largest(scores, min(k, scores.shape[1]))
@@ -94,10 +123,9 @@ def inner_top_k(query: Array, base: Array, k: int, *, exclude_self: bool = False
             assert best is not None  # n is at least 1
             return best[0].cpu().numpy(), best[1].cpu().numpy()
 
-        for at, (values, found) in halving(m, ROWS, run, what="searching neighbours"):
-            similarities[at], indices[at] = values, found
-            progress.advance(len(found))
-    return Neighbours(indices=indices, similarities=similarities)
+        for at, (values, indices) in halving(len(chosen), ROWS, run, what="searching neighbours"):
+            found.similarities[chosen[at]], found.indices[chosen[at]] = values, indices
+            advance(len(indices))
 
 
 def knn_predict(

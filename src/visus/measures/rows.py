@@ -6,13 +6,19 @@ import numpy as np
 
 from visus.measures._arrays import Array, Floats, block_rows
 
+_CACHED = 2**20  # bytes of a block that goes through all steps before it leaves the cache
+
 
 def unit_rows(x: Array) -> Array:
     """Rows at unit length, float32 [n, d]; a zero row stays zero. In blocks, so that a memory-mapped array is never copied whole."""
     unit = np.empty(x.shape, np.float32)
-    step = block_rows(16 * x.shape[1])
+    step = block_rows(16 * x.shape[1], budget=_CACHED)
     for start in range(0, len(x), step):
-        unit[start : start + step] = unit_block(x[start : start + step])
+        block = x[start : start + step]
+        # In float64 the squares of float32 neither overflow nor vanish.
+        unit[start : start + step] = (
+            _scaled(block.astype(np.float64)) if x.dtype.kind == "f" and x.dtype.itemsize <= 4 else unit_block(block)
+        )
     return unit
 
 
@@ -22,9 +28,13 @@ def unit_block(x: Array) -> Floats:
     # The largest entry first, so that squares neither overflow nor vanish.
     peak = np.abs(wide).max(axis=1, keepdims=True)
     wide /= np.where(peak > 0, peak, 1.0)
+    return _scaled(wide)
+
+
+def _scaled(wide: Floats) -> Floats:
     norm = np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
-    found: Floats = wide / np.where(norm > 0, norm, 1.0)
-    return found
+    wide /= np.where(norm > 0, norm, 1.0)
+    return wide
 
 
 def unit64(x: Array) -> Floats:
