@@ -23,8 +23,8 @@ from visus.memory import halving
 COLUMNS, PRODUCTS, ROWS = 2**16, 2**25, 512
 # From this many products up the work outweighs its preparation.
 LEAST = 2**21
-_TILE = 2048
-_CACHED = 256  # rows that are rounded at once
+_CACHED = 1024  # rows that are rounded at once
+_SAMPLE = 1000  # rows whose mean is taken from all
 _HUGE = 1e37  # products from here on might not fit in float32
 _PIECE = 2**20  # products that are compared at once: the answers stay in the cache
 _NEVER = np.iinfo(np.int16).max  # as bfloat16 a NaN: no product reaches it
@@ -127,18 +127,13 @@ class _Block:
         products = self._room(n * rows).view(n, rows)
         # Of numbers above zero the bits are in the order of the numbers, and integers are compared several times faster.
         bits = products.view(torch.int16)
-        peaks = torch.empty(n // self.group, rows, dtype=torch.int16)
-        tile = _TILE // self.group * self.group
-        for top in range(0, n, tile):
-            here = slice(top, min(top + tile, n))
-            torch.mm(self.rounded.rows[here], near.T, out=products[here])
-            if start is not None:
-                own = torch.arange(start, start + rows) - self.left
-                inside = ((own >= here.start) & (own < here.stop)).nonzero()[:, 0]
-                bits[own[inside], inside] = torch.iinfo(torch.int16).min
-            width = (here.stop - top) // self.group
-            into = peaks[top // self.group :][:width]
-            torch.amax(bits[top : top + width * self.group].view(self.group, width, rows), dim=0, out=into)
+        torch.mm(self.rounded.rows, near.T, out=products)
+        if start is not None:
+            own = torch.arange(start, start + rows) - self.left
+            inside = ((own >= 0) & (own < n)).nonzero()[:, 0]
+            bits[own[inside], inside] = torch.iinfo(torch.int16).min
+        width = n // self.group
+        peaks = bits[: width * self.group].view(self.group, width, rows).amax(dim=0)
         slack = self.rounded.slack(exact, near)
         known = None
         if self.left:
@@ -154,7 +149,7 @@ class _Block:
         """This thread's memory for products: to get it anew would cost as much as to fill it."""
         room: torch.Tensor | None = getattr(self.own, "room", None)
         if room is None or len(room) < size:
-            room = self.own.room = torch.empty(size, dtype=torch.bfloat16)
+            room = self.own.room = _empty(size)
         return room[:size]
 
     def _first(self, query: torch.Tensor, row: Ints, column: Ints) -> Ints:
@@ -188,7 +183,7 @@ class _Block:
 
 @dataclass(frozen=True)
 class _Rounded:
-    """Rows less their mean in bfloat16 [n, d]. Largest norms: of a row as it was given, less the mean, and of what rounding took from it."""
+    """Rows less `mean` in bfloat16 [n, d]. Largest norms: of a row as it was given, less the mean, and of what rounding took from it."""
 
     rows: torch.Tensor
     mean: torch.Tensor
@@ -212,24 +207,27 @@ class _Rounded:
 
 
 def _round(base: torch.Tensor, pool: ThreadPoolExecutor) -> _Rounded:
-    mean = torch.zeros(base.shape[1])
-    rows = torch.empty(base.shape, dtype=torch.bfloat16)
+    # Whatever is taken from all rows alike changes no order; near their mean, it makes errors small. A part of the rows tells it.
+    mean = base[:: max(1, len(base) // _SAMPLE)].mean(dim=0)
+    rows = _empty(base.numel()).view(base.shape)
 
     @torch.inference_mode()
-    def total(part: torch.Tensor) -> torch.Tensor:
-        return part.sum(dim=0)
+    def fill(at: slice) -> list[float]:
+        less = base[at] - mean
+        rows[at] = less
+        return [float(_norms(x).max()) for x in (base[at], less, less - rows[at])]
 
-    @torch.inference_mode()
-    def fill(part: torch.Tensor, into: torch.Tensor) -> tuple[float, float, float]:
-        less = part - mean
-        into.copy_(less)
-        return tuple(float(_norms(x).max()) for x in (part, less, less - into))
-
-    parts = base.split(_CACHED)
-    for found in pool.map(total, parts):
-        mean += found / len(base)
-    given, centred, lost = (max(x) for x in zip(*pool.map(fill, parts, rows.split(_CACHED)), strict=True))
+    parts = [slice(start, start + _CACHED) for start in range(0, len(base), _CACHED)]
+    given, centred, lost = (max(x) for x in zip(*pool.map(fill, parts), strict=True))
     return _Rounded(rows, mean, given, centred, lost)
+
+
+def _empty(size: int) -> torch.Tensor:
+    """bfloat16 [size], not filled: in the large pages that numpy asks for (small ones take as long to get as to fill), and where a line of
+    the cache begins (which the product needs to be fast)."""
+    room = np.empty(size + 32, np.int16)
+    offset = -room.ctypes.data % 64 // 2
+    return torch.from_numpy(room[offset : offset + size]).view(torch.bfloat16)
 
 
 def _norms(x: torch.Tensor) -> Floats:
