@@ -24,6 +24,7 @@ LEVELS = 6
 NARROW = 4  # output channels up to which a deconvolution is faster as a matrix product
 NEAREST = 1e-6
 PIXELS = (-3, -2, -1)
+TensorMap = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -167,17 +168,11 @@ class ConvVae(nn.Module):
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(mu, logvar) of the posterior, float [b, latent] each."""
-        (h, w), (ph, pw) = (self.sizes.height, self.sizes.width), self.sizes.padded
-        if (ph, pw) != (h, w):
-            x = functional.pad(x, (0, pw - w, 0, ph - h))
-        mu, logvar = self.encoder(x).chunk(2, dim=1)
-        return mu, logvar.clamp(*LOG_VARIANCE)
+        return self._posterior(self.encoder, x)
 
     def logits(self, z: torch.Tensor) -> torch.Tensor:
         """Logits of the decoder's mean, float [b, c, h, w]."""
-        deep = self.dense(z).view(-1, *self.deepest)
-        found: torch.Tensor = self.deconvolutions(deep)
-        return found[..., : self.sizes.height, : self.sizes.width]
+        return self._cropped(self._padded_logits(z))
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """The decoder's mean in [0, 1], float [b, c, h, w]."""
@@ -185,10 +180,30 @@ class ConvVae(nn.Module):
 
     def forward(self, x: torch.Tensor, noise: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
         """(reconstruction [b] in nats, mu, logvar): one sample of z an image, from `noise` [b, latent] or the global generator."""
-        mu, logvar = self.encode(x)
+        return self.passed(self.encoder, self._padded_logits, x, noise)
+
+    def passed(
+        self, code: TensorMap, logits: TensorMap, x: torch.Tensor, noise: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        """What `forward` gives, with the layers computed by `code` (padded images -> mu, logvar) and `logits` (z -> padded logits)."""
+        mu, logvar = self._posterior(code, x)
         noise = torch.randn_like(mu) if noise is None else noise
-        raw = self.logits(torch.addcmul(mu, torch.exp(0.5 * logvar), noise))
+        raw = self._cropped(logits(torch.addcmul(mu, torch.exp(0.5 * logvar), noise)))
         return self.decoder.nats(raw.float(), x, self.log_variance), mu.float(), logvar.float()
+
+    def _posterior(self, code: TensorMap, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        (h, w), (ph, pw) = (self.sizes.height, self.sizes.width), self.sizes.padded
+        if (ph, pw) != (h, w):
+            x = functional.pad(x, (0, pw - w, 0, ph - h))
+        mu, logvar = code(x).chunk(2, dim=1)
+        return mu, logvar.clamp(*LOG_VARIANCE)
+
+    def _padded_logits(self, z: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.deconvolutions(self.dense(z).view(-1, *self.deepest))
+        return found
+
+    def _cropped(self, images: torch.Tensor) -> torch.Tensor:
+        return images[..., : self.sizes.height, : self.sizes.width]
 
     def config(self) -> dict[str, Any]:
         """Plain values that `ConvVae(VaeSizes(**sizes), Decoder(**decoder))` is made of."""

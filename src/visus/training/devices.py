@@ -43,6 +43,19 @@ class Devices:
         return new_fabric(self.kind, self.count, self.precision, rank)
 
 
+def auto_precision(kind: str) -> str:
+    """'bf16' on a CPU that multiplies bfloat16 in hardware (AMX, AVX512-BF16), else 'fp32'."""
+    able = torch.cpu.get_capabilities() if kind == "cpu" and hasattr(torch.cpu, "get_capabilities") else {}
+    return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "fp32"
+
+
+def computed_in(fabric: Fabric) -> torch.dtype:
+    """What matrices are multiplied in under a Fabric: float32, or bfloat16 in a mixed training."""
+    kind = fabric.device.type
+    with fabric.autocast():
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+
+
 def repeatable(kind: str) -> AbstractContextManager[None]:
     """On CUDA: the same kernels every time, and fp32 in full, for as long as the block lasts; on the CPU they are so anyway."""
     if not kind.startswith("cuda"):

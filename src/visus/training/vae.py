@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,13 @@ from visus.locks import locked
 from visus.memory import halving
 from visus.models.vae import Decoder, Vae, VaeSizes, kl_terms, new_vae, wrap
 from visus.models.vae_open import save_vae
-from visus.training.devices import Devices
+from visus.training.devices import Devices, computed_in
 from visus.training.loop import Fit
 from visus.training.objective import Objective, shuffled, weight
 from visus.training.recipe import Recipe
 from visus.training.resumable import SavedFit, fit_resumable
 from visus.training.together import share, total
+from visus.training.vae_passes import CpuPasses
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -58,6 +59,9 @@ class KLSchedule:
         return (mean.clamp(min=self.free_bits) if self.free_bits else mean).sum()
 
 
+Network = Callable[..., tuple[torch.Tensor, ...]]  # as ConvVae.forward
+
+
 class Elbo(Objective):
     """Reconstruction + beta x KL, in nats per image, of images that are kept in memory as bytes.
 
@@ -71,6 +75,7 @@ class Elbo(Objective):
         self._seen: list[tuple[float, torch.Tensor]] = []
         self._parts: dict[str, float] = {}
         self._kl = torch.zeros(0)  # of the last batch, by dimension
+        self._passes: tuple[torch.nn.Module, CpuPasses] | None = None
 
     @property
     def cuts(self) -> bool:
@@ -94,7 +99,7 @@ class Elbo(Objective):
         own = rows if self.cuts else share(rows, fabric)
         part = weight(own, rows if whole is None else whole)
         x = as_floats(self.train[own], fabric.device)
-        loss, reconstruction, kl = self.terms(model, x, self._beta)
+        loss, reconstruction, kl = self.terms(self._fastest(model, fabric), x, self._beta)
         if not self.cuts and fabric.world_size > 1:
             # What free bits cost is looked up in the mean over the whole batch: every process holds all of it and adds its part.
             loss = reconstruction + self._beta * self.schedule.cost(total(part * self._kl)[None])
@@ -103,8 +108,17 @@ class Elbo(Objective):
         self._seen.append((part, torch.stack([reconstruction.detach(), kl.detach()])))
         return loss, torch.zeros((), dtype=torch.long, device=fabric.device), 0
 
+    def _fastest(self, model: torch.nn.Module, fabric: Fabric) -> Network:
+        """The model, or what computes the same on this device in less time; in the training's precision."""
+        network = getattr(model, "module", model)  # Fabric's wrapper casts as autocast does, on all devices alike
+        if not CpuPasses.suits(network, fabric.device):
+            return model
+        if self._passes is None or self._passes[0] is not network:
+            self._passes = network, CpuPasses(network, computed_in(fabric))
+        return self._passes[1]
+
     def terms(
-        self, model: torch.nn.Module, x: torch.Tensor, beta: float
+        self, model: Network, x: torch.Tensor, beta: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(objective, reconstruction, KL) of float images [b, c, h, w], in nats per image."""
         reconstruction, mu, logvar = model(x)
@@ -114,7 +128,9 @@ class Elbo(Objective):
         return reconstruction + beta * self.schedule.cost(kl), reconstruction, self._kl.sum()
 
     def validate(self, model: torch.nn.Module, fabric: Fabric) -> tuple[float, float]:
-        """(objective at the full beta, 0)."""
+        """(objective at the full beta, 0); in float32, whatever the training's precision."""
+        network = getattr(model, "module", model)
+        passes: Network = CpuPasses(network) if CpuPasses.suits(network, fabric.device) else network
         draw = torch.Generator().manual_seed(self.seed)
         reconstruction, terms = 0.0, torch.zeros((), dtype=torch.float64)
         for start in range(0, len(self.validation), EVALUATED):
@@ -122,7 +138,7 @@ class Elbo(Objective):
             noise = torch.randn(len(images), latent_of(model), generator=draw)
 
             def run(at: slice, images: np.ndarray = images, noise: torch.Tensor = noise) -> tuple[float, torch.Tensor]:
-                nats, mu, logvar = model(as_floats(images[at], fabric.device), noise[at].to(fabric.device))
+                nats, mu, logvar = passes(as_floats(images[at], fabric.device), noise[at].to(fabric.device))
                 return float(nats.double().sum()), kl_terms(mu, logvar).double().sum(dim=0).cpu()
 
             for _, (nats, kls) in halving(len(images), EVALUATED, run, what="validation"):
