@@ -204,3 +204,17 @@ def test_a_checkpoint_holds_no_pickle_that_runs(tmp_path: Path) -> None:
     run(network(), feed(), Recipe(1e-2, epochs=1), folder=tmp_path)
     torch.load(tmp_path / checkpoint.LAST, weights_only=True)
     torch.load(tmp_path / checkpoint.BEST, weights_only=True)
+
+
+def test_moments_next_to_nothing_are_set_to_nought_and_no_others() -> None:
+    weight = torch.nn.Parameter(torch.ones(4))
+    optimizer = torch.optim.AdamW([weight], lr=1e-2)
+    weight.grad = torch.tensor([1.0, 0.0, -1e-3, 0.0])
+    optimizer.step()
+    state = optimizer.state[weight]
+    state["exp_avg"][1], state["exp_avg"][3] = 1e-39, -1e-31
+    before = {k: v.clone() for k, v in state.items()}
+    epoch.sweep_moments(optimizer)
+    assert state["exp_avg"].tolist() == [before["exp_avg"][0], 0.0, before["exp_avg"][2], 0.0]
+    assert torch.equal(state["exp_avg_sq"], before["exp_avg_sq"])
+    assert torch.equal(state["step"], before["step"])

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 CHECK_EVERY = 16  # steps between looks at the loss: a look waits for the GPU
+SWEEP_EVERY = 64  # steps between sweeps of an optimizer's moments; a moment of no gradients falls to a thousandth meanwhile
+NOUGHT = 1e-30  # of a moment: no weight feels it
 
 
 class DivergedError(DataError):
@@ -66,6 +68,8 @@ class Training:
             right += hits
             seen += asked
             at.step += 1
+            if at.step % SWEEP_EVERY == 0 and fabric.device.type == "cpu":
+                sweep_moments(self.optimizer)
             advance(1)
             if len(losses) - looked >= CHECK_EVERY or k == len(batches) - 1:
                 self._check(losses[looked:], lr)
@@ -171,6 +175,19 @@ class _Buffers:
     def put_back(self) -> None:
         for live, kept in self.groups:
             torch._foreach_copy_(live, kept)
+
+
+@torch.no_grad()
+def sweep_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Set the moments that are next to nothing to 0: those of a unit that gets no gradient any more.
+
+    Left alone they shrink until they are no normal numbers, with which a CPU computes ten times as slowly: after some 700 steps a training
+    of a network with dead units takes half as long again. (torch.set_flush_denormal reaches the main thread alone.)
+    """
+    for state in getattr(optimizer, "optimizer", optimizer).state.values():
+        for moment in state.values():
+            if isinstance(moment, torch.Tensor) and moment.ndim:
+                moment.copy_(torch.nn.functional.hardshrink(moment, NOUGHT))
 
 
 def clip_gradients(model: torch.nn.Module, optimizer: torch.optim.Optimizer, most: float, fabric: Fabric) -> None:
