@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from visus.models.vae import ConvVae, Decoder, DecoderKind, VaeSizes, kl_terms, new_vae
+from visus.training.devices import Devices, auto_precision, computed_in
 from visus.training.vae import Network
 from visus.training.vae_passes import CpuPasses
 
@@ -87,3 +88,29 @@ def test_they_are_for_images_of_few_channels_on_a_cpu() -> None:
     assert not CpuPasses.suits(network_of(SHAPES[1]), torch.device("cuda"))
     assert not CpuPasses.suits(new_vae(VaeSizes(8, 8, 5), Decoder(), seed=0), torch.device("cpu"))
     assert not CpuPasses.suits(torch.nn.Linear(2, 2), torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("able", "kind", "expected"),
+    [
+        ({"amx_bf16": True}, "cpu", "bf16"),
+        ({"avx512_bf16": True, "amx_bf16": False}, "cpu", "bf16"),
+        ({"avx2": True}, "cpu", "fp32"),
+        ({"amx_bf16": True}, "cuda:0", "fp32"),
+    ],
+)
+def test_auto_takes_bfloat16_where_the_processor_has_it(
+    able: dict[str, bool], kind: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    assert auto_precision(kind) == expected
+
+
+def test_auto_takes_float32_where_nothing_is_known_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert auto_precision("cpu") == "fp32"
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_a_fabric_says_what_it_multiplies_in(precision: str, dtype: torch.dtype) -> None:
+    assert computed_in(Devices("cpu", 1, precision).fabric()) == dtype

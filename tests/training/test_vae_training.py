@@ -269,3 +269,30 @@ def test_the_small_classifier_tells_shapes_apart_and_repeats() -> None:
     assert np.array_equal(made[0].features(x), made[1].features(x))
     with pytest.raises(DataError, match="at least two classes"):
         small_classifier(x, np.zeros(400, np.int64), x, y, classes=2, devices=Devices(), seed=0)
+
+
+def test_in_bfloat16_too_an_interrupted_training_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = VaePlan("blobs", SIZES, Decoder(), KLSchedule(), RECIPE, Devices("cpu", 1, "bf16"))
+
+    def run(root: Path) -> TrainedVae:
+        return train_vae(blobs(), blobs(100, seed=1), plan, content="blobs", root=root)
+
+    whole, again = run(tmp_path / "whole"), run(tmp_path / "again")
+    save, calls = checkpoint.save, []
+
+    def stop(*args: Any) -> None:
+        save(*args)
+        calls.append(args)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut")
+    monkeypatch.setattr(checkpoint, "save", save)
+    cut = run(tmp_path / "cut")
+    for other in (again, cut):
+        assert [e.val_loss for e in other.fit.epochs] == [e.val_loss for e in whole.fit.epochs]
+        assert all(torch.equal(v, other.vae.module.state_dict()[k]) for k, v in whole.vae.module.state_dict().items())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Devices:
-    """kind: 'cpu', 'cuda' or 'cuda:N'. count: processes, one device each. precision: 'fp32' or 'bf16' (mixed)."""
+    """kind: 'cpu', 'cuda' or 'cuda:N'. count: processes, one device each. precision: 'fp32' or 'bf16' (mixed: weights stay float32)."""
 
     kind: str = "cpu"
     count: int = 1

@@ -117,9 +117,7 @@ class Elbo(Objective):
             self._passes = network, CpuPasses(network, computed_in(fabric))
         return self._passes[1]
 
-    def terms(
-        self, model: Network, x: torch.Tensor, beta: float
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def terms(self, model: Network, x: torch.Tensor, beta: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(objective, reconstruction, KL) of float images [b, c, h, w], in nats per image."""
         reconstruction, mu, logvar = model(x)
         kl = kl_terms(mu, logvar)

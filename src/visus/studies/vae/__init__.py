@@ -34,7 +34,7 @@ def vae(
     shown: int = 10,
     seeds: int = 1,
     budget: str = "none",
-    precision: str = "fp32",
+    precision: str = "auto",
     labels: str | None = None,
     label_column: str | None = None,
     groups: str | None = None,
@@ -75,7 +75,8 @@ def vae(
         shown: images in a row of the page.
         seeds: trainings of every run; the first is examined, all are in the table of seeds.
         budget: time for all trainings together, as 5m or none.
-        precision: fp32 or bf16.
+        precision: that trainings multiply in: fp32, bf16 (weights, the loss and all that is measured stay float32), or auto: bf16 on a CPU that
+            has it in hardware, else fp32.
         labels: table (CSV) of names and labels, for a folder; its columns are found by what they hold.
         label_column: column of the label file, or of a Parquet or hub set, that holds the classes.
         groups: column of images that belong together, as patients or artists, and never straddle a split.

@@ -42,7 +42,7 @@ class TrainingOptions:
     lr: float = 2e-3
     seeds: int = 1
     budget: str = "none"
-    precision: str = "fp32"
+    precision: str = "auto"
     devices: int = 1
 
 

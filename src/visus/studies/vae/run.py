@@ -11,6 +11,7 @@ from visus.measures.priors import NORMAL
 from visus.models.vae import Vae
 from visus.models.vae_open import load_vae, shape_of
 from visus.paths import check_writable, home
+from visus.progress import note
 from visus.result import Result, Section, key_of
 from visus.studies.common.imagesets import load_imageset
 from visus.studies.common.section import section
@@ -85,6 +86,10 @@ def _evaluated(
     planned = [] if opened else planned_runs(vaes.compare, vaes.sweep, training)
     if vaes.fix or not opened:
         check_writable(home() / "training")
+        if training.devices.precision == "bf16":
+            note(
+                "trained in bfloat16 (--precision fp32: in float32); weights, losses and all that is measured are float32"
+            )
     space = feature_space(images, evaluation, devices=training.devices, download=options.images.download)
     models = [opened] if opened else train_runs(planned, images, training)
     found = [evaluate(model, images, space, evaluation) for model in models]
@@ -155,6 +160,9 @@ def _provenance(checkpoint: str | None, imageset: ImageSet, e: Evaluated) -> dic
         "validation": len(e.images.validation),
         "test": len(e.images.test),
         "checkpoint": checkpoint,
+        "training precision": {
+            one.name: one.model.trained[0].plan.devices.precision for one in e.evaluations if one.model.trained
+        },
         "models": {one.name: str(one.vae.info.get("folder", one.vae.spec)) for one in e.evaluations},
         "samples judged in": e.space.about,
         "device": e.options.device,

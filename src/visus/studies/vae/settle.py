@@ -13,10 +13,10 @@ from visus.studies.vae.inputs import ImageArrays
 from visus.studies.vae.options import EvaluationOptions, Options
 from visus.studies.vae.training import TrainingSettings
 from visus.training.budget import seconds_of
-from visus.training.devices import Devices
+from visus.training.devices import Devices, auto_precision
 from visus.training.recipe import Recipe
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16")
 FEW = 10_000  # training images; fewer get smaller batches, and so more steps an epoch
 LONGEST_WARMUP = 10
 FEWEST_SAMPLES = 50
@@ -40,7 +40,9 @@ def settled(options: Options) -> Settled:
     warmup = min(LONGEST_WARMUP, epochs // 3) if warmup is None else warmup
     if warmup >= epochs:
         raise DataError(f"--warmup {warmup} does not end within {epochs} epochs; give a shorter one or more --epochs")
-    devices = Devices(choose_device(evaluation.device), training.devices, training.precision)
+    kind = choose_device(evaluation.device)
+    precision = auto_precision(kind) if training.precision == "auto" else training.precision
+    devices = Devices(kind, training.devices, precision)
     settings = TrainingSettings(
         sizes=VaeSizes(28, 28, latent=vaes.latent),
         decoder=Decoder(vaes.decoder, vaes.variance),  # type: ignore[arg-type]  # checked by the class
