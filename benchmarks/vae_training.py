@@ -47,6 +47,9 @@ class Choice:
         )
 
 
+FASTEST = Choice(channels_last=True, fused=True)
+
+
 @dataclass(frozen=True)
 class Data:
     """uint8 [n, 28, 28, 1]: pictures to train on, pictures to validate on."""
@@ -58,6 +61,7 @@ class Data:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small case, nothing recorded")
+    parser.add_argument("--known", action="store_true", help="give the peers what was fastest on a CPU so far, untried")
     parser.add_argument("--dry", action="store_true", help="nothing recorded")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=2, help="of every run")
@@ -93,7 +97,7 @@ def main() -> None:
     ]
     try:
         for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
-            found, said = measure(device, data, home, runs=runs, epochs=args.epochs)
+            found, said = measure(device, data, home, runs=runs, epochs=args.epochs, known=args.known)
             rows += found
             notes += said
     finally:
@@ -124,10 +128,12 @@ def pictures(*, quick: bool) -> Data:
     return Data(np.ascontiguousarray(train), np.ascontiguousarray(validation))
 
 
-def measure(device: str, data: Data, home: Path, *, runs: int, epochs: int) -> tuple[list[dict[str, Any]], list[str]]:
+def measure(
+    device: str, data: Data, home: Path, *, runs: int, epochs: int, known: bool
+) -> tuple[list[dict[str, Any]], list[str]]:
     """A row a peer, and what to say below."""
     makers = {"plain": plain_loop, "pythae": pythae_trainer}
-    chosen = {name: best(maker, device, data, home, rounds=min(runs, 3)) for name, maker in makers.items()}
+    chosen = {n: FASTEST if known else best(m, device, data, home, rounds=min(runs, 3)) for n, m in makers.items()}
 
     ends: dict[str, list[float]] = {}
 
@@ -137,7 +143,8 @@ def measure(device: str, data: Data, home: Path, *, runs: int, epochs: int) -> t
     work = {"visus": ours(device, data, home, epochs), "visus bf16": ours(device, data, home, epochs, "bf16")}
     work |= {name: maker(device, data, home, epochs, chosen[name]) for name, maker in makers.items()}
     work |= {f"{name} as it comes": maker(device, data, home, epochs, Choice()) for name, maker in makers.items()}
-    ours(device, part(data), home, 1)()  # the peers are warm from their trials
+    for warm in (ours, *((lambda *a, m=m: m(*a, FASTEST)) for m in makers.values() if known)):
+        warm(device, part(data), home, 1)()  # else the peers are warm from their trials
     seconds = alternate(runs, **{name: noted(name, function) for name, function in work.items()})
     checked(ends)
     speed = {name: len(data.train) * epochs / statistics.median(took) for name, took in seconds.items()}
