@@ -110,7 +110,9 @@ class Elbo(Objective):
 
     def _fastest(self, model: torch.nn.Module, fabric: Fabric) -> Network:
         """The model, or what computes the same on this device in less time; in the training's precision."""
-        network = getattr(model, "module", model)  # Fabric's wrapper casts as autocast does, on all devices alike
+        network: torch.nn.Module = getattr(
+            model, "module", model
+        )  # Fabric's wrapper casts as autocast does, on all devices alike
         if not CpuPasses.suits(network, fabric.device):
             return model
         if self._passes is None or self._passes[0] is not network:
@@ -127,7 +129,7 @@ class Elbo(Objective):
 
     def validate(self, model: torch.nn.Module, fabric: Fabric) -> tuple[float, float]:
         """(objective at the full beta, 0); in float32, whatever the training's precision."""
-        network = getattr(model, "module", model)
+        network: torch.nn.Module = getattr(model, "module", model)
         passes: Network = CpuPasses(network) if CpuPasses.suits(network, fabric.device) else network
         draw = torch.Generator().manual_seed(self.seed)
         reconstruction, terms = 0.0, torch.zeros((), dtype=torch.float64)

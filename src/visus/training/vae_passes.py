@@ -8,7 +8,7 @@ fast); in bfloat16 weights are rounded once a step into tensors that are kept, w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
@@ -34,11 +34,11 @@ class CpuPasses:
         deconvolutions = [m for m in network.deconvolutions if isinstance(m, nn.ConvTranspose2d)]
         self.down = _parameters([*convolutions, wide, code])
         self.up = _parameters([first, tall, *deconvolutions])
-        self._live = [*self.down[:-2], *self.up[2:]]
+        self._live: list[torch.Tensor] = [*self.down[:-2], *self.up[2:]]
         self._rounded = [torch.empty_like(p, dtype=dtype, requires_grad=False) for p in self._live]
 
     @staticmethod
-    def suits(network: nn.Module, device: torch.device) -> bool:
+    def suits(network: nn.Module, device: torch.device) -> TypeGuard[ConvVae]:
         """Whether these passes are for this network on this device."""
         return device.type == "cpu" and isinstance(network, ConvVae) and network.sizes.channels <= NARROW
 
@@ -75,7 +75,7 @@ class _Down(torch.autograd.Function):
     def forward(ctx: Any, passes: CpuPasses, x: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
         w, bias, *rest = passes.weights_down()
         layers, (wide, wide_bias, code, code_bias) = _pairs(rest[:-4]), rest[-4:]
-        b, _, height, width = x.shape
+        b, (height, width) = len(x), x.shape[2:]
         patches = _patches(x.to(passes.dtype))
         rows = torch.addmm(bias, patches.t(), w.reshape(len(w), -1).t()).relu_()
         maps = [rows.view(b, height // 2, width // 2, -1).permute(0, 3, 1, 2)]  # channels last: every row a pixel
