@@ -215,7 +215,7 @@ def _round(base: torch.Tensor, pool: ThreadPoolExecutor) -> _Rounded:
     def fill(at: slice) -> list[float]:
         less = base[at] - mean
         rows[at] = less
-        return [float(_norms(x).max()) for x in (base[at], less, less - rows[at])]
+        return [float(_norms(x).max()) for x in (base[at], less, less - rows[at].float())]
 
     parts = [slice(start, start + _CACHED) for start in range(0, len(base), _CACHED)]
     given, centred, lost = (max(x) for x in zip(*pool.map(fill, parts), strict=True))
