@@ -19,7 +19,7 @@ from visus.features import engines, extract
 from visus.images import load_images
 from visus.measures import probe as probes
 from visus.models import load_backbone
-from visus.models.attention import attention
+from visus.models.attention import last_and_rollout
 from visus.models.tapped_module import TappedModule
 from visus.models.tokens import forward_kept
 from visus.models.vit import vit_layout
@@ -86,7 +86,7 @@ def test_a_vit_is_looked_through_in_any_memory(monkeypatch: pytest.MonkeyPatch) 
         return [*vit_maps.importance(model, images, "cpu").values(), curve.chosen]
 
     expected = look()
-    monkeypatch.setattr(vit_maps, "attention", crowded(attention, 2))
+    monkeypatch.setattr(vit_maps, "last_and_rollout", crowded(last_and_rollout, 2))
     monkeypatch.setattr(curves, "forward_kept", crowded(forward_kept, 3))
     for a, b in zip(look(), expected, strict=True):
         assert np.allclose(a, b, atol=1e-5)
@@ -95,16 +95,20 @@ def test_a_vit_is_looked_through_in_any_memory(monkeypatch: pytest.MonkeyPatch) 
 def test_a_probe_that_a_gpu_has_no_memory_for_is_fitted_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y, rows = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32), np.arange(40) % 2, np.arange(40)
     settings = {"folds": [(rows[:20], rows[20:30])], "train": rows[:30], "test": rows[30:], "n_classes": 2}
-    honest, asked = probes.solve_path, []
+    asked = []
 
-    def small(*args: Any, device: str, **kwargs: Any) -> Any:
-        asked.append(device)
-        if device != "cpu":
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return honest(*args, device=device, **kwargs)
+    def small(honest: Any) -> Any:
+        def fitted(*args: Any, device: str, **kwargs: Any) -> Any:
+            asked.append(device)
+            if device != "cpu":
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return honest(*args, device=device, **kwargs)
+
+        return fitted
 
     expected = probes.linear_probe(x, y, **settings)
-    monkeypatch.setattr(probes, "solve_path", small)
+    monkeypatch.setattr(probes, "choose", small(probes.choose))  # the choice on the folds
+    monkeypatch.setattr(probes, "design", small(probes.design))  # the refit
     with gpu():
         found = probes.linear_probe(x, y, device="cuda", **settings)
     assert asked == ["cuda", "cpu"] * 2

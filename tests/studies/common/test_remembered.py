@@ -90,7 +90,7 @@ def test_whatever_differs_is_computed_anew(monkeypatch: pytest.MonkeyPatch) -> N
     remembered(measure, X, setting=ProbeSetting(3, 0.2))
     remembered(measure, (X, X))
     remembered(measure, (X,), X)
-    monkeypatch.setattr(module, "_code", lambda: b"other source")
+    monkeypatch.setattr(module, "source_digest", lambda: b"other source")
     remembered(measure, X)
     assert len(calls) == 14
 

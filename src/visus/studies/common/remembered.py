@@ -43,7 +43,7 @@ def remembered(function: Callable[..., T], *args: Any, **options: Any) -> T:
     if not function.__module__.startswith("visus."):
         return function(*args, **options)
     name = function.__qualname__.lstrip("_")
-    digest = xxhash.xxh3_128(f"{function.__module__}.{name}".encode() + _code())
+    digest = xxhash.xxh3_128(f"{function.__module__}.{name}".encode() + source_digest())
     _feed(digest, (args, tuple(sorted(options.items()))))
     try:
         path = home() / "measures" / name / f"{digest.hexdigest()}.npz"
@@ -79,7 +79,7 @@ def _feed(digest: Any, value: Any) -> None:
 
 
 @cache
-def _code() -> bytes:
+def source_digest() -> bytes:
     """A digest of the source of `measures/` and of the versions of the libraries."""
     digest = xxhash.xxh3_128()
     for file in sorted(Path(str(files("visus") / "measures")).glob("*.py")):
