@@ -14,9 +14,9 @@ from visus.measures.probe_design import Design
 
 FULL_CLASS_FACTOR = 128  # up to this many classes, the class factor is a full matrix
 CURVATURE_ROWS = 4096  # rows from which the class factor is estimated
-TOGETHER = (
-    1 << 20
-)  # logits up to which the rows of all parts are one block: on small data the number of calls is what costs
+LOWEST = -60.0  # of a logit below the largest: e^-60 is nothing, and far less is no normal number, which costs products a hundred cycles
+# Logits up to which the rows of all parts are one block: on small data the number of calls is what costs.
+TOGETHER = 1 << 20
 
 
 class Batch:
@@ -176,7 +176,7 @@ def _residuals(z: Tensor, at: Tensor, real: Tensor | None) -> Tensor:
     z -= z.gather(1, at)
     top = z.amax(1, keepdim=True)
     z -= top
-    z.exp_()
+    z.clamp_(min=LOWEST).exp_()
     true = torch.exp(-top)
     z.scatter_(1, at, 0.0)
     others = z.sum(1, keepdim=True)
