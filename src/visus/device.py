@@ -1,4 +1,4 @@
-"""Which device a computation runs on: one reading of --device for every room."""
+"""Which device a computation runs on: one reading of --device for every room; what the processor multiplies fast."""
 
 from __future__ import annotations
 
@@ -23,3 +23,9 @@ def choose_device(device: str) -> str:
             f"there is no {device}; this machine has {torch.cuda.device_count()} CUDA devices, counted from 0"
         )
     return device
+
+
+def fast_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware (AMX, AVX512-BF16), as PyTorch tells; False where it does not tell."""
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))

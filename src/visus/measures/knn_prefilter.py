@@ -16,6 +16,7 @@ from threading import local
 import numpy as np
 import torch
 
+from visus.device import fast_bfloat16
 from visus.measures._arrays import Array, Floats, Ints
 from visus.memory import halving
 
@@ -34,11 +35,6 @@ _LAST = np.iinfo(np.int64).max  # sorts behind every key
 def pays(m: int, n: int, k: int, device: str) -> bool:
     """Whether `search` is the faster way to the k largest of n products for each of m rows."""
     return device == "cpu" and 16 * k <= n and m * n >= LEAST and fast_bfloat16()
-
-
-def fast_bfloat16() -> bool:
-    """Whether this processor has instructions for products of bfloat16 (AMX, AVX512-BF16), and PyTorch says so."""
-    return any(getattr(torch.cpu, name, bool)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
 
 
 def search(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from visus.device import fast_bfloat16
 from visus.errors import DataError
 from visus.features.engines import exact_cuda
 
@@ -45,8 +46,7 @@ class Devices:
 
 def auto_precision(kind: str) -> str:
     """'bf16' on a CPU that multiplies bfloat16 in hardware (AMX, AVX512-BF16), else 'fp32'."""
-    able = torch.cpu.get_capabilities() if kind == "cpu" and hasattr(torch.cpu, "get_capabilities") else {}
-    return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "fp32"
+    return "bf16" if kind == "cpu" and fast_bfloat16() else "fp32"
 
 
 def computed_in(fabric: Fabric) -> torch.dtype:
