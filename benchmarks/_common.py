@@ -50,11 +50,14 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
-def record(section: str, rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> None:
+def record(section: str, rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = (), *, dry: bool = False) -> None:
     """Merge a section into docs/benchmarks.json and write docs/benchmarks.md anew; print the section.
 
-    rows: mappings with the same keys, one a line of the table. notes: sentences below it (data, settings, versions).
+    rows: mappings with the same keys, one a line of the table. notes: sentences below it (data, settings, versions). dry: print alone.
     """
+    if dry:
+        print(*rows, *notes, sep="\n")
+        return
     DOCS.mkdir(exist_ok=True)
     store = DOCS / "benchmarks.json"
     sections = json.loads(store.read_text("utf-8")) if store.exists() else {}

@@ -133,10 +133,7 @@ def main() -> None:
         "and every figure as PNG, SVG and PDF. Cold processes, empty VISUS_HOME, 2 threads each.",
         "The script's probe tries 10 penalties in 5 folds and its control of shuffled labels is one fit; visus tries 45, and fits 20 permutations.",
     ]
-    if options.dry:
-        print(*rows, sep="\n")
-    else:
-        record("1 End to end", rows, notes)
+    record("1 End to end", rows, notes, dry=options.dry)
 
 
 if __name__ == "__main__":

@@ -56,10 +56,7 @@ def main() -> None:
         "of 512 rows. visus searches in bfloat16 first where the processor has instructions for it.",
         f"'same' is the least share, over the ks, of images with the same prediction; {args.runs} alternated runs, medians.",
     ]
-    if args.quick or args.dry:
-        print(*rows, *notes, sep="\n")
-    else:
-        record("kNN", rows, notes)
+    record("kNN", rows, notes, dry=args.quick or args.dry)
 
 
 def compare(case: Case, runs: int) -> list[dict[str, Any]]:

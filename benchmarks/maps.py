@@ -99,10 +99,7 @@ def main() -> None:
         f"UMAP of the same size in a fresh process: {first:.1f} s the first time (compiling), {second:.1f} s the second; "
         f"{whole:.1f} s with Python's start.",
     ]
-    if args.quick:
-        print(rows, *notes, sep="\n")
-    else:
-        record("Maps", rows, notes)
+    record("Maps", rows, notes, dry=args.quick)
 
 
 if __name__ == "__main__":

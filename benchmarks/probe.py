@@ -202,10 +202,7 @@ def main() -> None:
             f"{options.threads} threads both; scikit-learn {sklearn.__version__} (lbfgs, float32, default tolerance, warm along the whole path), "
             f"torch {torch.__version__}."
         ]
-        if options.dry:
-            print(*found, sep="\n")
-        else:
-            record("Linear probe: the choice of lambda", found, said)
+        record("Linear probe: the choice of lambda", found, said, dry=options.dry)
         return
     rows = [row for name in options.data for row in compare(name, options)]
     notes = [
@@ -215,14 +212,8 @@ def main() -> None:
         f"A path of scikit-learn is given up after {options.cap:g} s, between lambdas; then the ratio is a lower bound.",
         "Objectives in float64 from the weights. A negative 'visus objective above' means that visus is lower at every lambda.",
     ]
-    if options.dry:
-        for row in rows:
-            print(row)
-    else:
-        section = (
-            "Linear probe: a path of 45 lambdas" if options.runs else "Linear probe: scikit-learn at a tight tolerance"
-        )
-        record(section, rows, notes)
+    tight = "Linear probe: scikit-learn at a tight tolerance"
+    record("Linear probe: a path of 45 lambdas" if options.runs else tight, rows, notes, dry=options.dry)
 
 
 if __name__ == "__main__":

@@ -65,10 +65,7 @@ def main() -> None:
         f"written out here in torch, "
         f"{CHUNK:,} rows at a time instead of the whole matrix. Ours counts how many beat the own score and sorts nothing.",
     ]
-    if args.quick:
-        print(*rows, sep="\n")
-    else:
-        record("Retrieval (benchmarks/retrieval.py)", rows, notes)
+    record("Retrieval (benchmarks/retrieval.py)", rows, notes, dry=args.quick)
 
 
 def row(what: str, ours: float, peer: float, ratio: float, target: str) -> dict[str, Any]:

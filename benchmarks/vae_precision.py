@@ -55,10 +55,7 @@ def main() -> None:
         "trainings from the same seed, with its 95 % t-interval; seeds: the standard deviation over float32 trainings of different seeds.",
         f"{args.epochs} epochs, at most {args.limit:,} images, otherwise the defaults of visus vae. Ratio: of training times, validation included.",
     ]
-    if args.quick or args.dry:
-        print(*rows, *notes, sep="\n")
-    else:
-        record("Training a VAE in bfloat16 (benchmarks/vae_precision.py)", rows, notes)
+    record("Training a VAE in bfloat16 (benchmarks/vae_precision.py)", rows, notes, dry=args.quick or args.dry)
 
 
 def row_of(spec: str, run: str, args: argparse.Namespace) -> dict[str, Any]:

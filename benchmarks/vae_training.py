@@ -104,10 +104,7 @@ def main() -> None:
         shutil.rmtree(home, ignore_errors=True)
     if not torch.cuda.is_available():
         notes.append("No GPU here; the same script measures one where it is (target: at least 4 x both).")
-    if args.quick or args.dry:
-        print(*rows, *notes, sep="\n")
-    else:
-        record("Training a VAE (benchmarks/vae_training.py)", rows, notes)
+    record("Training a VAE (benchmarks/vae_training.py)", rows, notes, dry=args.quick or args.dry)
 
 
 def pictures(*, quick: bool) -> Data:

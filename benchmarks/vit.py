@@ -66,10 +66,7 @@ def main() -> None:
         "PyTorch's at its best batch of 16, 32 and 64; making the network ready is counted, tracing it for the first time is not.",
         "Memory: the peak of a fresh process while it does the thing once, its mark reset after one plain forward.",
     ]
-    if args.quick or args.dry:
-        print(*rows, sep="\n")
-    else:
-        record("Inside vision transformers (benchmarks/vit.py)", rows, notes)
+    record("Inside vision transformers (benchmarks/vit.py)", rows, notes, dry=args.quick or args.dry)
 
 
 def row(what: str, ours: float, peer: float, target: str) -> dict[str, Any]:

@@ -72,10 +72,7 @@ def main() -> None:
         "Memory: the peak of a fresh process while it makes the classifier once, less its resident memory before, its mark "
         "reset after one text.",
     ]
-    if args.quick:
-        print(*rows, *notes, sep="\n")
-    else:
-        record("Zero-shot classifiers (benchmarks/zero_shot.py)", rows, notes)
+    record("Zero-shot classifiers (benchmarks/zero_shot.py)", rows, notes, dry=args.quick)
 
 
 def row(what: str, ours: float, peer: float, target: str) -> dict[str, Any]:
