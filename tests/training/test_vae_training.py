@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +111,8 @@ def test_one_step_is_adam_by_hand(tmp_path: Path) -> None:
         assert torch.allclose(mine, theirs, atol=2e-5)
 
 
-def test_the_same_call_reads_what_is_finished_and_an_interrupted_one_ends_with_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = trained(tmp_path / "whole")
-    again = trained(tmp_path / "whole")
-    assert again.fit == whole.fit
-    assert all(torch.equal(v, again.vae.module.state_dict()[k]) for k, v in whole.vae.module.state_dict().items())
+def cut_short(monkeypatch: pytest.MonkeyPatch, train: Callable[[], object]) -> None:
+    """Interrupt a training when the third epoch's checkpoint has been written."""
     save, calls = checkpoint.save, []
 
     def dies(fabric: Any, path: Path, state: Any) -> None:
@@ -125,10 +121,20 @@ def test_the_same_call_reads_what_is_finished_and_an_interrupted_one_ends_with_t
         if calls.count(checkpoint.LAST) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "save", dies)
-    with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "cut")
-    monkeypatch.setattr(checkpoint, "save", save)
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "save", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train()
+
+
+def test_the_same_call_reads_what_is_finished_and_an_interrupted_one_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(tmp_path / "whole")
+    again = trained(tmp_path / "whole")
+    assert again.fit == whole.fit
+    assert all(torch.equal(v, again.vae.module.state_dict()[k]) for k, v in whole.vae.module.state_dict().items())
+    cut_short(monkeypatch, lambda: trained(tmp_path / "cut"))
     resumed = trained(tmp_path / "cut")
     assert (resumed.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
     assert [e.parts for e in resumed.fit.epochs] == [e.parts for e in whole.fit.epochs]
@@ -280,18 +286,7 @@ def test_in_bfloat16_too_an_interrupted_training_ends_with_the_same_bytes(
         return train_vae(blobs(), blobs(100, seed=1), plan, content="blobs", root=root)
 
     whole, again = run(tmp_path / "whole"), run(tmp_path / "again")
-    save, calls = checkpoint.save, []
-
-    def stop(*args: Any) -> None:
-        save(*args)
-        calls.append(args)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save", stop)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut")
-    monkeypatch.setattr(checkpoint, "save", save)
+    cut_short(monkeypatch, lambda: run(tmp_path / "cut"))
     cut = run(tmp_path / "cut")
     for other in (again, cut):
         assert [e.val_loss for e in other.fit.epochs] == [e.val_loss for e in whole.fit.epochs]

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 CHECK_EVERY = 16  # steps between looks at the loss: a look waits for the GPU
-SWEEP_EVERY = (
-    64  # steps between sweeps of an optimizer's moments; a moment of no gradients falls to a thousandth meanwhile
-)
+SWEEP_EVERY = 64  # steps between sweeps of moments; one that gets no gradients falls to a thousandth meanwhile
 NOUGHT = 1e-30  # of a moment: no weight feels it
 
 

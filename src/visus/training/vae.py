@@ -110,9 +110,7 @@ class Elbo(Objective):
 
     def _fastest(self, model: torch.nn.Module, fabric: Fabric) -> Network:
         """The model, or what computes the same on this device in less time; in the training's precision."""
-        network: torch.nn.Module = getattr(
-            model, "module", model
-        )  # Fabric's wrapper casts as autocast does, on all devices alike
+        network = inside(model)  # Fabric's wrapper casts as autocast does, on all devices alike
         if not CpuPasses.suits(network, fabric.device):
             return model
         if self._passes is None or self._passes[0] is not network:
@@ -129,7 +127,7 @@ class Elbo(Objective):
 
     def validate(self, model: torch.nn.Module, fabric: Fabric) -> tuple[float, float]:
         """(objective at the full beta, 0); in float32, whatever the training's precision."""
-        network: torch.nn.Module = getattr(model, "module", model)
+        network = inside(model)
         passes: Network = CpuPasses(network) if CpuPasses.suits(network, fabric.device) else network
         draw = torch.Generator().manual_seed(self.seed)
         reconstruction, terms = 0.0, torch.zeros((), dtype=torch.float64)
@@ -175,10 +173,15 @@ class Elbo(Objective):
         return self._parts
 
 
+def inside(model: Any) -> torch.nn.Module:
+    """The network itself, wrapped by Fabric or not."""
+    found: torch.nn.Module = getattr(model, "module", model)
+    return found
+
+
 def latent_of(model: Any) -> int:
     """Latent dimensions of a ConvVae, wrapped by Fabric or not."""
-    found: int = getattr(model, "module", model).sizes.latent
-    return found
+    return int(inside(model).sizes.latent)  # type: ignore[union-attr,arg-type]
 
 
 @dataclass(frozen=True)
