@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +34,7 @@ SLACK = 2  # validation images by which a rough accuracy is taken to be off, unt
 
 @dataclass(frozen=True)
 class Fold:
-    """Rows to fit on and to judge by, with their labels: int64 [n], [m]. lambdas: float64 [L], descending."""
+    """Rows to fit on and rows to judge by, ascending. lambdas: float64 [L], descending."""
 
     fit: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -43,14 +43,11 @@ class Fold:
 
 @dataclass(frozen=True)
 class Choice:
-    """accuracy, likelihood: float64 [L], means over folds; NaN where the walk had ended. chosen: position on the path. exact: bool [L], solved to
-    full accuracy. W: float64 [1, d, C], b [1, C]: mean of the folds' classifiers there. axes: float64 [d, r], for a design
-    of nearly the same rows."""
+    """accuracy: float64 [L], mean over folds; NaN where the walk had ended. chosen: position on the path. W: float64 [1, d, C], b [1, C]: mean of
+    the folds' classifiers there. axes: float64 [d, r], for a design of nearly the same rows."""
 
     accuracy: NDArray[np.float64]
-    likelihood: NDArray[np.float64]
     chosen: int
-    exact: NDArray[np.bool_]
     W: NDArray[np.float64]
     b: NDArray[np.float64]
     axes: NDArray[np.float64]
@@ -100,9 +97,7 @@ def choose(
     b = theta[:, :, -1].double().mean(dim=0).cpu().numpy()
     return Choice(
         accuracy=walk.accuracy,
-        likelihood=walk.likelihood,
         chosen=chosen,
-        exact=walk.exact,
         W=W[None],
         b=b[None],
         axes=designs[0].axes,
@@ -117,25 +112,29 @@ def best_lambda(accuracy: Array, likelihood: Array, lambdas: Array) -> int:
 
 
 class _Judge:
-    """Validation rows of one fold in the axes of its design."""
+    """Validation rows of one fold in the axes of its design; read anew each time where what is fitted on is."""
 
     def __init__(self, rows: Design, x: Source, index: NDArray[np.int64], y: NDArray[np.int64], n_classes: int) -> None:
-        ordered = np.sort(index)
-        self.x = torch.cat([rows.turned(block) for block in as_blocks(x, ordered).blocks(ROWS)])
-        self.y = torch.as_tensor(y[ordered], device=rows.device)
-        self.n_classes = n_classes
+        self.rows, self.source = rows, as_blocks(x, index)
+        self.y = torch.as_tensor(y[index], device=rows.device)
+        self.block = min(ROWS, max(64, (1 << 22) // n_classes))  # rows whose logits stand in memory
+        self.kept = None if rows.kept is None else list(self._read())
+
+    def _read(self) -> Iterator[Tensor]:
+        return (self.rows.turned(block) for block in self.source.blocks(self.block))
 
     def __call__(self, theta: Tensor) -> tuple[float, float]:
         """Accuracy and NLL of the classifier theta [C, r + 1]."""
-        rank = self.x.shape[1]
-        hits, loss = 0, 0.0
-        step = max(64, (1 << 22) // self.n_classes)
-        for x, true in zip(torch.split(self.x, step), torch.split(self.y, step), strict=True):
-            z = torch.addmm(theta[:, -1], x, theta[:, :rank].T)
+        weights = theta[:, : self.rows.rank].T
+        hits, loss, offset = 0, 0.0, 0
+        for x in self.kept or self._read():
+            z = torch.addmm(theta[:, -1], x, weights)
+            true = self.y[offset : offset + len(x)]
             hits += int((z.argmax(dim=1) == true).sum())
             at_true = z.gather(1, true[:, None])[:, 0]
             loss += float((z.logsumexp(dim=1) - at_true).sum(dtype=torch.float64))
-        return hits / len(self.y), loss / len(self.y)
+            offset += len(x)
+        return hits / offset, loss / offset
 
 
 class _Walk:
@@ -158,25 +157,17 @@ class _Walk:
         # The first steps from zero change most, and cost least: twice as many there.
         coarse = sorted({*range(0, 2 * STRIDE, STRIDE // 2), *range(0, self.count, STRIDE), self.count - 1})
         coarse = [k for k in coarse if k < self.count]
-        at = np.log(self.lambdas[0])
-        for i, k in enumerate(coarse):
-            start = None
-            if i == 1:
-                start = {k: self.theta[coarse[0]]}
-            elif (
-                i
-            ):  # a straight line in log lambda through the last two: a sixth of the passes that a start from zero takes
-                b, a = coarse[i - 1], coarse[i - 2]
-                ahead = float((at[k] - at[b]) / (at[b] - at[a]))
-                start = {k: (1 + ahead) * self.theta[b] - ahead * self.theta[a]}
+        for before, k in zip([-1, *coarse], coarse, strict=False):
+            # From a straight line in log lambda through the last two: a sixth of the passes that a start from zero takes.
+            start = {k: self._through(k, sorted(self.theta)[-2:])} if self.theta else None
             self._solve([k], start, tol=ROUGH)
             self._judge(k, self.theta[k])
-            advance(STRIDE)
+            advance(k - before)
             if self._turned():
                 break
         for k in range(max(self.theta)):
             if k not in self.theta:
-                self._judge(k, self._between(k))
+                self._judge(k, self._through(k, sorted(self.theta)))
 
     def exactly(self) -> None:
         """Solve all that could be the best to full accuracy."""
@@ -189,7 +180,7 @@ class _Walk:
                 return
             # What was solved roughly first: what lies between then starts from exact neighbours.
             now = [k for k in wanted if k in self.theta] or [k for k in wanted if k % 2 == 0] or wanted
-            start = {k: self.theta[k] if k in self.theta else self._between(k) for k in now}
+            start = {k: self.theta[k] if k in self.theta else self._through(k, sorted(self.theta)) for k in now}
             self.converged &= self._solve(now, start, tol=FENCE * self.solver.tol)
             for k in now:
                 rough = self.accuracy[k]
@@ -212,9 +203,9 @@ class _Walk:
         reach = np.nanmax(self.accuracy) - max(2 * self.slack, 0.005)
         return bool((self.accuracy[tail] < reach).all() and (np.diff(loss) > 0).all())
 
-    def _between(self, k: int) -> Tensor:
-        """Coefficients of a lambda that was not solved, from a cubic in log lambda through its solved neighbours."""
-        at, nodes = np.log(self.lambdas[0]), sorted(self.theta)
+    def _through(self, k: int, nodes: list[int]) -> Tensor:
+        """Coefficients at a lambda that was not solved, from a polynomial in log lambda (a cubic at most) through the solved ones nearest."""
+        at = np.log(self.lambdas[0])
         weights = cubic_weights(at[[k]], at[nodes])[0]
         found: Tensor = sum(float(w) * self.theta[node] for node, w in zip(nodes, weights, strict=True) if w)  # type: ignore[assignment]
         return found

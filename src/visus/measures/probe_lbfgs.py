@@ -80,7 +80,7 @@ class _Descent:
         self.fails = torch.zeros_like(self.calm)
         self.past = [self.now.value]
         self.classes = self.now.classes  # of the last refresh
-        self.metric = _Metric(batch, self.parts, self.lam, self.classes)
+        self.metric = _Metric.of(batch, self.parts, self.lam, self.classes)
         self.memory = _Memory(pairs)
         self.scaled = self.metric(self.now.grad)
 
@@ -204,34 +204,34 @@ class _Descent:
         self.past = [*self.past, now.value][-2 * WINDOW - 1 :]
         if refresh:
             self.classes = now.classes
-            metric = _Metric(self.batch, self.parts, self.lam, self.classes)
+            metric = _Metric.of(self.batch, self.parts, self.lam, self.classes)
             self.memory.change(self.metric, metric, now.grad)
             self.metric, self.scaled = metric, metric(now.grad)
 
 
+@dataclass(frozen=True)
 class _Metric:
-    """Solve with (class factor (x) spectrum + lambda); the bias has spectrum 1 and no lambda."""
+    """Solve with (class factor (x) spectrum + lambda); the bias has spectrum 1 and no lambda. inverse: [A, C, r + 1], in the class factor's own
+    axes, vectors [A, C, C]; None where it is diagonal."""
 
-    def __init__(self, batch: Batch, parts: NDArray[np.int64], lam: Tensor, classes: Tensor) -> None:
-        if classes.ndim == 3:
-            values, self.vectors = torch.linalg.eigh(classes)
-        else:
-            values, self.vectors = classes, None
+    inverse: Tensor
+    vectors: Tensor | None
+
+    @classmethod
+    def of(cls, batch: Batch, parts: NDArray[np.int64], lam: Tensor, classes: Tensor) -> _Metric:
+        values, vectors = torch.linalg.eigh(classes) if classes.ndim == 3 else (classes, None)
         values = values.clamp_min(0)
         spectrum = batch.spectrum[torch.as_tensor(parts, device=lam.device)][:, None]
         weights = 1 / (values[:, :, None] * spectrum + lam.to(values.dtype)[:, None, None])
         # A class factor near zero means that nothing is known of that direction: a step by it alone would overshoot.
         floor = (1e-4 * values.mean(1, keepdim=True)).clamp_min(1e-30)
         bias = 1 / torch.maximum(values, floor)
-        if self.vectors is not None:  # the same shift of all biases changes nothing: there the gradient is rounding
-            bias = torch.where(self.vectors.sum(1) ** 2 > 0.5 * values.shape[1], 0.0, bias)
-        self.inverse = torch.cat([weights, bias[:, :, None]], dim=2)
+        if vectors is not None:  # the same shift of all biases changes nothing: there the gradient is rounding
+            bias = torch.where(vectors.sum(1) ** 2 > 0.5 * values.shape[1], 0.0, bias)
+        return cls(torch.cat([weights, bias[:, :, None]], dim=2), vectors)
 
     def rows(self, rows: Tensor) -> _Metric:
-        found = object.__new__(_Metric)
-        found.inverse = self.inverse[rows]
-        found.vectors = None if self.vectors is None else self.vectors[rows]
-        return found
+        return _Metric(self.inverse[rows], None if self.vectors is None else self.vectors[rows])
 
     def __call__(self, q: Tensor) -> Tensor:
         """q [A, P] -> [A, P]."""
