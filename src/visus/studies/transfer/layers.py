@@ -252,7 +252,8 @@ def figures(m: LayersMeasures) -> tuple[AnyFigure, ...]:
     path = Lines(
         key="path",
         title="How the penalty was chosen",
-        caption="Validation accuracy of the probe along the whole path of penalties; the top of each curve was refitted and tested.",
+        caption="Validation accuracy of the probe along the path of penalties, rough where it could not be the best; the top of each curve was "
+        "refitted and tested.",
         x_label="penalty λ",
         y_label="validation accuracy",
         unit="share",

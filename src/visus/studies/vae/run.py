@@ -11,7 +11,7 @@ from visus.measures.priors import NORMAL
 from visus.models.vae import Vae
 from visus.models.vae_open import load_vae, shape_of
 from visus.paths import check_writable, home
-from visus.progress import note
+from visus.progress import log
 from visus.result import Result, Section, key_of
 from visus.studies.common.imagesets import load_imageset
 from visus.studies.common.section import section
@@ -87,8 +87,8 @@ def _evaluated(
     if vaes.fix or not opened:
         check_writable(home() / "training")
         if training.devices.precision == "bf16":
-            note(
-                "trained in bfloat16 (--precision fp32: in float32); weights, losses and all that is measured are float32"
+            log(
+                "trains in bfloat16 (--precision fp32: in float32); weights, losses and all that is measured are float32"
             )
     space = feature_space(images, evaluation, devices=training.devices, download=options.images.download)
     models = [opened] if opened else train_runs(planned, images, training)
